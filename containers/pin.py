@@ -1,0 +1,69 @@
+"""Prints ``requirements.txt``: the versions of everything that a node needs, as installed here.
+
+    .venv/bin/python containers/pin.py > requirements.txt      (make pins)
+
+Containers install it without looking at dependencies again and check that the set is whole.
+Google's Python buildpack takes ``requirements.txt`` before ``pyproject.toml``, so ``--source .``
+gets the same versions. It keeps what it installed for a day if this file has not changed: that is
+why the project itself comes last, and as an editable one, which is never a stale copy.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import distribution
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = "webhook-sync"
+
+#: The versions of Python that the pins are for: a package that any of them needs is pinned.
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+HEAD = f"""\
+# Made by `make pins` from what is installed; not edited by hand.
+# Used by the Dockerfiles and by Google's Python buildpack, Python {PYTHONS[0]} to {PYTHONS[-1]}.
+"""
+
+
+def find_dependencies(project: str) -> dict[str, str]:
+    """The names and installed versions of everything that ``project`` needs, itself left out."""
+    found: dict[str, str] = {}
+    todo = [Requirement(project)]
+    while todo:
+        needed = todo.pop()
+        installed = distribution(needed.name)
+        name = canonicalize_name(needed.name)
+        known = f"{name}[{','.join(sorted(needed.extras))}]"
+        if known in found:
+            continue
+        found[known] = installed.version
+        for line in installed.requires or ():
+            requirement = Requirement(line)
+            if is_needed(requirement, needed.extras):
+                todo.append(requirement)
+    versions = {name.partition("[")[0]: version for name, version in found.items()}
+    del versions[canonicalize_name(project)]
+    return versions
+
+
+def is_needed(requirement: Requirement, extras: set[str]) -> bool:
+    """Whether one of :data:`PYTHONS` on Linux needs it, given these extras of whoever names it."""
+    if requirement.marker is None:
+        return True
+    return any(
+        requirement.marker.evaluate(
+            {"python_version": python, "python_full_version": f"{python}.0", "extra": extra}
+        )
+        for python in PYTHONS
+        for extra in (extras or {""})
+    )
+
+
+def main() -> None:
+    pins = sorted(find_dependencies(PROJECT).items())
+    print(HEAD + "".join(f"{name}=={version}\n" for name, version in pins) + "-e .")
+
+
+if __name__ == "__main__":
+    main()

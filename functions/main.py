@@ -1,0 +1,51 @@
+"""The Cloud Functions targets: ``functions-framework --source functions/main.py --target slave``.
+
+Each forwards the request to the role's Flask application, which keeps its routing and streaming.
+The application is made when this file is loaded, so that a wrong setting stops the start; it opens
+nothing before the first request, which comes after the server's fork.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import functions_framework
+from flask import Flask, Request
+from werkzeug import Response
+
+from portable_core.adapters.slow_senders import READERS_PER_THREAD, SlowSenders
+from portable_core.adapters.stopping import watch_worker
+from portable_core.adapters.wiring import build_app_or_exit, check_role
+from portable_core.settings import Settings
+
+
+@cache
+def application(role: str) -> Flask:
+    return build_app_or_exit(role, lambda node: watch_worker(node.stop, node.close))
+
+
+@functions_framework.http
+def slave(request: Request) -> Response:
+    return Response.from_app(application("slave"), request.environ)
+
+
+@functions_framework.http
+def master(request: Request) -> Response:
+    return Response.from_app(application("master"), request.environ)
+
+
+def prepare_server(role: str) -> None:
+    """Keep slow senders from stopping it, as far as that is possible.
+
+    functions-framework reads ``THREADS`` after it has loaded this file; its own default is four a
+    core. The worker that watches is a fork of the process that loads this.
+    """
+    threads = Settings.from_env(check_role(role), os.environ).threads
+    os.environ["THREADS"] = str(threads * READERS_PER_THREAD)
+    os.register_at_fork(after_in_child=SlowSenders(threads).watch)
+
+
+if target := os.environ.get("FUNCTION_TARGET"):
+    application(target)
+    prepare_server(target)

@@ -1,0 +1,186 @@
+"""``make cost``: instances, dollars a month and the first bottleneck, from 10 to 100,000 a second.
+
+A model, not a measurement. Its inputs:
+
+- the processor's time a webhook: from ``reports/receive.json`` where ``make bench`` has written it
+  (one core divided by the rate at 64 senders), else :data:`DEFAULT_RATE`;
+- the pairs and records that one core compares and sends: :data:`PAIRS_PER_S`;
+- operations of Firestore: n webhooks in b commits are n + b writes, as the tests count them; a
+  sync reads the pages of its window and a span on either side (see ``docs/firestore.md``);
+- prices: ``prices.json``, with its date.
+
+Layouts: one master and two slaves that all receive everything. ``sqlite``: each node is a machine
+with a disk, one process a core; what one process cannot take is divided by source or by sender into
+more nodes. ``firestore``: each node is a Cloud Run service with as many instances as it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RATES = (10, 100, 1_000, 10_000, 100_000)
+
+#: Durable webhooks a second of one core, where no benchmark says better.
+DEFAULT_RATE = 1_500.0
+
+#: Pairs a second that one side of a sync reads, compares and writes with one core.
+PAIRS_PER_S = 400_000.0
+
+#: The share of a core that receiving may use; the rest is for syncs and bursts.
+HEADROOM = 0.5
+
+MONTH_S = 30 * 86_400
+SPAN_S = 120.0
+SYNC_EVERY_S = 300.0
+NODES = 3
+
+#: Of a commit to Firestore, and the most commits that a database's growing index takes.
+COMMIT_S = 0.05
+SEQUENTIAL_WRITES_PER_S = 500.0
+
+#: What a network disk of a small machine writes; the log, the file and its index are written.
+DISK_BYTES_PER_S = 50e6
+WRITTEN_TIMES = 2.5
+
+MEMORY_GIB = 0.5
+RECORD_BYTES = 2_000
+RETENTION_S = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """``instances`` of all nodes together; ``dollars`` a month; ``used``: share of each limit."""
+
+    layout: str
+    rate: int
+    instances: int
+    dollars: float
+    used: dict[str, float]
+
+    @property
+    def bottleneck(self) -> str:
+        """What is nearest to its limit: the first thing to give way when more comes."""
+        name = max(self.used, key=self.used.__getitem__)
+        return f"{name} ({self.used[name]:.0%})"
+
+
+def estimate_sqlite(rate: int, per_core: float, prices: dict[str, Any]) -> Estimate:
+    """Machines with disks, one core each."""
+    shards = max(1, math.ceil(rate / (per_core * HEADROOM)))
+    share = rate / shards
+    machine = prices["virtual machine"]
+    disk_gb = rate * RETENTION_S * RECORD_BYTES / 1e9 * NODES
+    dollars = shards * NODES * machine["dollars per month"]
+    dollars += disk_gb * machine["disk dollars per GB month"]
+    return Estimate(
+        "sqlite",
+        rate,
+        shards * NODES,
+        dollars,
+        {
+            "a core's time for webhooks": share / per_core,
+            "a core's time for syncs": share * _compared() / PAIRS_PER_S,
+            "bytes to the disk": share * RECORD_BYTES * WRITTEN_TIMES / DISK_BYTES_PER_S,
+        },
+    )
+
+
+def estimate_firestore(
+    rate: int, per_core: float, prices: dict[str, Any], linger_s: float = 1.0
+) -> Estimate:
+    """Cloud Run services on Firestore; instances share a node's database."""
+    instances = max(1, math.ceil(rate / (per_core * HEADROOM)))
+    commits = count_commits(rate, instances, linger_s)
+    # Firestore takes 500 writes in a commit; more webhooks than that are more commits.
+    commits = max(commits, rate / 500)
+    firestore, run = prices["firestore"], prices["cloud run"]
+    writes = (rate + commits) * MONTH_S
+    reads = commits * _read_again() * MONTH_S
+    master = writes / firestore["writes per dollar"] + reads / firestore["reads per dollar"]
+    slave = (
+        writes / firestore["writes per dollar"]
+        + writes / firestore["deletes per dollar"]
+        + 2 * reads / firestore["reads per dollar"]
+    )
+    second = run["dollars per vCPU second"] + MEMORY_GIB * run["dollars per GiB second"]
+    dollars = master + (NODES - 1) * slave + NODES * instances * second * MONTH_S
+    return Estimate(
+        "firestore",
+        rate,
+        instances * NODES,
+        dollars,
+        {
+            "a core's time for webhooks": rate / instances / per_core,
+            "the master's time for syncs": rate * _compared() / PAIRS_PER_S,
+            "commits on pages.key": commits / SEQUENTIAL_WRITES_PER_S,
+        },
+    )
+
+
+def count_commits(rate: float, instances: int, linger_s: float) -> float:
+    """Commits a second of all instances: b = n / (1 + n · (linger + commit)) for each."""
+    each = rate / instances
+    return instances * each / (1 + each * (linger_s + COMMIT_S))
+
+
+def _read_again() -> float:
+    """How often a page is read: the window, and a span on either side."""
+    return (SYNC_EVERY_S + 2 * SPAN_S) / SYNC_EVERY_S
+
+
+def _compared() -> float:
+    """Pairs that the master sends in syncs for each webhook: to each slave, spans included."""
+    return (NODES - 1) * _read_again()
+
+
+def read_rate(report: Path) -> tuple[float, str]:
+    """Webhooks a second of one core, and where the figure is from."""
+    if report.exists():
+        for row in json.loads(report.read_text()):
+            if row["server"] == "slave, container (granian)" and row["senders"] == 64:
+                return median(row["rates"]), f"measured, {report}"
+    return DEFAULT_RATE, "the stated default; make bench measures it"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--per-core", type=float, help="webhooks a second of one core")
+    parser.add_argument("--report", type=Path, default=Path("reports/receive.json"))
+    parser.add_argument("--prices", type=Path, default=Path(__file__).with_name("prices.json"))
+    parser.add_argument("--linger-s", type=float, default=1.0, help="LINGER_MS on Firestore")
+    options = parser.parse_args()
+    prices = json.loads(options.prices.read_text())
+    per_core, source = read_rate(options.report)
+    if options.per_core:
+        per_core, source = options.per_core, "given"
+    print(
+        f"{per_core:,.0f} webhooks a second and core ({source}), of which {HEADROOM:.0%} is used;"
+    )
+    print(f"prices of {prices['date']}; one master and {NODES - 1} slaves, a sync every 5 minutes.")
+    table = Table()
+    for column in ("layout", "webhooks/s", "instances", "dollars a month", "first bottleneck"):
+        table.add_column(column, justify="left" if column[:2] in ("la", "fi") else "right")
+    for rate in RATES:
+        for each in (
+            estimate_sqlite(rate, per_core, prices),
+            estimate_firestore(rate, per_core, prices, options.linger_s),
+        ):
+            table.add_row(
+                *(each.layout, f"{rate:,}", f"{each.instances:,}", f"{each.dollars:,.0f}"),
+                each.bottleneck,
+            )
+    Console(width=110).print(table)
+    print("Above 100 %: one node cannot do it; divide senders among several masters and slaves.")
+
+
+if __name__ == "__main__":
+    main()

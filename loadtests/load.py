@@ -1,0 +1,61 @@
+"""``make load``: the Locust scenario against a master and three slaves on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from portable_core.demo.cluster import SPAN_S, Cluster
+
+_ROOT = Path(__file__).parents[1]
+
+#: The secrets of the local nodes' sources, for the scenario ``mixed``.
+_SOURCES = (
+    "github=github:load-secret,stripe=stripe:whsec_load,"
+    "standard=standard:whsec_bG9hZC10ZXN0LXNlY3JldC1vZi0yNC1ieXRlcw==,"
+    "other=hmac-sha256@X-Other-Signature:load-secret"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip())
+    parser.add_argument("--slaves", type=int, default=3)
+    parser.add_argument("--users", type=int, default=60, help="webhooks on their way at once")
+    parser.add_argument("--scenario", default="steady")
+    parser.add_argument("--out", type=Path, default=_ROOT / "reports")
+    parser.add_argument("rest", nargs="*", help="more options for Locust, after --")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="load-", dir=options.out))
+    env = {"SOURCES": _SOURCES} if options.scenario == "mixed" else {}
+    cluster = Cluster(folder, options.slaves, env)
+    report = options.out / f"load-{options.scenario}"
+    command = [
+        *(sys.executable, "-m", "locust", "-f", str(_ROOT / "loadtests" / "locustfile.py")),
+        *("--headless", "--only-summary", "-u", str(options.users), "-r", str(options.users)),
+        *("--html", f"{report}.html", "--csv", str(report), "--verdict", f"{report}.json"),
+        *("--nodes", ",".join(f"{node.name}={node.url}" for node in cluster.nodes)),
+        *("--sync-token", cluster.token, "--span", str(SPAN_S), "--sync-every", "4"),
+        *("--master-store", cluster.master.env["STORE"], "--scenario", options.scenario),
+        *(("--secrets", _SOURCES) if options.scenario == "mixed" else ()),
+        *options.rest,
+    ]
+    try:
+        cluster.start()
+        code = subprocess.run(
+            command, cwd=_ROOT, env={**os.environ, "PYTHONPATH": str(_ROOT)}
+        ).returncode
+    finally:
+        codes = cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"report: {report}.html; the nodes' exit codes: {codes}")
+    sys.exit(code or any(codes.values()))
+
+
+if __name__ == "__main__":
+    main()

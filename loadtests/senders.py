@@ -1,0 +1,123 @@
+"""Senders of a chaos run: like a provider, they try again, and note every answer.
+
+Open loop: each webhook is sent when it is due, whatever became of the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+import aiohttp
+
+from loadtests.ledger import Ledger
+from loadtests.webhooks import Webhooks
+from portable_core.records import Pair
+
+SOURCE = "github"
+
+#: After how many seconds a sender tries again; the third one is later than a span.
+RETRIES_S = (0.7, 2.5, 18.0)
+_RETRY_SHARE = 0.5  # of the webhooks; the other senders give up at once
+_DUPLICATE_SHARE = 0.02  # sent again although it was acknowledged
+_SINGLE_SHARE = 0.25  # of the senders know one node only: nothing makes good what that one loses
+_TIMEOUT = aiohttp.ClientTimeout(total=4)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """For plots: moments in seconds from ``begun`` (monotonic), latencies in milliseconds."""
+
+    begun: float = field(default_factory=time.monotonic)
+    latencies: list[tuple[float, str, float]] = field(default_factory=list)
+    refused: list[tuple[float, str]] = field(default_factory=list)
+    syncs: list[tuple[float, int, bool]] = field(default_factory=list)
+    faults: list[tuple[float, float, str]] = field(default_factory=list)
+
+    def now(self) -> float:
+        return time.monotonic() - self.begun
+
+
+class Senders:
+    """Send webhooks to every node of ``targets`` (name, address), some of them to one only."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        timeline: Timeline,
+        webhooks: Webhooks,
+        targets: Mapping[str, str],
+        seed: int,
+    ) -> None:
+        self._ledger = ledger
+        self._timeline = timeline
+        self._webhooks = webhooks
+        self._targets = targets
+        self._seed = seed
+
+    async def send(self, count: int, rate: float, tick: Callable[[int], None]) -> None:
+        loop = asyncio.get_running_loop()
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=64)
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector) as session:
+            pending: set[asyncio.Task[None]] = set()
+            begun = loop.time()
+            for number in range(count):
+                await asyncio.sleep(max(0.0, begun + number / rate - loop.time()))
+                tick(number)
+                value = self._ledger.add(number, self._webhooks.spell(number, 0))
+                for index, node in self._choose_nodes(number):
+                    body = self._webhooks.spell(number, index)
+                    task = asyncio.create_task(self._deliver(session, node, number, value, body))
+                    pending.add(task)
+                    task.add_done_callback(pending.discard)
+            await asyncio.gather(*pending)
+
+    def _choose_nodes(self, number: int) -> list[tuple[int, str]]:
+        nodes = list(enumerate(self._targets))
+        random = Random(f"{self._seed}/{number}")
+        return [random.choice(nodes)] if random.random() < _SINGLE_SHARE else nodes
+
+    async def _deliver(
+        self, session: aiohttp.ClientSession, node: str, number: int, value: bytes, body: bytes
+    ) -> None:
+        random = Random(f"{self._seed}/{node}/{number}")
+        waits = RETRIES_S if random.random() < _RETRY_SHARE else ()
+        duplicate = random.random() < _DUPLICATE_SHARE
+        done = await self._try(session, node, value, body)
+        for wait in waits:
+            if done and not duplicate:
+                return
+            duplicate = False
+            await asyncio.sleep(wait)
+            done = await self._try(session, node, value, body) or done
+
+    async def _try(
+        self, session: aiohttp.ClientSession, node: str, value: bytes, body: bytes
+    ) -> bool:
+        headers = {"Content-Type": "application/json"}
+        self._ledger.send(node, value, SOURCE, body)
+        timeline = self._timeline
+        begun = timeline.now()
+        try:
+            async with session.post(
+                f"{self._targets[node]}/webhook/{SOURCE}", data=body, headers=headers
+            ) as answer:
+                document = await answer.read()
+                if answer.status == 200:
+                    pair = json.loads(document)
+                    ended = timeline.now()
+                    self._ledger.acknowledge(
+                        node, value, Pair(pair["timestamp"], pair["hash"]), ended
+                    )
+                    timeline.latencies.append((begun, node, (ended - begun) * 1000))
+                    return True
+                why = str(answer.status)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            why = type(error).__name__  # not acknowledged, which is all a sender learns
+        self._ledger.refuse(node, why)
+        timeline.refused.append((begun, node))
+        return False

@@ -1,0 +1,5 @@
+"""``python -m portable_core`` is ``webhook-sync``."""
+
+from portable_core.cli import main
+
+main()

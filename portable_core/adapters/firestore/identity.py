@@ -1,0 +1,88 @@
+"""Which store this is, and its marks: numbers that never decrease.
+
+A mark is a document for each value it was raised to, the largest of which counts; lower ones are
+deleted with the next raise. So two processes that raise it at once lose nothing, although nothing
+here relies on a transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from urllib.parse import quote
+
+from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.documents import Fields, delete_document, write_document
+from portable_core.adapters.firestore.failures import Refused
+from portable_core.adapters.firestore.leases import write_lease
+from portable_core.adapters.firestore.queries import Query
+from portable_core.errors import SettingsError, StoreDamaged
+from portable_core.ports import Lease, StoreInfo
+
+_META, _MARKS = "meta", "marks"
+_FEW = 16
+
+
+def open_identity(database: Database, algorithm: str) -> StoreInfo:
+    """The store's identity, made if there is none. Raises ``SettingsError``."""
+    try:
+        info = read_identity(database)
+    except StoreDamaged:
+        fields: Fields = {"uuid": str(uuid.uuid4()), "generation": 1, "algorithm": algorithm}
+        create = write_document(database.name(_META, "store"), fields)
+        create.current_document.exists = False
+        with contextlib.suppress(Refused):  # another process made it at the same moment
+            database.commit([create, write_lease(database, Lease(0, "", 0), "")])
+        info = read_identity(database)
+    if info.algorithm != algorithm:
+        raise SettingsError(
+            f"HASH: the store {database.path} was made with {info.algorithm}, not {algorithm}"
+        )
+    return info
+
+
+def read_identity(database: Database) -> StoreInfo:
+    """Raises ``StoreDamaged`` where there is none."""
+    name = database.name(_META, "store")
+    document = database.get([name])[0].get(name)
+    if document is None:
+        raise StoreDamaged(f"{database.path} holds no store: its document meta/store is missing")
+    fields = document.fields
+    return StoreInfo(
+        fields["uuid"].string_value,
+        fields["generation"].integer_value,
+        fields["algorithm"].string_value,
+    )
+
+
+def bump_generation(database: Database) -> None:
+    """Begin a new life of the store; a repeated request may count twice, which does no harm."""
+    write = write_document(database.name(_META, "store"), {})
+    write.update_mask.SetInParent()  # change no field but the one below
+    write.update_transforms.add(field_path="generation", increment={"integer_value": 1})
+    write.current_document.exists = True
+    database.commit([write])
+
+
+def read_marks(database: Database, name: str) -> list[int]:
+    """The values it was raised to that are still there, the largest first."""
+    prefix = quote(name, safe="")
+    query = Query(_MARKS, "key", f"{prefix}/", f"{prefix}0", descending=True)
+    documents = database.read_page(query, None, _FEW)
+    return [document.fields["value"].integer_value for document in documents]
+
+
+def raise_mark(database: Database, name: str, value: int) -> int:
+    values = read_marks(database, name)
+    if (values and values[0] >= value) or value <= 0:
+        return values[0] if values else 0
+    prefix = quote(name, safe="")
+
+    def locate(number: int) -> str:
+        return database.name(_MARKS, f"{prefix}-{number:014x}")
+
+    fields: Fields = {"key": f"{prefix}/{value:014x}", "value": value}
+    database.commit(
+        [write_document(locate(value), fields)] + [delete_document(locate(old)) for old in values]
+    )
+    return value

@@ -1,0 +1,109 @@
+"""Pages -> pairs in order: the pages of a window merged, in memory for one time bucket.
+
+Pages come in the order of their first timestamps. All of a page lies in one bucket, so nothing
+before a page's first timestamp can follow it, and what waits for its turn is at most a bucket.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any
+
+from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.documents import (
+    PAGES,
+    Entry,
+    floor_bucket,
+    format_time,
+    read_page_entries,
+)
+from portable_core.adapters.firestore.queries import Query
+from portable_core.ports import Milliseconds
+from portable_core.records import MAX_INTEGER, Pair
+
+#: Pages in one request, and, newest first, where few will do.
+_REQUEST_PAGES = 64
+_FEW_PAGES = 16
+
+
+def query_pages(start: Milliseconds, end: Milliseconds, *, descending: bool = False) -> Query:
+    """The pages that may hold pairs of ``[start, end)``."""
+    low = format_time(floor_bucket(max(start, 0)))
+    return Query(PAGES, "key", low, format_time(end), descending)
+
+
+def read_snapshot_time(database: Database) -> int:
+    """A moment of the server's clock, in ns since the epoch, that is over when this returns.
+
+    Whatever was committed before the call has a creation time at or before it, whatever is
+    committed after the call a later one: Firestore's commits and reads lie on one line of time.
+    A server whose clock counts milliseconds gets the time to move on to the next one.
+    """
+    _, moment = database.get([database.name("meta", "store")])
+    if moment % 1_000_000 == 0:
+        time.sleep(0.002)
+    return moment
+
+
+def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> Iterator[Entry]:
+    """The entries with ``start <= timestamp < end`` in order, each pair once, as they were when the
+    first one was asked for."""
+    start, end = max(start, 0), min(end, MAX_INTEGER + 1)
+    if start >= end:
+        database.connected()
+        return
+    snapshot = read_snapshot_time(database)
+    waiting: list[Entry] = []
+    last: Pair | None = None
+    for page in database.scan(query_pages(start, end), _REQUEST_PAGES):
+        if _created(page) > snapshot:
+            continue
+        entries = read_page_entries(page)
+        ready = bisect_left(waiting, (entries[0].timestamp,))
+        for entry in waiting[:ready]:
+            if start <= entry.timestamp < end and entry.pair != last:
+                yield entry
+                last = entry.pair
+        del waiting[:ready]
+        waiting += entries
+        waiting.sort()
+    for entry in waiting:
+        if start <= entry.timestamp < end and entry.pair != last:
+            yield entry
+            last = entry.pair
+
+
+def read_latest(database: Database, before: Milliseconds, limit: int) -> list[Pair]:
+    """The last ``limit`` pairs before ``before``, newest first."""
+    pairs: list[Pair] = []
+    bucket: set[Pair] = set()
+    floor: Milliseconds | None = None
+    for page in database.scan(query_pages(0, before, descending=True), _FEW_PAGES):
+        entries = read_page_entries(page)
+        if floor_bucket(entries[0].timestamp) != floor:
+            pairs += sorted(bucket, reverse=True)
+            bucket.clear()
+            floor = floor_bucket(entries[0].timestamp)
+            if len(pairs) >= limit:
+                break
+        bucket.update(entry.pair for entry in entries if entry.timestamp < before)
+    pairs += sorted(bucket, reverse=True)
+    return pairs[:limit]
+
+
+def read_first(database: Database) -> Milliseconds | None:
+    """The oldest pair's timestamp: one page."""
+    pages = database.read_page(query_pages(0, MAX_INTEGER + 1), None, 1)
+    return read_page_entries(pages[0])[0].timestamp if pages else None
+
+
+def read_newest(database: Database) -> Milliseconds | None:
+    """The newest pair's timestamp, or one at most a bucket before it: one page."""
+    pages = database.read_page(query_pages(0, MAX_INTEGER + 1, descending=True), None, 1)
+    return read_page_entries(pages[0])[-1].timestamp if pages else None
+
+
+def _created(page: Any) -> int:
+    return int(page.create_time.seconds) * 1_000_000_000 + int(page.create_time.nanos)

@@ -1,0 +1,103 @@
+"""Records from Firestore: by identity, in order, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.documents import (
+    PARTS,
+    RECORDS,
+    Entry,
+    count_parts,
+    decode_record,
+    delete_document,
+    format_id,
+    format_part_id,
+    read_page_entries,
+)
+from portable_core.errors import StoreDamaged
+from portable_core.records import Pair, Record, unpack_value
+
+#: What :func:`read_records` holds at a time.
+_READ_RECORDS = 256
+_READ_BYTES = 8 * 2**20
+
+_DELETES = 500
+
+
+def fetch_records(database: Database, pairs: Sequence[Pair]) -> list[Record]:
+    """The records of these pairs, in their order, without those that are not there."""
+    names = {pair: database.name(RECORDS, format_id(pair)) for pair in pairs}
+    documents, _ = database.get(list(names.values()))
+    records = {}
+    for pair, name in names.items():
+        document = documents.get(name)
+        record = None if document is None else _complete(database, pair, document)
+        if record is not None:
+            records[pair] = record
+    return [records[pair] for pair in pairs if pair in records]
+
+
+def _complete(database: Database, pair: Pair, document: Any) -> Record | None:
+    """The record of a document, with its parts; None if it is being removed at this moment."""
+    parts = count_parts(document)
+    if not parts:
+        return decode_record(document)
+    value = fetch_parts(database, format_id(pair), parts)
+    if value is not None:
+        return unpack_value(pair, value)
+    if database.get([document.name])[0]:
+        raise StoreDamaged(f"a part of {document.name} is missing")
+    return None
+
+
+def fetch_parts(database: Database, id_: str, count: int) -> bytes | None:
+    """A value that was split into so many parts; None if one is missing."""
+    names = [database.name(PARTS, format_part_id(id_, number)) for number in range(count)]
+    documents, _ = database.get(names)
+    if len(documents) < count:
+        return None
+    return b"".join(documents[name].fields["body"].bytes_value for name in names)
+
+
+def read_records(database: Database, entries: Iterable[Entry]) -> Iterator[Record]:
+    """The records of entries, in their order; those that were removed meanwhile are left out."""
+    waiting: list[Pair] = []
+    size = 0
+    for entry in entries:
+        if waiting and (len(waiting) >= _READ_RECORDS or size + entry.size > _READ_BYTES):
+            yield from fetch_records(database, waiting)
+            waiting, size = [], 0
+        waiting.append(entry.pair)
+        size += entry.size
+    yield from fetch_records(database, waiting)
+
+
+def remove_pages(database: Database, pages: Iterable[Any]) -> int:
+    """Delete the records of pages, then the pages. Returns how many records.
+
+    A page goes in the last commit of its records, so that what an interruption leaves behind is
+    found again.
+    """
+    deletes: list[Any] = []
+    removed = 0
+    for page in pages:
+        for name in [*_name_contents(database, read_page_entries(page)), page.name]:
+            deletes.append(delete_document(name))
+            if len(deletes) == _DELETES:
+                database.commit(deletes)
+                deletes = []
+        removed += len(read_page_entries(page))
+    if deletes:
+        database.commit(deletes)
+    return removed
+
+
+def _name_contents(database: Database, entries: Iterable[Entry]) -> Iterator[str]:
+    for entry in entries:
+        id_ = format_id(entry.pair)
+        yield database.name(RECORDS, id_)
+        for number in range(entry.parts):
+            yield database.name(PARTS, format_part_id(id_, number))

@@ -1,0 +1,261 @@
+"""``firestore:PROJECT/DATABASE``: a store for many writers, and the state of a master.
+
+See :mod:`.documents` for what lies where, :mod:`.pages` for how it is read, :mod:`.leases` for what
+the lease relies on, and ``docs/firestore.md`` for what it costs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from portable_core.adapters.firestore import identity, leases, slaves
+from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
+from portable_core.adapters.firestore.client import TIMEOUT_S, Database
+from portable_core.adapters.firestore.documents import (
+    BUCKET_MS,
+    PAGES,
+    Fields,
+    delete_document,
+    floor_bucket,
+    format_time,
+    read_page_entries,
+    write_document,
+)
+from portable_core.adapters.firestore.failures import Refused
+from portable_core.adapters.firestore.operations import OperationCounts
+from portable_core.adapters.firestore.pages import (
+    query_pages,
+    read_entries,
+    read_first,
+    read_latest,
+    read_newest,
+)
+from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.records import fetch_records, read_records, remove_pages
+from portable_core.errors import BatchTooLate, StoreError
+from portable_core.ports import (
+    Lease,
+    Milliseconds,
+    Quarantined,
+    SlaveState,
+    StoreInfo,
+    StoreStatus,
+)
+from portable_core.records import MAX_INTEGER, Pair, Record
+
+_GAPS = "gaps"
+_REMOVE_PAGES = 32  # pages read at a time while removing
+
+
+class FirestoreStore:
+    """One Firestore database as a store. Safe to use from any number of threads and processes.
+
+    Any number of instances may write to one database. Where two of them take in the same payload
+    in the same millisecond, that is one pair, and so one record.
+
+    Nothing of a master's cursors has to be lowered after damage: no part of a Firestore database
+    gets lost by itself. After a restore from a backup, call :meth:`bump_generation`.
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        project: str,
+        database: str,
+        *,
+        settle_ms: Milliseconds,
+        native_data: bool = False,
+        ttl_ms: Milliseconds | None = None,
+    ) -> None:
+        """``settle_ms``: the longest a commit of fresh records may take. ``native_data``: keep the
+        payload as a map too, for queries. ``ttl_ms``: after how long a TTL policy on the field
+        ``expires`` may remove a record; without it the field is left out."""
+        self._database = Database(project, database)
+        self._options = DocumentOptions(native_data, ttl_ms)
+        self._margin_s = min(settle_ms / 10, 1000) / 1000
+        self._opening = threading.Lock()
+
+    @property
+    def operations(self) -> OperationCounts:
+        """What this object has asked of Firestore so far."""
+        return self._database.operations.read()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def open(self, algorithm: str) -> StoreInfo:
+        with self._opening:
+            self._database.connect()
+            try:
+                return identity.open_identity(self._database, algorithm)
+            except BaseException:
+                self._database.close()
+                raise
+
+    def close(self) -> None:
+        with self._opening:
+            self._database.close()
+
+    def info(self) -> StoreInfo:
+        return identity.read_identity(self._database)
+
+    def bump_generation(self) -> None:
+        """Make every master start again at this store's first record.
+
+        To be called once after the database was restored from a backup or a point in time.
+        """
+        identity.bump_generation(self._database)
+
+    def check(self) -> None:
+        """Try the way that a record takes, by a deletion of nothing; compare the clocks as well.
+
+        A clock ahead of Firestore's would tell masters a horizon that other writers may still write
+        before.
+        """
+        sent = time.time()
+        nothing = self._database.name("meta", "nothing")
+        committed = self._database.commit([delete_document(nothing)], timeout_s=5.0)
+        ahead = sent - committed / 1e9
+        if ahead > max(self._margin_s, 0.05):
+            raise StoreError(
+                f"this machine's clock is {ahead:.2f} s ahead of Firestore's; set it right"
+            )
+
+    def status(self) -> StoreStatus:
+        """A few reads: ``last`` may be ten seconds early, and how many records and bytes there are
+        would cost too many to be asked each time."""
+        gaps = [
+            (document.fields["start"].integer_value, document.fields["end"].integer_value)
+            for document in self._database.scan(Query(_GAPS, "key"), 100)
+        ]
+        return StoreStatus(None, self.first(), read_newest(self._database), gaps=tuple(gaps))
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
+        """See :meth:`portable_core.ports.Store.append`.
+
+        A commit that Firestore, by its own clock, applied more than ``deadline`` after this
+        machine's clock when it was begun fails with ``BatchTooLate``. So a writer whose clock is
+        behind says so, instead of adding records before a horizon that another has told.
+        """
+        self._write(records, [], deadline)
+
+    def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        fence = leases.make_fence(self._database, lease)
+        try:
+            self._write(records, [fence], None)
+        except Refused as error:
+            raise leases.explain_refusal(self._database, lease, error) from error
+
+    def _write(
+        self, records: Sequence[Record], fence: Sequence[Any], deadline: float | None
+    ) -> None:
+        self._database.connected()
+        limit = TIMEOUT_S if deadline is None else deadline - min(self._margin_s, deadline / 10)
+        started, since = time.time(), time.monotonic()
+        builder = CommitBuilder(self._database, self._options, fence)
+        unique = {record.pair: record for record in records}
+        ordered = [unique[pair] for pair in sorted(unique)]
+        commits = chain(builder.add_records(ordered), builder.finish(fence_alone=not ordered))
+        for writes in commits:
+            rest = limit - (time.monotonic() - since)
+            if rest <= 0:
+                raise BatchTooLate("Firestore is too slow to commit in time; send it again")
+            committed = self._database.commit(writes, timeout_s=rest)
+            if deadline is not None and committed / 1e9 - started > limit:
+                raise BatchTooLate(
+                    f"committed {committed / 1e9 - started:.2f} s after it was begun, by "
+                    "Firestore's clock; if it was fast, set this machine's clock right"
+                )
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def pairs(self, start: Milliseconds, end: Milliseconds) -> Iterator[Pair]:
+        """Consistent by the pages' creation times; see :mod:`.pages`."""
+        for entry in read_entries(self._database, start, end):
+            yield entry.pair
+
+    def records(self, start: Milliseconds, end: Milliseconds) -> Iterator[Record]:
+        return read_records(self._database, read_entries(self._database, start, end))
+
+    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
+        self._database.connected()
+        return fetch_records(self._database, pairs)
+
+    def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
+        return read_latest(self._database, before, limit)
+
+    def first(self) -> Milliseconds | None:
+        return read_first(self._database)
+
+    def last(self) -> Milliseconds | None:
+        newest = self.latest(MAX_INTEGER + 1, 1)
+        return newest[0].timestamp if newest else None
+
+    # -- retention -------------------------------------------------------------------------------
+
+    def prune(self, before: Milliseconds) -> int:
+        """Remove the time buckets that end before ``before``; returns how many records."""
+        query = query_pages(0, floor_bucket(before))
+        return remove_pages(self._database, self._database.scan(query, _REMOVE_PAGES))
+
+    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+        """Sizes are those of payloads and meta. Asking for the sum costs a read for each 1,000
+        pages; Firestore has no disk that could fill up."""
+        excess = self._database.sum(PAGES, "bytes") - limit
+        if excess <= 0:
+            return None
+        start: Milliseconds | None = None
+        end = 0
+        for page in self._database.scan(query_pages(0, MAX_INTEGER + 1), _REMOVE_PAGES):
+            first = read_page_entries(page)[0].timestamp
+            if first >= end:
+                if excess <= 0:
+                    break
+                start = first if start is None else start
+                end = floor_bucket(first) + BUCKET_MS
+                self._report_gap(start, end)
+            excess -= page.fields["bytes"].integer_value
+            remove_pages(self._database, [page])
+        return None if start is None else (start, end)
+
+    def _report_gap(self, start: Milliseconds, end: Milliseconds) -> None:
+        """Write it down before anything goes, so that no interruption hides it."""
+        key = format_time(start)
+        fields: Fields = {"key": key, "start": start, "end": end}
+        self._database.commit([write_document(self._database.name(_GAPS, key), fields)])
+
+    def mark(self, name: str) -> int:
+        values = identity.read_marks(self._database, name)
+        return values[0] if values else 0
+
+    def raise_mark(self, name: str, value: int) -> int:
+        return identity.raise_mark(self._database, name, value)
+
+    # -- the master's state ------------------------------------------------------------------------
+
+    def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
+        return leases.acquire_lease(self._database, holder, now, ttl)
+
+    def renew_lease(self, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
+        return leases.renew_lease(self._database, lease, now, ttl)
+
+    def release_lease(self, lease: Lease) -> None:
+        leases.release_lease(self._database, lease)
+
+    def slave_states(self) -> dict[str, SlaveState]:
+        return slaves.read_slaves(self._database)
+
+    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+        slaves.save_slave(self._database, lease, name, state)
+
+    def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
+        slaves.save_quarantine(self._database, lease, items)
+
+    def quarantine(self) -> Iterator[Quarantined]:
+        return slaves.read_quarantine(self._database)

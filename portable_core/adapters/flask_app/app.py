@@ -1,0 +1,128 @@
+"""The endpoints that both roles have: webhooks, health, status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Flask, Response, request
+
+from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.console import add_console
+from portable_core.adapters.flask_app.master_routes import add_master_routes
+from portable_core.adapters.flask_app.observer import Observer
+from portable_core.adapters.flask_app.problems import add_problem_handlers
+from portable_core.adapters.flask_app.slave_routes import add_slave_routes
+from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookDoor
+from portable_core.errors import NotFound
+from portable_core.feed import find_reached
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.receiver import NodeStatus
+from portable_core.replay import Connect
+
+
+def create_app(
+    node: Node,
+    started: Callable[[], None] = lambda: None,
+    observer: Observer | None = None,
+    connect: Connect | None = None,
+) -> Flask:
+    """The WSGI application of one node. ``started`` is called before every request.
+
+    ``/metrics`` is there only with an ``observer``; a master's console sends webhooks again only
+    with ``connect``.
+    """
+    app = Flask("webhook-sync", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.before_request(started)
+    add_problem_handlers(app)
+    _add_webhook_routes(app, WebhookDoor(app.wsgi_app, node, started, observer))
+    if observer is not None:
+        _add_observer(app, node, observer)
+    _add_status_routes(app, node)
+    if node.slave is not None:
+        add_slave_routes(app, node, node.slave)
+    if node.master is not None:
+        add_master_routes(app, node, node.master)
+        add_console(app, node, node.master, connect)
+    return app
+
+
+def _add_observer(app: Flask, node: Node, observer: Observer) -> None:
+    @app.before_request
+    def begin() -> None:
+        observer.begin_request(request.headers.get)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        node.authorize(request.headers.get("Authorization"))
+        body, content_type = observer.expose(request.headers.get("Accept", ""))
+        return Response(body, 200, content_type=content_type)
+
+
+def _add_webhook_routes(app: Flask, door: WebhookDoor) -> None:
+    """Put the door in front of the application; the routing knows its paths for other methods."""
+
+    def refuse(source: str = "") -> Response:
+        raise NotFound(f"POST {WEBHOOK_PATH}/<source> takes webhooks; a source is one short name")
+
+    app.add_url_rule(WEBHOOK_PATH, view_func=refuse, methods=["POST"])
+    app.add_url_rule(f"{WEBHOOK_PATH}/<source>", view_func=refuse, methods=["POST"])
+    app.wsgi_app = door  # type: ignore[method-assign]  # Flask's documented way to add middleware
+
+
+def _add_status_routes(app: Flask, node: Node) -> None:
+    @app.get("/health")
+    def health() -> Response:
+        node.receiver.check()
+        return answer_json({"status": "ok", "role": node.settings.role})
+
+    @app.get("/status")
+    def status() -> Response:
+        node.authorize(request.headers.get("Authorization"))
+        document = describe_status(node, node.receiver.status())
+        if node.master is not None:
+            document["slaves"] = describe_slaves(node.master)
+        return answer_json(document)
+
+
+def describe_status(node: Node, status: NodeStatus) -> dict[str, object]:
+    """The document of ``GET /status``: times in ms, sizes in bytes."""
+    store = status.store
+    return {
+        "role": node.settings.role,
+        "store": {
+            "uuid": status.info.uuid,
+            "generation": status.info.generation,
+            "hash": status.info.algorithm,
+            "records": store.records,
+            "oldest": store.first,
+            "newest": store.last,
+            "bytes": store.bytes,
+            "files": store.files,
+            "damaged": [{"name": part.name, "reason": part.reason} for part in store.damaged],
+            "gaps": [list(gap) for gap in store.gaps],
+        },
+        "buffer": {
+            "records": status.buffer.records,
+            "bytes": status.buffer.bytes,
+            "oldest": status.buffer.oldest,
+        },
+        "horizon": status.horizon,
+        "now": status.now,
+    }
+
+
+def describe_slaves(master: Master) -> dict[str, object]:
+    """By name, of each slave: its store, the report of its last sync, its cursor, and ``in_until``,
+    the moment in ms before which everything of it is in the master (0 for never)."""
+    return {
+        name: {
+            "cursor": state.cursor,
+            "in_until": find_reached(state),
+            "store": state.store,
+            "generation": state.generation,
+            "report": dict(state.report),
+        }
+        for name, state in master.slave_states().items()
+    }

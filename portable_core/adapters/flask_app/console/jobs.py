@@ -1,0 +1,149 @@
+"""What the console has under way: one sync at most, and some replays.
+
+Each runs in a thread of its own and goes on when nobody looks. They are this process's: another
+instance of the same master shows its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from portable_core.errors import NotFound, Unavailable, WebhookSyncError
+from portable_core.replay import Replay, ReplayStatus
+from portable_core.report import SlaveReport, SyncReport
+
+logger = logging.getLogger(__name__)
+
+#: Runs that are remembered, the newest ones, and those that may run at the same time.
+MAX_REPLAYS = 20
+MAX_RUNNING = 2
+
+_WAIT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """``slaves``: the report so far, by name. ``problem``: why no sync could be run."""
+
+    running: bool = False
+    slaves: dict[str, SlaveReport] = field(default_factory=dict)
+    ok: bool | None = None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "running": self.running,
+            "ok": self.ok,
+            "problem": self.problem,
+            "slaves": {name: report.to_json() for name, report in self.slaves.items()},
+        }
+
+
+Run = Callable[[Callable[[SlaveReport], None]], SyncReport]
+
+
+class SyncJob:
+    """The sync that somebody started here last."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._changed = threading.Condition()
+        self._state = SyncState()
+        self._version = 0
+
+    @property
+    def state(self) -> SyncState:
+        with self._changed:
+            return self._state
+
+    def start(self) -> None:
+        """Begin, unless it is running."""
+        with self._changed:
+            if self._state.running:
+                return
+            self._set(SyncState(running=True))
+        threading.Thread(target=self._work, name="console-sync", daemon=True).start()
+
+    def _work(self) -> None:
+        problem, ok = "Internal error: the log tells more", False
+        try:
+            report = self._run(self._progress)
+            problem, ok = "", report.ok
+        except WebhookSyncError as error:
+            problem = f"{error.title}: {error}"
+        except Exception:
+            logger.exception("a sync from the console ended by an unexpected error")
+        with self._changed:
+            self._set(SyncState(False, self._state.slaves, ok, problem))
+
+    def _progress(self, report: SlaveReport) -> None:
+        with self._changed:
+            self._set(SyncState(True, {**self._state.slaves, report.slave: report}))
+
+    def _set(self, state: SyncState) -> None:
+        self._state = state
+        self._version += 1
+        self._changed.notify_all()
+
+    def watch(self, stopping: Callable[[], bool]) -> Iterator[SyncState]:
+        """The state now and after each change (twice a second at most), until it has ended."""
+        seen = -1
+        while not stopping():
+            with self._changed:
+                if self._version == seen:
+                    self._changed.wait(_WAIT_S)
+                state, version = self._state, self._version
+            if version != seen:
+                seen = version
+                yield state
+            if not state.running:
+                return
+            threading.Event().wait(_WAIT_S / 5)
+
+
+class Replays:
+    """The runs of this process, the newest first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, Replay] = OrderedDict()
+
+    def start(self, replay: Replay) -> str:
+        """Begin a run and return its name. Raises ``Unavailable`` where too many are running."""
+        with self._lock:
+            running = [run for run in self._runs.values() if run.status().state == "running"]
+            if len(running) >= MAX_RUNNING:
+                raise Unavailable(f"{MAX_RUNNING} replays are running; wait for one or stop it")
+            name = secrets.token_hex(6)
+            self._runs[name] = replay
+            for old in list(self._runs):
+                if len(self._runs) > MAX_REPLAYS and self._runs[old].status().state != "running":
+                    del self._runs[old]
+        threading.Thread(target=replay.run, name="console-replay", daemon=True).start()
+        return name
+
+    def get(self, name: str) -> Replay:
+        """Raises ``NotFound``."""
+        with self._lock:
+            if name not in self._runs:
+                raise NotFound("this process knows no such replay; was the master restarted?")
+            return self._runs[name]
+
+    def list_all(self) -> list[tuple[str, Replay]]:
+        with self._lock:
+            return list(reversed(self._runs.items()))
+
+    def watch(self, name: str, stopping: Callable[[], bool]) -> Iterator[ReplayStatus]:
+        """The status now and twice a second, until the run has ended."""
+        replay = self.get(name)
+        while not stopping():
+            status = replay.status()
+            yield status
+            if status.state != "running":
+                return
+            threading.Event().wait(_WAIT_S)

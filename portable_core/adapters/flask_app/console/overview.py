@@ -1,0 +1,152 @@
+"""What the first page shows: is everything in, and if not, which slave holds it up and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from portable_core.adapters.flask_app.console.texts import advise
+from portable_core.browse import Row, Search, read_page
+from portable_core.feed import find_reached, find_settled
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.ports import Milliseconds, SlaveState
+from portable_core.receiver import NodeStatus
+from portable_core.report import HOUR_MS
+
+#: ``good``: everything is in; ``late``: it should have been synced; ``bad``: it could not be.
+Level = Literal["good", "late", "bad", "unknown"]
+
+_RATE_WINDOW_MS = 60_000
+_MOST_COUNTED = 300_000
+_LAST_ROWS = 8
+
+#: Items are read whole to be counted, so that a page counts no further.
+MOST_QUARANTINED = 20
+_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One hour of the chart: when it began, what was missed in it, what was recovered in it."""
+
+    start: Milliseconds
+    missed: int
+    recovered: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlaveView:
+    """One slave. ``reached`` is the moment before which everything of it is in, None for never."""
+
+    name: str
+    level: Level
+    verdict: str
+    advice: str
+    reached: Milliseconds | None
+    age_ms: Milliseconds | None
+    report: Mapping[str, object]
+    reachable: str
+    bars: Sequence[Bar]
+
+    @property
+    def tallest(self) -> int:
+        return max(1, *(max(bar.missed, bar.recovered) for bar in self.bars))
+
+    @property
+    def missed(self) -> int:
+        return sum(bar.missed for bar in self.bars)
+
+    @property
+    def recovered(self) -> int:
+        return sum(bar.recovered for bar in self.bars)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole page. ``settled``: everything that was stamped before it is in."""
+
+    level: Level
+    settled: Milliseconds
+    status: NodeStatus
+    slaves: Sequence[SlaveView]
+    rate: int
+    rate_is_floor: bool
+    last: Sequence[Row]
+    quarantined: int
+
+
+def read_overview(node: Node, master: Master) -> Overview:
+    """Everything the page needs, from the store and the last reports; no slave is asked."""
+    status = node.receiver.status()
+    now, late_ms = status.now, node.settings.console_late_ms
+    watched = {n: state for n, state in master.slave_states().items() if n in master.clients}
+    slaves = [describe_slave(name, state, now, late_ms) for name, state in watched.items()]
+    store = node.receiver.store
+    recent = store.pairs(now - _RATE_WINDOW_MS, now + 1)
+    rate = sum(1 for _ in islice(recent, _MOST_COUNTED))
+    level: Level = "good"
+    for rank in ("unknown", "late", "bad"):
+        if any(slave.level == rank for slave in slaves):
+            level = rank
+    return Overview(
+        level,
+        find_settled(status.horizon, watched),
+        status,
+        slaves,
+        rate,
+        rate >= _MOST_COUNTED,
+        read_page(store, Search(), limit=_LAST_ROWS).rows,
+        sum(1 for _ in islice(master.quarantine(), MOST_QUARANTINED)),
+    )
+
+
+def describe_slave(
+    name: str, state: SlaveState, now: Milliseconds, late_ms: Milliseconds
+) -> SlaveView:
+    """One slave by the report of its last sync and the age of its cursor."""
+    report = state.report
+    reached = find_reached(state) or None
+    age = None if reached is None else max(0, now - reached)
+    level, verdict, advice = _judge(report, age, late_ms)
+    error = str(report.get("error") or "")
+    reachable = "not asked yet"
+    if report:
+        reachable = "no" if error.startswith("Slave unreachable") else "yes"
+    bars = make_bars(report.get("day"), now)
+    return SlaveView(name, level, verdict, advice, reached, age, report, reachable, bars)
+
+
+def _judge(
+    report: Mapping[str, object], age: Milliseconds | None, late_ms: Milliseconds
+) -> tuple[Level, str, str]:
+    error, warning = str(report.get("error") or ""), str(report.get("warning") or "")
+    if not report:
+        return (
+            "unknown",
+            "never synced",
+            "Press “Sync now”; then let a scheduler POST /trigger-sync every few minutes.",
+        )
+    if error:
+        return "bad", error, advise(error)
+    if age is None or age > late_ms:
+        return (
+            "late",
+            "behind: what it received since then may be missing here",
+            "Press “Sync now”. Does the scheduler still POST /trigger-sync?",
+        )
+    if warning:
+        return "late", warning, advise(warning)
+    return "good", "everything is in", ""
+
+
+def make_bars(day: object, now: Milliseconds) -> list[Bar]:
+    """The last 24 hours, the current one last, from a report's ``day``."""
+    counts = {entry[0]: entry[1:] for entry in day} if isinstance(day, list) else {}
+    this = now // HOUR_MS
+    return [
+        Bar(hour * HOUR_MS, *counts.get(hour, (0, 0)))
+        for hour in range(this - _HOURS + 1, this + 1)
+    ]

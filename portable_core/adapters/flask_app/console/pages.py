@@ -1,0 +1,66 @@
+"""How pages are made: one environment of templates, one frame around every view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, make_response, render_template, request
+
+from portable_core.adapters.flask_app.console import texts
+from portable_core.adapters.flask_app.console.access import Access, View, add_headers
+from portable_core.browse import format_id
+from portable_core.errors import Unavailable, WebhookSyncError
+
+
+def make_blueprint(access: Access) -> Blueprint:
+    """Templates with their filters, and the files that pages load."""
+    blueprint = Blueprint(
+        "console",
+        __name__,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/console/static",
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "time": texts.format_time,
+        "iso": texts.format_iso,
+        "duration": texts.format_duration,
+        "size": texts.format_size,
+        "count": texts.format_count,
+        "id": format_id,
+    }
+    for name, function in filters.items():
+        blueprint.add_app_template_filter(function, name)
+
+    @blueprint.app_context_processor
+    def provide() -> dict[str, object]:
+        visitor = access.identify()
+        return {"csrf": visitor.csrf, "logged_in": visitor.logged_in, "change_query": change_query}
+
+    return blueprint
+
+
+def change_query(**changes: str) -> str:
+    """The query of this page with some values changed; empty ones are left out."""
+    values = {**request.args.to_dict(), **changes}
+    return urlencode({name: value for name, value in values.items() if value})
+
+
+def frame(access: Access, view: View, *, public: bool = False) -> View:
+    """``view`` for a browser: behind the login, errors as pages, every header in place."""
+    inner = view if public else access.require_login(view)
+
+    @wraps(view)
+    def framed(*args: object, **values: object) -> Any:
+        try:
+            response: Response = make_response(inner(*args, **values))
+        except WebhookSyncError as error:
+            response = make_response(render_template("error.html", error=error), error.status)
+            if isinstance(error, Unavailable) and error.retry_after is not None:
+                response.headers["Retry-After"] = str(error.retry_after)
+        return add_headers(response)
+
+    return framed

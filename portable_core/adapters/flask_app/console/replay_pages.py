@@ -1,0 +1,135 @@
+"""The pages from which webhooks are sent again, and on which one sees what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+from flask import Flask, Response, redirect, render_template, request
+
+from portable_core.adapters.flask_app.console.access import Access
+from portable_core.adapters.flask_app.console.jobs import Replays
+from portable_core.adapters.flask_app.console.pages import frame
+from portable_core.adapters.flask_app.events import EVENT_STREAM
+from portable_core.adapters.flask_app.queries import read_search
+from portable_core.browse import find_record, parse_id
+from portable_core.errors import BadRequest, Forbidden
+from portable_core.node import Node
+from portable_core.records import Pair, Record
+from portable_core.replay import Connect, Replay, check_target
+
+_SHOWN_FAILURES = 200
+_MAX_PARALLEL = 8
+
+
+class ReplayPages:
+    """The views. Without ``REPLAY_TARGETS`` they only say that nothing is sent."""
+
+    def __init__(
+        self, node: Node, access: Access, replays: Replays, connect: Connect | None
+    ) -> None:
+        self._node = node
+        self._access = access
+        self._replays = replays
+        self._connect = connect
+
+    def add_routes(self, app: Flask) -> None:
+        for path, view, method in (
+            ("/replays", self._show_all, "GET"),
+            ("/replays", self._start, "POST"),
+            ("/replays/<name>", self._show_one, "GET"),
+            ("/replays/<name>/live", self._show_live, "GET"),
+            ("/replays/<name>/events", self._follow, "GET"),
+            ("/replays/<name>/stop", self._stop, "POST"),
+            ("/replays/<name>/again", self._start_again, "POST"),
+        ):
+            framed = frame(self._access, view)
+            app.add_url_rule(path, f"console_replay{view.__name__}", framed, methods=[method])
+
+    def _show_all(self) -> str:
+        runs = [(name, run.url, run.status()) for name, run in self._replays.list_all()]
+        targets = self._node.settings.replay_targets
+        return render_template("replays.html", runs=runs, targets=targets, query=request.args)
+
+    def _start(self) -> object:
+        form = request.form
+        self._node.receiver.open()
+        one = form.get("webhook", "").strip()
+        if one:
+            pair = parse_id(one)
+            find_record(self._node.receiver.store, pair)
+            return self._run(form.get("url", ""), self._read_pairs([pair]), 1)
+        if not form.get("start", "").strip() or not form.get("end", "").strip():
+            raise BadRequest("start, end: say from when to when; this sends many webhooks")
+        return self._run(form.get("url", ""), self._read_range(), None)
+
+    def _start_again(self, name: str) -> object:
+        """Send those that failed in another run, and only those."""
+        earlier = self._replays.get(name)
+        status = earlier.status()
+        if status.state == "running":
+            raise BadRequest("the run is not over yet; wait for its end or stop it")
+        pairs = [failure.pair for failure in status.failures]
+        return self._run(earlier.url, self._read_pairs(pairs), len(pairs))
+
+    def _run(self, url: str, records: Iterable[Record], total: int | None) -> object:
+        settings, clock = self._node.settings, self._node.receiver.clock
+        if not settings.replay_targets or self._connect is None:
+            raise Forbidden(
+                "REPLAY_TARGETS is not set, so that nothing may be sent again from here; name the "
+                "addresses that may get webhooks and start the master again"
+            )
+        parallel = request.form.get("parallel", "1")
+        if not parallel.isdecimal() or not 1 <= int(parallel[:3]) <= _MAX_PARALLEL:
+            raise BadRequest(f"parallel: must be 1 to {_MAX_PARALLEL}")
+        replay = Replay(
+            check_target(url.strip(), settings.replay_targets),
+            self._until_stopped(records),
+            self._connect,
+            lambda: clock.now() // 1000,
+            settings.replay_secret,
+            parallel=int(parallel),
+            total=total,
+        )
+        return redirect(f"/replays/{self._replays.start(replay)}", 303)
+
+    def _read_pairs(self, pairs: list[Pair]) -> Iterator[Record]:
+        for pair in pairs:
+            yield from self._node.receiver.store.fetch([pair])
+
+    def _read_range(self) -> Iterator[Record]:
+        search = read_search(request.form)
+        records = self._node.receiver.store.records(search.start, search.end)
+        if search.start >= search.end:
+            raise BadRequest("start, end: the end must come after the start")
+        return (record for record in records if search.source in (None, record.meta.source))
+
+    def _until_stopped(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            if self._node.stopping:
+                return
+            yield record
+
+    def _show_one(self, name: str) -> str:
+        return self._render("replay.html", name)
+
+    def _show_live(self, name: str) -> str:
+        return self._render("replay_live.html", name)
+
+    def _render(self, template: str, name: str) -> str:
+        replay = self._replays.get(name)
+        status = replay.status()
+        failures = status.failures[:_SHOWN_FAILURES]
+        return render_template(
+            template, name=name, url=replay.url, status=status, failures=failures
+        )
+
+    def _follow(self, name: str) -> Response:
+        watched = self._replays.watch(name, lambda: self._node.stopping)
+        self._replays.get(name)
+        events = (b"data: %s\n\n" % orjson.dumps(status.to_json()) for status in watched)
+        return Response(events, content_type=EVENT_STREAM)
+
+    def _stop(self, name: str) -> object:
+        self._replays.get(name).stop()
+        return redirect(f"/replays/{name}", 303)

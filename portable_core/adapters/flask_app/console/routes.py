@@ -1,0 +1,132 @@
+"""The console's addresses: the login, the first page, a sync from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import orjson
+from flask import Flask, Response, redirect, render_template, request
+
+from portable_core.adapters.flask_app.console.access import (
+    Access,
+    Visitor,
+    add_headers,
+    check_next,
+)
+from portable_core.adapters.flask_app.console.jobs import Replays, SyncJob
+from portable_core.adapters.flask_app.console.overview import read_overview
+from portable_core.adapters.flask_app.console.pages import frame, make_blueprint
+from portable_core.adapters.flask_app.console.replay_pages import ReplayPages
+from portable_core.adapters.flask_app.console.webhook_pages import WebhookPages
+from portable_core.adapters.flask_app.events import EVENT_STREAM
+from portable_core.adapters.flask_app.feed_routes import add_feed_routes
+from portable_core.errors import NotFound
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.replay import Connect
+
+logger = logging.getLogger(__name__)
+
+
+def add_console(app: Flask, node: Node, master: Master, connect: Connect | None) -> None:
+    """Add the console, where ``CONSOLE_TOKEN`` opens one, and the feed in any case.
+
+    ``connect`` opens connections to those to whom webhooks are sent again.
+    """
+    token = node.settings.console_token
+    if not token:
+        add_feed_routes(app, node, master, None)
+
+        @app.get("/")
+        def explain() -> Response:
+            raise NotFound(
+                "the console is off: set CONSOLE_TOKEN to at least 16 characters that only its "
+                "operators know, and start the master again"
+            )
+
+        return
+    access = Access(token)
+    app.register_blueprint(make_blueprint(access), name="console")
+    app.after_request(_add_static_headers)
+    replays = Replays()
+    pages = WebhookPages(node, master, access)
+    add_feed_routes(app, node, master, pages)
+    pages.add_routes(app)
+    _add_login(app, access)
+    _add_overview(app, node, master, access)
+    ReplayPages(node, access, replays, connect).add_routes(app)
+
+
+def _add_static_headers(response: Response) -> Response:
+    if (request.endpoint or "").startswith("console."):
+        response.headers["Cache-Control"] = "no-cache"
+        add_headers(response)
+    return response
+
+
+def _add_login(app: Flask, access: Access) -> None:
+    def show_login(wrong: bool = False) -> Response:
+        following = check_next(request.values.get("next", "/"))
+        page = render_template("login.html", wrong=wrong, next=following)
+        response = Response(page, 401 if wrong else 200)
+        visitor = access.identify()
+        if not visitor.logged_in:
+            access.set_cookie(response, Visitor(visitor.csrf, False))
+        return response
+
+    def log_in() -> object:
+        access.check_form()
+        if not access.check_token(request.form.get("token", "").strip()):
+            logger.warning("a login to the console failed")
+            return show_login(wrong=True)
+        response = redirect(check_next(request.form.get("next", "/")), 303)
+        access.log_in(response)  # type: ignore[arg-type]  # Flask's is a Response of werkzeug
+        return response
+
+    def log_out() -> object:
+        response = redirect("/login", 303)
+        access.log_out(response)  # type: ignore[arg-type]
+        return response
+
+    def add(path: str, view: Callable[..., object], method: str, *, public: bool) -> None:
+        framed = frame(access, view, public=public)
+        app.add_url_rule(path, f"console_{view.__name__}", framed, methods=[method])
+
+    add("/login", show_login, "GET", public=True)
+    add("/login", log_in, "POST", public=True)
+    add("/logout", log_out, "POST", public=False)
+
+
+def _add_overview(app: Flask, node: Node, master: Master, access: Access) -> None:
+    job = SyncJob(lambda progress: master.sync(None, progress))
+
+    def show_overview() -> str:
+        sync = job.state
+        return render_template("overview.html", overview=read_overview(node, master), sync=sync)
+
+    def show_live() -> str:
+        """The changing part of the first page alone, for its script."""
+        return render_template(
+            "overview_live.html", overview=read_overview(node, master), sync=job.state
+        )
+
+    def start_sync() -> object:
+        job.start()
+        return redirect("/", 303)
+
+    def follow_sync() -> Response:
+        def events() -> Iterator[bytes]:
+            for state in job.watch(lambda: node.stopping):
+                yield b"data: %s\n\n" % orjson.dumps(state.to_json())
+
+        return Response(events(), content_type=EVENT_STREAM)
+
+    for path, view, method in (
+        ("/", show_overview, "GET"),
+        ("/console/live", show_live, "GET"),
+        ("/console/sync", start_sync, "POST"),
+        ("/console/events", follow_sync, "GET"),
+    ):
+        endpoint = f"console_{view.__name__}"
+        app.add_url_rule(path, endpoint, frame(access, view), methods=[method])

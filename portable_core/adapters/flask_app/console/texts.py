@@ -1,0 +1,78 @@
+"""Times, sizes and errors in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+#: What to do, by the beginning of an error's text: the title of its class.
+_ADVICE = (
+    ("Slave unreachable", "Is it running, and may the master connect to it? See its own log."),
+    ("Slave refused", "Its log tells why. A 401 or 403: compare SYNC_TOKENS on both sides."),
+    (
+        "Answer invalid",
+        "Is the address in SLAVES that of a slave, of this version, and are SPAN_S, HASH and the "
+        "clock set alike?",
+    ),
+    ("Stream cut", "The connection broke. The next sync goes on where this one stopped."),
+    ("Conflict", "Set the same SPAN_S, HASH and HASH_KEY on every node."),
+    ("Sync already running", "Wait for it to end; the page shows it then."),
+    ("Store", "Look at the disk of the master: is it full, or was something removed?"),
+)
+
+
+def format_time(milliseconds: int | None) -> str:
+    """``2026-01-31 09:05:07 UTC``; a dash for None and for what no calendar holds."""
+    if milliseconds is None:
+        return "–"
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{milliseconds} ms"
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def format_iso(milliseconds: int) -> str:
+    """For the ``datetime`` of a ``<time>``."""
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_duration(milliseconds: float) -> str:
+    """The largest unit and the one below it: ``3 min 20 s``."""
+    if abs(milliseconds) < 1000:
+        return f"{milliseconds:.0f} ms"
+    seconds = round(abs(milliseconds) / 1000)
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        if seconds >= size or parts:
+            parts.append(f"{seconds // size} {unit}")
+            seconds %= size
+    parts = [part for part in parts[:2] if not part.startswith("0 ")] or parts[:1]
+    return ("−" if milliseconds < 0 else "") + " ".join(parts)
+
+
+def format_size(size: int | None) -> str:
+    """``1.5 MB``, in powers of 1000."""
+    if size is None:
+        return "–"
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def format_count(count: int | None) -> str:
+    """Thousands parted by thin spaces."""
+    return "–" if count is None else f"{count:,}".replace(",", "\u202f")
+
+
+def advise(error: str) -> str:
+    """What to do about an error of a sync, as its report has it."""
+    return next((advice for title, advice in _ADVICE if error.startswith(title)), "")

@@ -1,0 +1,125 @@
+"""The pages of webhooks and of the quarantine, and the raw payloads."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+from flask import Flask, Response, redirect, render_template, request
+
+from portable_core.adapters.flask_app.console.access import Access
+from portable_core.adapters.flask_app.console.pages import frame
+from portable_core.adapters.flask_app.queries import read_before, read_search
+from portable_core.browse import Page, find_record, format_id, parse_id, read_page
+from portable_core.errors import BadRequest, NotFound
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.payload_text import indent
+from portable_core.ports import Quarantined
+from portable_core.records import Record
+
+#: The most that is shown of a payload, in characters; all of it can be downloaded.
+SHOWN_CHARACTERS = 200_000
+
+_QUARANTINE_ROWS = 100
+_QUARANTINE_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """An item of the quarantine without its payload, of which ``text`` is the beginning."""
+
+    item: Quarantined
+    size: int
+    text: str
+    whole: bool
+
+
+def make_row(item: Quarantined) -> QuarantineRow:
+    text, whole = indent(item.record.payload, _QUARANTINE_CHARACTERS)
+    light = replace(item, record=replace(item.record, payload=b""))
+    return QuarantineRow(light, len(item.record.payload), text, whole)
+
+
+class WebhookPages:
+    """The views; the port ``Pages`` of the feed's routes."""
+
+    def __init__(self, node: Node, master: Master, access: Access) -> None:
+        self._node = node
+        self._master = master
+        self._access = access
+        self.show_list = frame(access, self._show_list)
+        self.show_webhook = frame(access, self._show_webhook)
+
+    def add_routes(self, app: Flask) -> None:
+        """Add what programs have no use for."""
+        for path, view in (
+            ("/webhooks/<webhook>/payload", self._download),
+            ("/quarantine", self._show_quarantine),
+            ("/quarantine/<path:item>/payload", self._download_quarantined),
+        ):
+            framed = frame(self._access, view)
+            app.add_url_rule(path, f"console{view.__name__}", framed, methods=["GET"])
+
+    def knows_visitor(self) -> bool:
+        return self._access.identify().logged_in
+
+    def _show_list(self) -> object:
+        problem, page = "", Page()
+        try:
+            search = read_search(request.args)
+            if search.id:
+                found = self._find(search.id)
+                if found is not None:
+                    return redirect(f"/webhooks/{format_id(found.pair)}", 303)
+            self._node.receiver.open()
+            page = read_page(self._node.receiver.store, search, read_before(request.args))
+        except BadRequest as error:
+            problem = str(error)
+        body = render_template("webhooks.html", page=page, query=request.args, problem=problem)
+        return Response(body, 400 if problem else 200)
+
+    def _find(self, text: str) -> Record | None:
+        """The webhook whose id this is; None if it may be a provider's id."""
+        try:
+            return find_record(self._node.receiver.store, parse_id(text))
+        except (BadRequest, NotFound):
+            return None
+
+    def _show_webhook(self, webhook: str) -> str:
+        self._node.receiver.open()
+        record = find_record(self._node.receiver.store, parse_id(webhook))
+        text, whole = indent(record.payload, SHOWN_CHARACTERS)
+        return render_template(
+            "webhook.html",
+            record=record,
+            text=text,
+            whole=whole,
+            targets=self._node.settings.replay_targets,
+        )
+
+    def _download(self, webhook: str) -> Response:
+        self._node.receiver.open()
+        record = find_record(self._node.receiver.store, parse_id(webhook))
+        return make_download(record.payload, f"webhook-{format_id(record.pair)}.json")
+
+    def _show_quarantine(self) -> str:
+        """The newest items. All are read, since a store tells them oldest first; few is normal."""
+        newest = deque(map(make_row, self._master.quarantine()), maxlen=_QUARANTINE_ROWS)
+        return render_template("quarantine.html", items=reversed(newest))
+
+    def _download_quarantined(self, item: str) -> Response:
+        for quarantined in self._master.quarantine():
+            if quarantined.id == item:
+                name = f"quarantined-{format_id(quarantined.record.pair)}.json"
+                return make_download(quarantined.record.payload, name)
+        raise NotFound("nothing of that name is in the quarantine")
+
+
+def make_download(payload: bytes, name: str) -> Response:
+    """The bytes as a file that no browser shows or runs."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    return Response(payload, 200, headers, content_type="application/octet-stream")

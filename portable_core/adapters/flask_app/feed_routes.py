@@ -1,0 +1,171 @@
+"""A master's webhooks for programs: as a feed of lines, as pages of JSON, as pairs to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import MIMEAccept
+
+from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.queries import read_before, read_limit, read_search
+from portable_core.browse import FOREVER, Page, Row, find_record, format_id, parse_id, read_page
+from portable_core.errors import BadRequest
+from portable_core.feed import NDJSON, encode_line, find_settled, parse_position
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.ports import Milliseconds
+from portable_core.protocol import (
+    PAIRS_PATH,
+    QUERY_END,
+    QUERY_START,
+    STORE_HEADER,
+    THROUGH_HEADER,
+    format_store_header,
+    parse_integer,
+)
+from portable_core.records import Record
+from portable_core.wire import negotiate
+
+WEBHOOKS_PATH = "/webhooks"
+
+_JSON = "application/json"
+_HTML = "text/html"
+_CHUNK_BYTES = 64 * 1024
+
+
+class Pages(Protocol):
+    """The same for people; answers those who may not see it itself."""
+
+    def knows_visitor(self) -> bool:
+        """Whether the request comes from somebody who is logged in."""
+        ...
+
+    def show_list(self) -> object: ...
+
+    def show_webhook(self, webhook: str) -> object: ...
+
+
+def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None) -> None:
+    """Add ``GET /webhooks``, ``GET /webhooks/<id>`` and ``GET /pairs``."""
+
+    def authorize() -> None:
+        if pages is None or not pages.knows_visitor():
+            node.authorize(request.headers.get("Authorization"))
+
+    @app.get(WEBHOOKS_PATH)
+    def webhooks() -> Any:
+        kind = _choose(request.accept_mimetypes, NDJSON, people=pages is not None)
+        if kind == _HTML and pages is not None:
+            return pages.show_list()
+        authorize()
+        if kind == NDJSON:
+            return _answer_feed(node, master)
+        search, before = read_search(request.args), read_before(request.args)
+        page = read_page(node.receiver.store, search, before, read_limit(request.args))
+        return answer_json(page_to_json(page))
+
+    @app.get(f"{WEBHOOKS_PATH}/<webhook>")
+    def webhook(webhook: str) -> Any:
+        if _choose(request.accept_mimetypes, people=pages is not None) == _HTML and pages:
+            return pages.show_webhook(webhook)
+        authorize()
+        node.receiver.open()
+        record = find_record(node.receiver.store, parse_id(webhook))
+        return Response(encode_line(record, raw="raw" in request.args), content_type=_JSON)
+
+    @app.get(PAIRS_PATH)
+    def pairs() -> Response:
+        authorize()
+        encoding = negotiate(request.headers.get("Accept"))
+        start, end = _read_bound(QUERY_START, 0), _read_bound(QUERY_END, FOREVER)
+        info, horizon = node.receiver.info(), node.receiver.horizon()
+        chunks = encoding.encode_pairs(node.receiver.store.pairs(start, end))
+        response = Response(chunks, content_type=encoding.media_type)
+        response.headers[THROUGH_HEADER] = str(horizon)
+        response.headers[STORE_HEADER] = format_store_header(info.uuid, info.generation)
+        return response
+
+
+def _choose(accept: MIMEAccept, *others: str, people: bool) -> str:
+    offered = [_JSON, *others, *([_HTML] if people else [])]
+    return accept.best_match(offered, _JSON) or _JSON
+
+
+def _read_bound(name: str, default: int) -> Milliseconds:
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        return parse_integer(text)
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from error
+
+
+def _answer_feed(node: Node, master: Master) -> Response:
+    """From ``since`` to where everything is in (``upto=now``: to what is here), in order."""
+    query = request.args
+    node.receiver.open()
+    first = parse_position(query.get("since", "0"))
+    upto = query.get("upto", "settled")
+    if upto not in ("settled", "now"):
+        raise BadRequest(f"upto: must be settled or now, not {upto[:40]!r}")
+    end = node.receiver.horizon()
+    if upto == "settled":
+        states = master.slave_states()
+        end = find_settled(end, {name: states[name] for name in master.clients})
+    end = min(end, _read_bound(QUERY_END, FOREVER))
+    source = query.get("source")
+    records = (
+        record
+        for record in node.receiver.store.records(first.timestamp, end)
+        if record.pair >= first and source in (None, record.meta.source)
+    )
+    limit = query.get("limit")
+    if limit is not None and not (limit.isdecimal() and len(limit) < 16):
+        raise BadRequest("limit: must be a whole number")
+    lines = _stream(islice(records, None if limit is None else int(limit)), "raw" in query, node)
+    return Response(lines, content_type=NDJSON, headers={THROUGH_HEADER: str(end)})
+
+
+def _stream(records: Iterator[Record], raw: bool, node: Node) -> Iterator[bytes]:
+    """Whole lines, some 64 KiB at a time."""
+    lines: list[bytes] = []
+    size = 0
+    for record in records:
+        line = encode_line(record, raw=raw)
+        lines.append(line)
+        size += len(line)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(lines)
+            lines, size = [], 0
+            if node.stopping:
+                return
+    if lines:
+        yield b"".join(lines)
+
+
+def page_to_json(page: Page) -> dict[str, object]:
+    """A page's rows without payloads, and ``before``, with which the next page is asked for."""
+    return {
+        "webhooks": [row_to_json(row) for row in page.rows],
+        "before": None if page.before is None else format_id(page.before),
+        "complete": page.complete,
+        "looked_at": page.looked_at,
+    }
+
+
+def row_to_json(row: Row) -> dict[str, object]:
+    recovery = row.recovery
+    return {
+        "id": row.id,
+        "hash": row.pair.hash,
+        "timestamp": row.pair.timestamp,
+        "source": row.meta.source,
+        "event": row.event,
+        "size": row.size,
+        "recovery": None if recovery is None else {"slave": recovery.slave, "at": recovery.at},
+        "preview": row.preview,
+    }

@@ -1,0 +1,118 @@
+"""``/sync``: a slave's side of the protocol over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from flask import Flask, Response, request
+
+from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.bodies import check_identity, read_chunks
+from portable_core.errors import BadRequest, WebhookSyncError
+from portable_core.node import Node
+from portable_core.ports import StoreInfo
+from portable_core.protocol import (
+    QUERY_END,
+    QUERY_HASH,
+    QUERY_KEEP,
+    QUERY_SPAN,
+    QUERY_START,
+    STORE_HEADER,
+    SYNC_PATH,
+    THROUGH_HEADER,
+    format_store_header,
+    info_to_json,
+    parse_integer,
+)
+from portable_core.slave import Slave, SyncQuery
+from portable_core.wire import choose_encoding, negotiate, read_batches
+
+logger = logging.getLogger(__name__)
+
+
+def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
+    """Add ``GET /sync`` and ``POST /sync``."""
+
+    @app.get(SYNC_PATH)
+    def describe() -> Response:
+        node.authorize(request.headers.get("Authorization"))
+        response = answer_json(info_to_json(slave.describe()))
+        _name_store(response, slave.receiver.info())
+        return response
+
+    @app.post(SYNC_PATH)
+    def answer() -> Response:
+        node.authorize(request.headers.get("Authorization"))
+        check_identity(request)
+        query = _read_query(node)
+        theirs = choose_encoding(request.headers.get("Content-Type"))
+        ours = negotiate(request.headers.get("Accept"))
+        pairs = read_batches(theirs.read_pairs(), _until_stopped(node, read_chunks(request)))
+        answer = slave.answer(query, pairs)
+        try:
+            chunks = ours.encode_records(answer.records)
+            # With the first chunk in hand every fault found before it still gets a status.
+            first = next(chunks, b"")
+        except BaseException:
+            answer.close()
+            raise
+        response = Response(_stream(node, first, chunks), 200, content_type=ours.media_type)
+        response.call_on_close(answer.close)
+        response.headers[THROUGH_HEADER] = str(answer.through)
+        _name_store(response, answer.store)
+        return response
+
+
+def _name_store(response: Response, info: StoreInfo) -> None:
+    response.headers[STORE_HEADER] = format_store_header(info.uuid, info.generation)
+
+
+def _read_query(node: Node) -> SyncQuery:
+    values = {}
+    for name in (QUERY_START, QUERY_END, QUERY_SPAN):
+        given = request.args.getlist(name)
+        if len(given) > 1:
+            raise BadRequest(f"{name}: comes {len(given)} times in the query")
+        if not given and name == QUERY_SPAN:
+            values[name] = node.settings.span_ms
+            continue
+        if not given:
+            raise BadRequest(f"{name}: missing from the query")
+        try:
+            values[name] = parse_integer(given[0])
+        except ValueError as error:
+            raise BadRequest(f"{name}: {error}") from error
+    return SyncQuery(
+        values[QUERY_START],
+        values[QUERY_END],
+        values[QUERY_SPAN],
+        request.args.get(QUERY_HASH, node.receiver.algorithm),
+        keep=request.args.get(QUERY_KEEP) == "1",
+    )
+
+
+def _until_stopped(node: Node, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """End the stream, as if cut, when the node is told to stop."""
+    for chunk in chunks:
+        if node.stopping:
+            return
+        yield chunk
+
+
+def _stream(node: Node, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The rest of an answer. An error ends it without its closing mark, which tells the master.
+
+    So does a stop of the node.
+    """
+    yield first
+    try:
+        for chunk in chunks:
+            if node.stopping:
+                logger.warning("a sync ended early: this node is being stopped")
+                return
+            yield chunk
+    except WebhookSyncError as error:
+        logger.warning("a sync ended early: %s: %s", error.title, error)
+    except Exception:
+        logger.exception("a sync ended early by an unexpected error")

@@ -1,0 +1,153 @@
+"""The body of a webhook from the WSGI environment (PEP 3333), within limits.
+
+Whoever sends decides when the bytes come. So a large body waits for its end in a temporary file,
+not in memory, and few are in memory at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+from portable_core.errors import (
+    BadRequest,
+    PayloadTooLarge,
+    Unavailable,
+    UnsupportedEncoding,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: Larger bodies, and those of unknown length that turn out to be, wait in a file.
+SMALL_BYTES = 2**20
+
+#: Large bodies that are in memory at the same time.
+LARGE_AT_ONCE = 4
+
+_SLICE = 64 * 1024
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_DIGITS = frozenset("0123456789")
+
+
+class BodyReader:
+    """Reads the bodies of one application's webhooks. Safe to use from any number of threads."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` is the largest body in bytes."""
+        self._limit = limit
+        self._large = threading.Semaphore(LARGE_AT_ONCE)
+
+    @contextlib.contextmanager
+    def read(self, environ: WSGIEnvironment) -> Iterator[bytes]:
+        """The whole body; a large one takes one of few places for as long as the block takes.
+
+        Nothing of a body that is announced as too large is read. Raises ``PayloadTooLarge``,
+        ``UnsupportedEncoding`` for a compressed one (RFC 9110, section 8.4), ``BadRequest`` for a
+        form or a body that is shorter than announced, ``Unavailable`` where a large one cannot be
+        written to a file.
+        """
+        length = self._check_head(environ)
+        body = self._read(environ, length)
+        if isinstance(body, bytes):
+            yield body
+        else:
+            with self._large, body:
+                yield body.read()
+
+    def _check_head(self, environ: WSGIEnvironment) -> int | None:
+        """The announced length, or None where there is none."""
+        _check_kind(environ)
+        announced: str = environ.get("CONTENT_LENGTH") or ""
+        if not announced:
+            return None
+        if not set(announced) <= _DIGITS or len(announced) > 18:
+            raise BadRequest(f"Content-Length: {announced[:40]!r} is not a length")
+        length = int(announced)
+        if length > self._limit:
+            raise PayloadTooLarge(f"the body has {length} bytes, more than {self._limit}")
+        return length
+
+    def _read(self, environ: WSGIEnvironment, length: int | None) -> bytes | IO[bytes]:
+        stream = environ["wsgi.input"]
+        if length is None or length > SMALL_BYTES:
+            return self._spool(stream, length)
+        body = _read_slice(stream, length)
+        _check_length(len(body), length)
+        return body
+
+    def _spool(self, stream: Any, length: int | None) -> bytes | IO[bytes]:
+        file: IO[bytes] = tempfile.SpooledTemporaryFile(SMALL_BYTES)  # noqa: SIM115  # lent out
+        try:
+            size = 0
+            # A server's read(n) may wait for n bytes, also for some that were never announced.
+            while part := _read_slice(
+                stream, _SLICE if length is None else min(_SLICE, length - size)
+            ):
+                size += len(part)
+                if size > self._limit:
+                    raise PayloadTooLarge(f"the body is larger than {self._limit} bytes")
+                with _filing():
+                    file.write(part)
+            if length is not None:
+                _check_length(size, length)
+            with _filing():
+                file.seek(0)
+            if size > SMALL_BYTES:
+                return file
+            body = file.read()
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return body
+
+
+def check_framing(environ: WSGIEnvironment) -> None:
+    """Refuse a request whose end two servers could see in two places (RFC 9112, section 6.1).
+
+    Raises ``BadRequest``.
+    """
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    if coding is None:
+        return
+    if coding.strip().lower() != "chunked":
+        raise BadRequest(f"Transfer-Encoding: {coding[:40]!r} is not chunked")
+    if environ.get("CONTENT_LENGTH"):
+        raise BadRequest("Transfer-Encoding and Content-Length exclude each other; send one")
+
+
+def _check_kind(environ: WSGIEnvironment) -> None:
+    """Refuse what cannot be a webhook's body by its headers alone."""
+    coding = environ.get("HTTP_CONTENT_ENCODING")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise UnsupportedEncoding(f"Content-Encoding {coding[:40]!r}: send the body uncompressed")
+    if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() in _FORMS:
+        raise BadRequest(
+            "the body is a form; choose application/json as the content type where the webhook is "
+            "configured (GitHub: Settings, Webhooks, Content type)"
+        )
+
+
+def _check_length(length: int, announced: int) -> None:
+    if length != announced:
+        raise BadRequest(f"the body has {length} bytes, but {announced} were announced")
+
+
+def _read_slice(stream: Any, length: int) -> bytes:
+    try:
+        part: bytes = stream.read(length)
+    except Exception as error:  # servers raise what they like when a sender goes away
+        raise BadRequest("the body ended before it was complete") from error
+    return part
+
+
+@contextlib.contextmanager
+def _filing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"no temporary file for a large body: {error}") from error

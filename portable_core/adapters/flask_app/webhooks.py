@@ -1,0 +1,150 @@
+"""``POST /webhook`` and ``POST /webhook/<source>``: the one path that has to be fast.
+
+A webhook is answered from the WSGI environment (PEP 3333) directly, in front of Flask: its routing
+and its request and response objects cost about as much as storing a webhook does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from portable_core.adapters.flask_app.observer import Observer
+from portable_core.adapters.flask_app.problems import answer_fault, answer_problem, name_problem
+from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_framing
+from portable_core.errors import BadRequest, NotFound, WebhookSyncError
+from portable_core.node import Node
+from portable_core.records import Meta
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+WEBHOOK_PATH = "/webhook"
+
+_SOURCE_CHARACTERS = 200
+#: The last one stands for bytes that are not UTF-8.
+_NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
+
+
+class WebhookDoor:
+    """WSGI middleware: answers webhooks and passes every other sound request on to ``app``."""
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        node: Node,
+        started: Callable[[], None],
+        observer: Observer | None,
+    ) -> None:
+        """``started`` is called before every webhook."""
+        self._app = app
+        self._node = node
+        self._started = started
+        self._observer = observer
+        self._bodies = BodyReader(node.settings.max_body_bytes)
+        self._name_kept = _make_filter(node.settings.keep_headers)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            check_framing(environ)
+        except BadRequest as error:
+            return answer_problem(error)(environ, start_response)
+        path: str = environ.get("PATH_INFO", "")
+        if environ["REQUEST_METHOD"] != "POST" or not path.startswith(WEBHOOK_PATH):
+            return self._app(environ, start_response)
+        source = path[len(WEBHOOK_PATH) :].removesuffix("/")
+        if source and not source.startswith("/"):
+            return self._app(environ, start_response)
+        return self._answer(_decode(source[1:]), environ, start_response)
+
+    def _answer(
+        self, source: str, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        started = time.perf_counter()
+        outcome = "internal-error"
+        try:
+            body = self._take(source, environ)
+            outcome = "kept"
+        except WebhookSyncError as error:
+            outcome = name_problem(error).rpartition(":")[2]
+            return answer_problem(error)(environ, start_response)
+        except Exception as error:  # noqa: BLE001  # answered and logged, as Flask does it elsewhere
+            return answer_fault(error)(environ, start_response)
+        finally:
+            if self._observer is not None:
+                self._observer.observe_webhook(source, outcome, time.perf_counter() - started)
+        start_response(
+            "200 OK",
+            [("Content-Type", "application/json"), ("Content-Length", str(len(body)))],
+        )
+        return [body]
+
+    def _take(self, source: str, environ: WSGIEnvironment) -> bytes:
+        node = self._node
+
+        def read_header(name: str) -> str | None:
+            value: str | None = environ.get(_name_key(name))
+            return value
+
+        def read_headers(name: str) -> list[str]:
+            value = read_header(name)
+            return [] if value is None else [value]
+
+        self._started()
+        if self._observer is not None:
+            self._observer.begin_request(read_header)
+        if source and not is_source(source):
+            raise NotFound(
+                "a source is one short name without spaces, slashes or control characters: "
+                "POST /webhook/<source>"
+            )
+        with self._bodies.read(environ) as payload:
+            node.verify_signature(source, read_headers, payload, node.receiver.clock.now())
+            pair = node.receive(payload, self._read_meta(source, environ))
+        return b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
+
+    def _read_meta(self, source: str, environ: WSGIEnvironment) -> Meta:
+        name_kept = self._name_kept
+        headers = {
+            name: value for key, value in environ.items() if value and (name := name_kept(key))
+        }
+        return Meta(source, headers)
+
+
+def is_source(text: str) -> bool:
+    """Whether webhooks may come in under that name (already decoded)."""
+    return (
+        1 <= len(text) <= _SOURCE_CHARACTERS
+        and text not in (".", "..")
+        and text.isprintable()
+        and not set(text) & _NOT_IN_SOURCES
+    )
+
+
+def _make_filter(keep: Sequence[str]) -> Callable[[str], str | None]:
+    """From a key of the environment to the name of a header that is kept, or None."""
+    exact = frozenset(_name_key(name) for name in keep if not name.endswith("*"))
+    prefixes = tuple(_name_key(name[:-1]) for name in keep if name.endswith("*"))
+
+    @lru_cache(maxsize=1024)  # a server's environments have mostly the same keys
+    def name_kept(key: str) -> str | None:
+        return _name_header(key) if key in exact or key.startswith(prefixes) else None
+
+    return name_kept
+
+
+def _name_key(header: str) -> str:
+    """A header's name, or the beginning of one, as the environment's key (PEP 3333)."""
+    key = header.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+def _name_header(key: str) -> str:
+    return key.removeprefix("HTTP_").lower().replace("_", "-")
+
+
+def _decode(text: str) -> str:
+    """A part of the path: WSGI hands bytes over as Latin-1 (PEP 3333, "Unicode Issues")."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")

@@ -1,0 +1,253 @@
+"""``memory:``, the store that dies with its process: for tests, simulations and a first look.
+
+The object itself is the database: closing and opening it again keeps everything.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from portable_core.errors import LeaseHeld, LeaseLost, SettingsError, StoreError
+from portable_core.ports import (
+    Lease,
+    Milliseconds,
+    Quarantined,
+    SlaveState,
+    StoreInfo,
+    StoreStatus,
+)
+from portable_core.records import Pair, Record
+
+#: Pairs that an iterator looks at between two moments in which others may append.
+_BATCH = 1024
+
+#: What a record costs besides its payload and meta, in bytes: roughly the objects around them.
+_OVERHEAD = 200
+
+
+class MemoryStore:
+    """Store and master's state in dictionaries under one lock. Safe to use from any thread."""
+
+    shared = False
+
+    def __init__(self, uuid_: str | None = None) -> None:
+        self._lock = threading.RLock()
+        self._uuid = uuid_ or str(uuid.uuid4())
+        self._algorithm: str | None = None
+        self._opened = False
+        self._order: list[Pair] = []
+        self._records: dict[Pair, Record] = {}
+        #: When each record came, counted in records; an iterator leaves out what came after it.
+        self._arrival: dict[Pair, int] = {}
+        self._arrivals = 0
+        self._bytes = 0
+        self._marks: dict[str, int] = {}
+        self._gaps: list[tuple[Milliseconds, Milliseconds]] = []
+        self._lease = Lease(0, "", 0)
+        self._slaves: dict[str, SlaveState] = {}
+        self._quarantine: dict[str, Quarantined] = {}
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def open(self, algorithm: str) -> StoreInfo:
+        with self._lock:
+            if self._algorithm is None:
+                self._algorithm = algorithm
+            elif self._algorithm != algorithm:
+                raise SettingsError(
+                    f"HASH: the store was made with {self._algorithm}, not {algorithm}"
+                )
+            self._opened = True
+            return self.info()
+
+    def close(self) -> None:
+        with self._lock:
+            self._opened = False
+
+    def info(self) -> StoreInfo:
+        with self._lock:
+            self._check_open()
+            return StoreInfo(self._uuid, 1, self._algorithm or "")
+
+    def check(self) -> None:
+        with self._lock:
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise StoreError("the store is not open; open it first")
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
+        with self._lock:
+            self._check_open()
+            self._insert(records)
+
+    def _insert(self, records: Sequence[Record]) -> None:
+        new = {record.pair: record for record in records if record.pair not in self._records}
+        for pair, record in new.items():
+            self._arrivals += 1
+            self._arrival[pair] = self._arrivals
+            self._records[pair] = record
+            self._bytes += record.size + _OVERHEAD
+        fresh = sorted(new)
+        behind = not self._order or not fresh or fresh[0] > self._order[-1]
+        self._order += fresh
+        if not behind:
+            self._order.sort()  # two runs, merged in linear time
+
+    def prune(self, before: Milliseconds) -> int:
+        """Remove exactly what is older than ``before``; returns the bytes."""
+        with self._lock:
+            self._check_open()
+            return self._remove(bisect_left(self._order, Pair(before, 0)))
+
+    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+        with self._lock:
+            self._check_open()
+            rest, count = self._bytes, 0
+            while rest > limit and count < len(self._order):
+                rest -= self._records[self._order[count]].size + _OVERHEAD
+                count += 1
+            if not count:
+                return None
+            gap = (self._order[0].timestamp, self._order[count - 1].timestamp + 1)
+            self._remove(bisect_left(self._order, Pair(gap[1], 0)))
+            self._gaps.append(gap)
+            return gap
+
+    def _remove(self, count: int) -> int:
+        before = self._bytes
+        for pair in self._order[:count]:
+            self._bytes -= self._records.pop(pair).size + _OVERHEAD
+            del self._arrival[pair]
+        del self._order[:count]
+        return before - self._bytes
+
+    def mark(self, name: str) -> int:
+        with self._lock:
+            self._check_open()
+            return self._marks.get(name, 0)
+
+    def raise_mark(self, name: str, value: int) -> int:
+        with self._lock:
+            self._check_open()
+            self._marks[name] = max(value, self._marks.get(name, 0))
+            return self._marks[name]
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def pairs(self, start: Milliseconds, end: Milliseconds) -> Iterator[Pair]:
+        for batch in self._batches(start, end):
+            yield from batch
+
+    def records(self, start: Milliseconds, end: Milliseconds) -> Iterator[Record]:
+        for batch in self._batches(start, end):
+            yield from self.fetch(batch)
+
+    def _batches(self, start: Milliseconds, end: Milliseconds) -> Iterator[list[Pair]]:
+        position, stop = Pair(start, 0), Pair(end, 0)
+        with self._lock:
+            last_arrival = self._arrivals
+        while True:
+            with self._lock:
+                self._check_open()
+                low = bisect_left(self._order, position)
+                high = min(low + _BATCH, bisect_left(self._order, stop))
+                seen = self._order[low:high]
+                batch = [pair for pair in seen if self._arrival[pair] <= last_arrival]
+            if not seen:
+                return
+            yield batch
+            position = Pair(seen[-1].timestamp, seen[-1].hash + 1)
+
+    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
+        with self._lock:
+            self._check_open()
+            return [self._records[pair] for pair in pairs if pair in self._records]
+
+    def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
+        with self._lock:
+            self._check_open()
+            high = bisect_left(self._order, Pair(before, 0))
+            return self._order[max(high - limit, 0) : high][::-1]
+
+    def first(self) -> Milliseconds | None:
+        with self._lock:
+            self._check_open()
+            return self._order[0].timestamp if self._order else None
+
+    def last(self) -> Milliseconds | None:
+        with self._lock:
+            self._check_open()
+            return self._order[-1].timestamp if self._order else None
+
+    def status(self) -> StoreStatus:
+        with self._lock:
+            return StoreStatus(
+                records=len(self._order),
+                first=self.first(),
+                last=self.last(),
+                bytes=self._bytes,
+                gaps=tuple(self._gaps),
+            )
+
+    # -- the master's state ------------------------------------------------------------------------
+
+    def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
+        with self._lock:
+            self._check_open()
+            if now < self._lease.expires:
+                raise LeaseHeld(f"{self._lease.holder} is syncing; try again later")
+            self._lease = Lease(self._lease.token + 1, holder, now + ttl)
+            return self._lease
+
+    def renew_lease(self, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
+        with self._lock:
+            self._check_lease(lease)
+            self._lease = replace(self._lease, expires=now + ttl)
+            return self._lease
+
+    def release_lease(self, lease: Lease) -> None:
+        with self._lock:
+            self._check_open()
+            if lease.token == self._lease.token:
+                self._lease = Lease(lease.token + 1, "", 0)
+
+    def _check_lease(self, lease: Lease) -> None:
+        self._check_open()
+        if lease.token != self._lease.token:
+            raise LeaseLost("this sync lost its lease to a newer one; nothing was written")
+
+    def slave_states(self) -> dict[str, SlaveState]:
+        with self._lock:
+            self._check_open()
+            return dict(self._slaves)
+
+    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+        with self._lock:
+            self._check_lease(lease)
+            report: Mapping[str, object] = dict(state.report)
+            self._slaves[name] = replace(state, report=report)
+
+    def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        with self._lock:
+            self._check_lease(lease)
+            self._insert(records)
+
+    def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
+        with self._lock:
+            self._check_lease(lease)
+            for item in items:
+                self._quarantine.setdefault(item.id, item)
+
+    def quarantine(self) -> Iterator[Quarantined]:
+        with self._lock:
+            self._check_open()
+            items = sorted(self._quarantine.values(), key=lambda item: (item.at, item.id))
+        yield from items

@@ -1,0 +1,235 @@
+"""Metrics of one node in Prometheus' text format (prometheus-client), on a registry of their own.
+
+What happens is counted as it happens; what is (buffer, store, horizon, cursors) is read when
+somebody asks. Each process counts its own: where a platform runs several instances, each answers
+``/metrics`` for itself.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from portable_core.errors import WebhookSyncError
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.receiver import NodeStatus
+from portable_core.report import SlaveReport, SyncReport
+
+#: A sender chooses the source in ``/webhook/<source>``; the first so many get series of their own.
+MAX_SOURCES = 64
+
+_SOURCE = re.compile(r"(?:^|,)([^,=]*)=")
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SYNC_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 240)
+_RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
+
+
+class Metrics:
+    """The metrics of ``node``. Safe to use from any number of threads."""
+
+    def __init__(self, node: Node) -> None:
+        # They would double the number of series, and nobody here has a use for them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's matter
+        self._registry = registry = CollectorRegistry(auto_describe=False)
+        # Those that are configured have their places, whatever else is sent.
+        self._sources = {name.strip() for name in _SOURCE.findall(node.settings.sources)} | {""}
+        self._lock = threading.Lock()
+        ProcessCollector(registry=registry)
+        registry.register(_NodeCollector(node))
+        self._webhooks = Counter(
+            "webhook_sync_webhooks",
+            "Webhooks by source and outcome: kept, or the problem they were answered with.",
+            ["source", "outcome"],
+            registry=registry,
+        )
+        self._ack_seconds = Histogram(
+            "webhook_sync_ack_seconds",
+            "From a webhook's request to its acknowledgement.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._commit_seconds = Histogram(
+            "webhook_sync_commit_seconds",
+            "How long a commit of the buffer took.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._commit_records = Histogram(
+            "webhook_sync_commit_records",
+            "How many webhooks a commit held.",
+            buckets=_RECORDS,
+            registry=registry,
+        )
+        self._commit_failures = Counter(
+            "webhook_sync_commit_failures", "Commits that the store refused.", registry=registry
+        )
+        node.receiver.on_commit = self.observe_commit
+        if node.master is not None:
+            self._syncs = _SyncMetrics(registry)
+            node.master.on_sync = self._syncs.observe
+
+    def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
+        """One webhook was answered. ``outcome`` is ``kept`` or the name of a problem."""
+        self._webhooks.labels(self._bound(source), outcome).inc()
+        if outcome == "kept":
+            self._ack_seconds.observe(seconds)
+
+    def _bound(self, source: str) -> str:
+        if source not in self._sources:
+            with self._lock:
+                if len(self._sources) >= MAX_SOURCES:
+                    return "(other)"
+                self._sources.add(source)
+        return source
+
+    def observe_commit(self, records: int, seconds: float, done: bool) -> None:
+        """One batch of so many records was committed, or not."""
+        self._commit_seconds.observe(seconds)
+        if done:
+            self._commit_records.observe(records)
+        else:
+            self._commit_failures.inc()
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """All of it in the format that ``accept`` asks for, and that format's media type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class _SyncMetrics:
+    """What a master's syncs did, slave by slave."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def count(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(f"webhook_sync_{name}", meaning, ["slave", *labels], registry=registry)
+
+        self._runs = count("sync_runs", "Syncs of a slave by outcome: ok or failed.", "outcome")
+        self._checked = count("sync_records_checked", "Pairs of the master that a slave compared.")
+        self._recovered = count("sync_records_recovered", "Records that the master lacked.")
+        self._needless = count("sync_records_represented", "Records received that it had already.")
+        self._refused = count("sync_records_refused", "Records set aside in the quarantine.")
+        self._cut = count("sync_cuts", "Answers that ended too early.")
+        self._bytes = count("sync_bytes", "Bytes sent to and received from a slave.", "direction")
+        self._seconds = Histogram(
+            "webhook_sync_sync_seconds",
+            "How long the sync of a slave took.",
+            ["slave"],
+            buckets=_SYNC_SECONDS,
+            registry=registry,
+        )
+
+    def observe(self, report: SyncReport) -> None:
+        for slave in report.slaves:
+            self._observe_slave(slave)
+
+    def _observe_slave(self, report: SlaveReport) -> None:
+        name = report.slave
+        self._runs.labels(name, "ok" if report.ok else "failed").inc()
+        self._checked.labels(name).inc(report.pairs_sent)
+        self._recovered.labels(name).inc(report.saved)
+        self._needless.labels(name).inc(report.represented)
+        self._refused.labels(name).inc(report.set_aside)
+        self._cut.labels(name).inc(report.cut)
+        self._bytes.labels(name, "sent").inc(report.bytes_sent)
+        self._bytes.labels(name, "received").inc(report.bytes_received)
+        self._seconds.labels(name).observe(report.seconds)
+
+
+class _NodeCollector(Collector):
+    """Reads the node's state when somebody asks for the metrics."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: being registered must not open the store."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        node = self._node
+        try:
+            metrics = [*_describe_status(node.receiver.status(), node)]
+            if node.master is not None:
+                metrics += _describe_slaves(node.master, node.receiver.now())
+        except WebhookSyncError:
+            yield _gauge("store_up", "Whether the store can be read.", 0)
+            return
+        yield _gauge("store_up", "Whether the store can be read.", 1)
+        yield from metrics
+        if node.slave is not None:
+            counters = node.slave.counters
+            yield _counter("syncs_answered", "Syncs answered.", counters.syncs)
+            yield _counter("records_sent", "Records sent to masters.", counters.records_sent)
+            yield _counter(
+                "records_gone", "Records removed before a sync read them.", counters.gone
+            )
+
+
+def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
+    buffer, store = status.buffer, status.store
+    yield _gauge("buffer_records", "Webhooks that wait for the store.", buffer.records)
+    yield _gauge("buffer_bytes", "Bytes of webhooks that wait for the store.", buffer.bytes)
+    yield _gauge(
+        "buffer_fill_ratio",
+        "How full the buffer is: at 1 webhooks are answered with 503.",
+        max(
+            buffer.records / node.settings.buffer_records,
+            buffer.bytes / node.settings.buffer_bytes,
+        ),
+    )
+    yield _gauge(
+        "horizon_age_seconds",
+        "How far back the moment lies before which everything is committed.",
+        max(0, status.now - status.horizon) / 1000,
+    )
+    for name, meaning, value in (
+        ("store_records", "Records in the store.", store.records),
+        ("store_bytes", "Bytes that the store occupies.", store.bytes),
+        ("store_files", "Files of the store.", store.files),
+        ("store_damaged_parts", "Parts of the store that cannot be read.", len(store.damaged)),
+        ("store_gaps", "Windows removed before a master asked past them.", len(store.gaps)),
+    ):
+        if value is not None:
+            yield _gauge(name, meaning, value)
+
+
+def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:
+    age = GaugeMetricFamily(
+        "webhook_sync_cursor_age_seconds",
+        "How far back the moment lies before which everything of a slave is in the master.",
+        labels=["slave"],
+    )
+    well = GaugeMetricFamily(
+        "webhook_sync_slave_ok",
+        "Whether the last sync of a slave succeeded; 0 also before the first one.",
+        labels=["slave"],
+    )
+    for name, state in master.slave_states().items():
+        if state.cursor is not None:
+            age.add_metric([name], max(0, now - state.cursor) / 1000)
+        well.add_metric([name], float(bool(state.report) and not state.report.get("error")))
+    yield age
+    yield well
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"webhook_sync_{name}", meaning, value=value)
+
+
+def _counter(name: str, meaning: str, value: float) -> Metric:
+    return CounterMetricFamily(f"webhook_sync_{name}", meaning, value=value)

@@ -1,0 +1,262 @@
+"""Appending records to the files of their hours, and removing whole files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from portable_core.adapters.sqlite.files import (
+    HOUR_MS,
+    DataFile,
+    Extent,
+    FileDamaged,
+    format_name,
+    measure_size,
+    parse_name,
+    remove_database,
+    sync_folder,
+    translate_error,
+)
+from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
+from portable_core.adapters.sqlite.registry import Registry, describe
+from portable_core.adapters.sqlite.state import State
+from portable_core.adapters.sqlite.writer import Writer, build_inserts
+from portable_core.errors import StoreError
+from portable_core.records import Record, format_key, pack_value
+
+logger = logging.getLogger(__name__)
+
+Rows = list[tuple[str, bytes]]
+
+#: Files open for writing: the hour that is now, and a few for recovered old records.
+_OPEN_FILES = 3
+
+#: How many damaged files in a row an append goes past before it gives up.
+_ATTEMPTS = 5
+
+
+def _sort_by_place(name: str) -> tuple[int, int]:
+    return parse_name(name) or (-1, -1)
+
+
+class Appender:
+    """For one thread at a time. All ``until`` are moments of ``time.monotonic()``."""
+
+    def __init__(
+        self, folder: Path, registry: Registry, state: State, reader: Reader, file_bytes: int
+    ) -> None:
+        """A file larger than ``file_bytes`` is followed by another one of the same hour."""
+        self._folder = folder
+        self._registry = registry
+        self._state = state
+        self._reader = reader
+        self.file_bytes = file_bytes
+        #: The writers with the inodes of their files, the one used longest ago first.
+        self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
+        #: Writers that were given up, by file, until they have ended.
+        self._pending: list[tuple[str, Writer]] = []
+
+    # -- appending ---------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[Record], until: float) -> None:
+        """Commit the records, each hour by itself, and let readers see them all at once."""
+        self.settle()
+        hours: defaultdict[int, Rows] = defaultdict(list)
+        for record in records:
+            row = (format_key(record.pair), pack_value(record))
+            hours[record.pair.timestamp // HOUR_MS].append(row)
+        extents: dict[str, Extent] = {}
+        try:
+            for hour, rows in sorted(hours.items()):
+                name, extent = self._append_to_hour(hour, rows, until)
+                extents[name] = extent
+        finally:
+            self._registry.publish(extents)
+
+    def _append_to_hour(self, hour: int, rows: Rows, until: float) -> tuple[str, Extent]:
+        for _ in range(_ATTEMPTS):
+            file = self._choose_file(hour) or self._make_file(hour, until)
+            try:
+                writer = self._open_writer(file.name, until)
+                statements = build_inserts(TABLE, rows)
+                (extent,) = writer.commit(statements, until, then=EXTENT_SQL)
+                return file.name, make_extent(extent)
+            except FileDamaged as error:
+                self._give_up(file.name)
+                self._registry.note_damage(error, until)
+            except BaseException:
+                self._give_up(file.name)
+                raise
+        raise StoreError(f"{self._folder}: new files are damaged at once; check the disk")
+
+    def _choose_file(self, hour: int) -> DataFile | None:
+        files = [file for file in self._registry.list_hour(hour) if file.readable]
+        if files and measure_size(self._folder / files[-1].name) < self.file_bytes:
+            return files[-1]
+        return None
+
+    def _make_file(self, hour: int, until: float) -> DataFile:
+        number = self._registry.next_number(hour)
+        while self._is_taken(format_name(hour, number)):
+            number += 1
+        file = DataFile(hour, number, unsettled=True)
+        self._registry.put(file)
+        try:
+            writer = self._start_writer(file.name, until)
+            sync_folder(self._folder)
+            inode = self._read_inode(file.name)
+            self._writers[file.name] = (writer, inode)
+            file = replace(file, inode=inode, unsettled=False)
+            # before the first record is in it: from then on, an empty file is a damaged one
+            self._state.save_files({file.name: describe(file)}, until)
+        except FileDamaged as error:
+            self._unmake(file.name)
+            raise translate_error(error, file.name) from error
+        except BaseException:
+            self._unmake(file.name)
+            raise
+        self._registry.put(file)
+        return file
+
+    def _unmake(self, name: str) -> None:
+        """Forget a file that could not be made, and remove what there is of it."""
+        self._give_up(name)
+        if self.ended:
+            with suppress(StoreError):
+                remove_database(self._folder / name)
+        self._registry.drop([name])
+
+    def _is_taken(self, name: str) -> bool:
+        """Whether there is a file of that name which holds something."""
+        try:
+            return os.path.exists(self._folder / name) and self._reader.read_origin(name) != (0, 0)
+        except FileDamaged:
+            return True
+
+    # -- writers -----------------------------------------------------------------------------------
+
+    def _open_writer(self, name: str, until: float) -> Writer:
+        known = self._writers.get(name)
+        if known is not None:
+            writer, inode = known
+            if self._read_inode(name) != inode:  # what is written now would be lost with it
+                self._give_up(name)
+                self._registry.look(lambda: until)
+                raise StoreError(f"{name} was replaced while it was in use; try again")
+            self._writers.move_to_end(name)
+            return writer
+        inode = self._read_inode(name)
+        writer = self._start_writer(name, until)
+        self._writers[name] = (writer, inode)
+        return writer
+
+    def _start_writer(self, name: str, until: float) -> Writer:
+        newest = max([name, *self._writers], key=_sort_by_place)
+        if name == newest:
+            self._close_writers(0, until)  # their hour has passed
+        else:
+            self._close_writers(_OPEN_FILES - 1, until)
+        writer = Writer(self._folder / name, (TABLE,), self._registry.version)
+        try:
+            writer.open(until)
+        except BaseException:
+            self._pending.append((name, writer))
+            raise
+        return writer
+
+    def _read_inode(self, name: str) -> int:
+        try:
+            return os.stat(self._folder / name).st_ino
+        except FileNotFoundError as error:
+            raise FileDamaged(name, "the file is missing") from error
+        except OSError as error:
+            raise translate_error(error, name) from error
+
+    def _close_writers(self, keep: int, until: float) -> None:
+        """Close all but the last ``keep``; their files are whole without write-ahead logs then."""
+        while len(self._writers) > keep:
+            name, (writer, _) = self._writers.popitem(last=False)
+            self._reader.forget(name)
+            self._pending.append((name, writer))
+            try:
+                writer.close(until)
+            except StoreError as error:  # its records are safe in the write-ahead log
+                logger.warning("%s: not tidied up: %s", self._folder, error)
+
+    def _give_up(self, name: str) -> None:
+        known = self._writers.pop(name, None)
+        if known is not None:
+            known[0].give_up()
+            self._pending.append((name, known[0]))
+
+    def probe(self, until: float) -> None:
+        """See whether the newest file could be written, writing nothing."""
+        files = [file for file in self._registry.list_all() if file.readable]
+        if files:
+            name = files[-1].name
+            try:
+                self._open_writer(name, until).commit([("BEGIN IMMEDIATE", ())], until)
+            except FileDamaged as error:
+                self._give_up(name)
+                self._registry.note_damage(error, until)  # the next append goes on in another
+            except BaseException:
+                self._give_up(name)
+                raise
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing that was asked for can still be written."""
+        return all(writer.ended for _, writer in self._pending)
+
+    def settle(self) -> None:
+        """Find out what became of writes that failed. Raises ``StoreError`` while that is open."""
+        if not self._pending:
+            return
+        if not self.ended:
+            raise StoreError(
+                f"{self._folder}: the disk has not finished an earlier write; try again"
+            )
+        extents: dict[str, Extent] = {}
+        for name, _ in self._pending:
+            file = self._registry.get(name)
+            if file is not None and file.readable:
+                try:
+                    extents[name] = self._reader.read_extent(name)
+                except FileDamaged as error:
+                    self._registry.note_damage(error, time.monotonic() + 1)
+        self._registry.publish(extents)
+        self._pending.clear()
+
+    def close(self, until: float) -> None:
+        self._close_writers(0, until)
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def remove(self, files: Sequence[DataFile], until: float) -> int:
+        """Remove whole files; returns their bytes. A crash in between is finished by the next
+        process (:meth:`finish_removals`)."""
+        self.settle()
+        leaving = [replace(file, unsettled=True) for file in files]
+        size = sum(measure_size(self._folder / file.name) for file in files)
+        self._state.save_files({file.name: describe(file) for file in leaving}, until)
+        self._registry.put(*leaving)
+        for file in leaving:
+            self._give_up(file.name)
+            self._reader.forget(file.name)
+        self.finish_removals(until)
+        return size
+
+    def finish_removals(self, until: float) -> None:
+        names = [file.name for file in self._registry.list_all() if file.unsettled]
+        if names:
+            for name in names:
+                remove_database(self._folder / name)
+            sync_folder(self._folder)
+            self._state.save_files(dict.fromkeys(names), until)
+            self._registry.drop(names)

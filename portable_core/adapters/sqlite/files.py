@@ -1,0 +1,198 @@
+"""The files of a SQLite store: their names, what is known of each, when one counts as damaged.
+
+::
+
+    <folder>/lock                      held by the one process that writes
+    <folder>/pid                       which one that is
+    <folder>/state.sqlite3             identity, generation, marks, the master's state, the files
+    <folder>/<hour>.<number>.sqlite3   the records of one hour, by their timestamps
+
+``hour`` is the number of hours since the Unix epoch in ten digits. There are several files of one
+hour where one was damaged or grew too large.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from portable_core.errors import StoreError
+from portable_core.ports import Milliseconds
+
+HOUR_MS = 3_600_000
+
+STATE_NAME = "state.sqlite3"
+LOCK_NAME = "lock"
+PID_NAME = "pid"
+
+#: What SQLite puts beside a database: the write-ahead log and its index.
+COMPANIONS = ("-wal", "-shm")
+
+_NAME = re.compile(r"(\d{10})\.(\d{1,6})\.sqlite3")
+
+#: SQLite's primary result codes for a file whose content is not what it should be, and the
+#: extended ones for a disk that cannot read it (https://sqlite.org/rescode.html).
+_DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_DAMAGE_EXTENDED = {
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+    sqlite3.SQLITE_IOERR_DATA,
+}
+
+
+class FileDamaged(Exception):
+    """A data file cannot be read, and trying again would not help. Never leaves this package."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a data file holds: ``rows`` is its highest rowid, ``first`` and ``last`` its keys."""
+
+    rows: int = 0
+    first: bytes = b""
+    last: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One data file as the store knows it.
+
+    ``extent`` is what readers may see of it: every whole batch, nothing of one under way.
+    ``damage`` tells why it is passed over; ``stamp`` is how the file looked then, so that a change
+    is noticed. ``unsettled``: it is being made or removed right now.
+    """
+
+    hour: int
+    number: int
+    inode: int = 0
+    extent: Extent = Extent()
+    damage: str = ""
+    stamp: tuple[int, ...] = ()
+    unsettled: bool = False
+
+    @property
+    def name(self) -> str:
+        return format_name(self.hour, self.number)
+
+    @property
+    def start(self) -> Milliseconds:
+        return self.hour * HOUR_MS
+
+    @property
+    def end(self) -> Milliseconds:
+        return self.start + HOUR_MS
+
+    @property
+    def readable(self) -> bool:
+        return not self.damage and not self.unsettled
+
+
+def format_name(hour: int, number: int) -> str:
+    return f"{hour:010d}.{number}.sqlite3"
+
+
+def parse_name(name: str) -> tuple[int, int] | None:
+    """``(hour, number)``, or None for a file that is not a data file."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    hour, number = int(match[1]), int(match[2])
+    return (hour, number) if format_name(hour, number) == name else None
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """The names of everything in the folder with their inodes. Raises ``StoreError``."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except OSError as error:
+        raise translate_error(error, str(folder)) from error
+
+
+def read_stamp(path: Path) -> tuple[int, ...]:
+    """Changes whenever the file does; empty if it is not there."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ()
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def measure_size(path: Path) -> int:
+    """Bytes of a database and its write-ahead log; 0 if it is not there."""
+    size = 0
+    for suffix in ("", "-wal"):
+        try:
+            size += os.stat(f"{path}{suffix}").st_size
+        except OSError:
+            continue
+    return size
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database with what belongs to it, whatever of it is there."""
+    for suffix in ("", *COMPANIONS):
+        try:
+            os.unlink(f"{path}{suffix}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise translate_error(error, path.name) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the creation and removal of files durable."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise translate_error(error, str(folder)) from error
+
+
+def explain_damage(error: Exception, path: Path) -> str | None:
+    """Why the file counts as damaged after this error of SQLite; None for any other trouble."""
+    if not isinstance(error, sqlite3.Error):
+        return None
+    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = extended & 0xFF
+    if code in _DAMAGE_CODES or extended in _DAMAGE_EXTENDED:
+        return str(error)
+    if code == sqlite3.SQLITE_CANTOPEN:
+        # too many open files look the same to SQLite, and are no damage
+        if not path.exists():
+            return "the file is missing"
+        if not path.is_file() or not os.access(path, os.R_OK):
+            return "the file cannot be opened"
+    if code == sqlite3.SQLITE_ERROR and "no such table" in str(error):
+        return "the file is not of this store"
+    return None
+
+
+def translate_error(error: Exception, name: str) -> StoreError:
+    """The store's own error for one of SQLite, sqlitedict or the system, with what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    number = getattr(error, "errno", None)
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"{name}: the disk is full; free some space, the store goes on by itself")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreError(f"{name}: another program holds a lock on this file; end it")
+    if code == sqlite3.SQLITE_READONLY or number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreError(f"{name}: this process may not write here; correct the permissions")
+    if code == sqlite3.SQLITE_CANTOPEN or number in (errno.EMFILE, errno.ENFILE):
+        return StoreError(f"{name}: cannot be opened ({error}); raise the limit of open files")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreError(f"{name}: {error}; see whether the disk has space left and is sound")
+    return StoreError(f"{name}: {error}")

@@ -1,0 +1,208 @@
+"""The life of a store: opening under the lock, closing, and who may write when."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from portable_core.adapters.sqlite.appender import Appender
+from portable_core.adapters.sqlite.files import sync_folder, translate_error
+from portable_core.adapters.sqlite.lock import FolderLock
+from portable_core.adapters.sqlite.master_state import SqliteMasterState
+from portable_core.adapters.sqlite.reader import Reader
+from portable_core.adapters.sqlite.registry import Registry
+from portable_core.adapters.sqlite.scanner import Scanner
+from portable_core.adapters.sqlite.state import State
+from portable_core.errors import StoreError
+from portable_core.ports import StoreInfo
+
+logger = logging.getLogger(__name__)
+
+#: Bounds in seconds on looking at the folder and on closing, and how often at most it is looked at.
+LOOKING_S = 2.0
+INTERVAL_S = 1.0
+_CLOSING_S = 5.0
+
+#: Parts that a fork left in this process. SQLite's connections must not even be closed here.
+_INHERITED: list[object] = []
+
+
+class SqliteFolder:
+    """The parts of one store, from :meth:`open` to :meth:`close`."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        read_only: bool,
+        lock_wait_s: float,
+        timeout_s: float,
+        file_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._folder = Path(path)
+        self._read_only = read_only
+        self._lock_wait_s = lock_wait_s
+        self._timeout_s = timeout_s
+        self._file_bytes = file_bytes
+        self._clock = clock
+        self._life = threading.Lock()
+        self._writing = threading.Lock()
+        self._opened_by = 0
+        self._refreshing = threading.Lock()
+        self._looked = 0.0
+        self._lock = FolderLock(self._folder)
+        self._make_parts()
+
+    def _make_parts(self) -> None:
+        self._reader = Reader(self._folder)
+        self._state = State(self._folder, self._reader, self._clock, read_only=self._read_only)
+        self._master = SqliteMasterState(self._state, self._reader)
+        self._registry = Registry(self._folder, self._state, self._reader)
+        self._scanner = Scanner(self._reader, self._registry, self._check_open)
+        self._appender = Appender(
+            self._folder, self._registry, self._state, self._reader, self._file_bytes
+        )
+
+    # -- opening and closing -----------------------------------------------------------------------
+
+    def open(self, algorithm: str) -> StoreInfo:
+        with self._life:
+            if self._opened_by != os.getpid():
+                if self._opened_by:
+                    self._forget_parent()
+                with self._hold_writing(self._until()):
+                    self._open(algorithm)
+                self._opened_by = os.getpid()
+            return self._make_info()
+
+    def _forget_parent(self) -> None:
+        """After a fork: nothing of the parent's can be used, its lock least of all."""
+        self._lock.release()  # this process's share in it
+        _INHERITED.append((self._reader, self._state, self._appender))
+        self._writing = threading.Lock()
+        self._make_parts()
+
+    def _open(self, algorithm: str) -> None:
+        if self._lock.held:
+            self._let_go()  # what an earlier close had to leave
+            if self._lock.held:
+                raise StoreError(f"{self._folder}: the disk has not finished earlier writes")
+        self._make_parts()
+        if self._read_only:
+            self._state.open_for_reading(algorithm)
+            self._registry.open(self._until)
+            return
+        self._make_folder()
+        self._lock.acquire(self._lock_wait_s)
+        try:
+            witness = self._lock.read_witness()
+            restored = self._state.open(algorithm, witness, self._until())
+            self._registry.open(self._until, grow=restored)
+            self._appender.finish_removals(self._until())
+            if restored:
+                self._state.save_witness(witness, self._until())
+        except BaseException:
+            self._let_go()
+            raise
+        self._looked = time.monotonic()
+
+    def _make_folder(self) -> None:
+        try:
+            if not self._folder.is_dir():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(self._folder.parent)
+        except OSError as error:
+            raise translate_error(error, str(self._folder)) from error
+
+    def close(self) -> None:
+        with self._life:
+            opened_by, self._opened_by = self._opened_by, 0
+            if opened_by == 0:
+                return
+            if opened_by != os.getpid():
+                self._forget_parent()
+            elif self._read_only:
+                self._reader.close()
+            else:
+                try:
+                    with self._hold_writing(self._until(_CLOSING_S)):
+                        self._let_go()
+                except StoreError as error:
+                    logger.error("%s: closed while the disk hangs: %s", self._folder, error)
+
+    def _let_go(self) -> None:
+        until = self._until(_CLOSING_S)
+        for part in (self._appender, self._state):
+            try:
+                part.close(until)
+            except StoreError as error:
+                logger.error("%s: closed in disorder: %s", self._folder, error)
+        self._reader.close()
+        if self._appender.ended and self._state.ended:
+            self._lock.release()
+        else:
+            # what hangs may still be written: nobody else may become the writer before
+            logger.error("%s: the disk hangs; the lock is kept until it answers", self._folder)
+
+    # -- for every method --------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._opened_by != os.getpid():
+            if self._opened_by:
+                raise StoreError("the store was opened before a fork; open it in the worker")
+            raise StoreError("the store is not open; open it first")
+
+    def _until(self, seconds: float | None = None) -> float:
+        return time.monotonic() + (self._timeout_s if seconds is None else seconds)
+
+    @contextmanager
+    def _hold_writing(self, until: float) -> Iterator[None]:
+        if not self._writing.acquire(timeout=max(until - time.monotonic(), 0.001)):
+            raise StoreError(f"{self._folder}: an earlier write is still under way; try again")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def _appending(self, until: float) -> Iterator[None]:
+        """Be the one thread that writes records."""
+        self._check_open()
+        if self._read_only:
+            raise StoreError("the store was opened for reading only")
+        with self._hold_writing(until):
+            self._check_open()
+            self._lock.check()
+            self._state.check_file()
+            self._appender.settle()
+            yield
+
+    @contextmanager
+    def _seeing(self) -> Iterator[None]:
+        """See first what changed in the folder: every second, or, beside a writer, every time.
+
+        What is seen counts once it is durable; where it cannot be, all stays as it was.
+        """
+        self._check_open()
+        if self._read_only:
+            with self._refreshing:
+                self._state.open_for_reading("")
+                self._registry.open(self._until)
+                yield
+            return
+        if time.monotonic() - self._looked >= INTERVAL_S:
+            self._looked = time.monotonic()
+            try:
+                self._registry.look(lambda: self._until(LOOKING_S))
+            except StoreError as error:
+                logger.warning("%s: changes in the folder have to wait: %s", self._folder, error)
+        yield
+
+    def _make_info(self) -> StoreInfo:
+        return StoreInfo(self._state.uuid, self._state.generation, self._state.algorithm)

@@ -1,0 +1,245 @@
+"""Reading data files: ordered, in bounded memory, without holding up anybody.
+
+A scan sees one moment. There were two ways to get that:
+
+(a) note the highest rowid of each file when the scan begins, and leave out what is above it;
+(b) open a read transaction on every file when the scan begins.
+
+This module does (a). A transaction would keep SQLite from reusing the write-ahead log for as long
+as the slowest master reads, and needs a connection a file, 168 for a week. With (a) a batch is a
+query of its own: between two batches a scan holds no connection, no transaction and no file, so
+that an abandoned one costs nothing. It needs two things of the writer: rows never move and are
+never deleted one by one (``INSERT OR IGNORE`` only), so that rowids grow with time. The filter is
+free, because the index of the keys holds the rowids too: a scan of keys reads no page of payloads.
+"""
+
+from __future__ import annotations
+
+import binascii
+import sqlite3
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from portable_core.adapters.sqlite.files import (
+    DataFile,
+    Extent,
+    FileDamaged,
+    explain_damage,
+    translate_error,
+)
+from portable_core.adapters.sqlite.writer import BUSY_S
+from portable_core.errors import StoreDamaged
+from portable_core.records import Pair, parse_key, unpack_value
+
+TABLE = "unnamed"
+
+#: The extent of a file in one query. (``SELECT max(..), min(..)`` of both at once would read all.)
+EXTENT_SQL = (
+    f"SELECT (SELECT max(rowid) FROM {TABLE}), "  # noqa: S608 -- no outside text in it
+    f"(SELECT min(key) FROM {TABLE}), (SELECT max(key) FROM {TABLE})"
+)
+
+_ORIGIN_SQL = (
+    "SELECT (SELECT count(*) FROM sqlite_master), (SELECT user_version FROM pragma_user_version)"
+)
+_KEYS_SQL = (
+    f"SELECT key FROM {TABLE} WHERE key > ? AND key < ? AND rowid <= ? "  # noqa: S608 -- likewise
+    "ORDER BY key LIMIT ?"
+)
+_LATEST_SQL = (
+    f"SELECT key FROM {TABLE} WHERE key < ? AND rowid <= ? "  # noqa: S608 -- likewise
+    "ORDER BY key DESC LIMIT ?"
+)
+_VALUE_SQL = f"SELECT value FROM {TABLE} WHERE key = ?"  # noqa: S608
+_ALL_SQL = f"SELECT key, value FROM {TABLE}"  # noqa: S608
+
+_BATCH = 2048
+_KEY_BYTES = 14  # of a key that was turned from hexadecimal digits into bytes
+_IDLE_CONNECTIONS = 8
+
+
+def make_extent(row: Sequence[Any]) -> Extent:
+    """From a row of :data:`EXTENT_SQL`."""
+    rows, first, last = row
+    return Extent(rows or 0, _to_bytes(first), _to_bytes(last))
+
+
+def _to_bytes(key: str | bytes | None) -> bytes:
+    return key.encode() if isinstance(key, str) else key or b""
+
+
+def parse_keys(keys: Sequence[bytes]) -> Iterator[Pair]:
+    """The pairs of many keys at once, at 2 million a second where ``int(text, 16)`` makes one.
+
+    Raises ``ValueError`` for anything that is not a key.
+    """
+    raw = binascii.unhexlify(b"".join(keys))
+    count = len(keys)
+    if len(raw) != _KEY_BYTES * count:
+        raise ValueError("a key has the wrong length")
+    # both halves of a key are seven bytes; eight make an integer that struct reads
+    spread = bytearray(16 * count)
+    for index in range(7):
+        spread[1 + index :: 16] = raw[index::_KEY_BYTES]
+        spread[9 + index :: 16] = raw[7 + index :: _KEY_BYTES]
+    numbers = iter(struct.unpack(f">{2 * count}Q", spread))
+    return map(tuple.__new__, repeat(Pair), zip(numbers, numbers, strict=True))
+
+
+class Reader:
+    """Read-only connections to the databases of one folder. Safe to use from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._mutex = threading.Lock()
+        self._closed = False
+        #: Idle connections, the one used longest ago first, by name and inode of their file.
+        self._idle: OrderedDict[sqlite3.Connection, tuple[str, int]] = OrderedDict()
+
+    # -- connections -------------------------------------------------------------------------------
+
+    def query(self, name: str, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """All rows of one query. Raises ``FileDamaged``, ``StoreError`` for what may pass."""
+        with self._connection(name) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _connection(self, name: str) -> Iterator[sqlite3.Connection]:
+        """A connection to the file as it is now; what fails within is translated."""
+        path = self._folder / name
+        connection: sqlite3.Connection | None = None
+        try:
+            inode = path.stat().st_ino
+            connection = self._take(name, inode) or self._connect(path)
+            yield connection
+        except FileNotFoundError as error:
+            raise FileDamaged(name, "the file is missing") from error
+        except (sqlite3.Error, OSError) as error:
+            if connection is not None:
+                connection.close()
+            reason = explain_damage(error, path)
+            if reason is not None:
+                raise FileDamaged(name, reason) from error
+            raise translate_error(error, name) from error
+        except FileDamaged:
+            if connection is not None:
+                connection.close()
+            raise
+        else:
+            self._give_back(connection, (name, inode))
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False
+        )
+        connection.text_factory = bytes
+        return connection
+
+    def _take(self, name: str, inode: int) -> sqlite3.Connection | None:
+        with self._mutex:
+            for connection in reversed(self._idle):
+                if self._idle[connection] == (name, inode):
+                    del self._idle[connection]
+                    return connection
+        return None
+
+    def _give_back(self, connection: sqlite3.Connection, file: tuple[str, int]) -> None:
+        with self._mutex:
+            self._idle[connection] = file
+            keep = 0 if self._closed else _IDLE_CONNECTIONS
+            spare = [self._idle.popitem(last=False)[0] for _ in range(len(self._idle) - keep)]
+        for old in spare:
+            old.close()
+
+    def forget(self, name: str) -> None:
+        """Close what is idle of this file."""
+        with self._mutex:
+            idle = [connection for connection, file in self._idle.items() if file[0] == name]
+            for connection in idle:
+                del self._idle[connection]
+        for connection in idle:
+            connection.close()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use now is closed after it."""
+        with self._mutex:
+            self._closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    # -- one file ----------------------------------------------------------------------------------
+
+    def read_extent(self, name: str) -> Extent:
+        (row,) = self.query(name, EXTENT_SQL)
+        return make_extent(row)
+
+    def read_origin(self, name: str) -> tuple[int, int]:
+        """How many tables and indexes a database has, and the version its maker gave it; both are
+        0 for an empty one."""
+        (row,) = self.query(name, _ORIGIN_SQL)
+        return int(row[0]), int(row[1])
+
+    def examine(self, name: str) -> None:
+        """Read all of a file; raises ``FileDamaged`` if anything in it is wrong. Takes its time."""
+        path = self._folder / name
+        try:
+            with closing(self._connect(path)) as connection:
+                ((verdict,),) = connection.execute("PRAGMA integrity_check(1)").fetchall()
+                if verdict != b"ok":
+                    raise FileDamaged(name, verdict.decode(errors="replace"))
+                for key, value in connection.execute(_ALL_SQL):
+                    unpack_value(parse_key(key.decode()), value)
+        except sqlite3.Error as error:
+            reason = explain_damage(error, path)
+            if reason is not None:
+                raise FileDamaged(name, reason) from error
+            raise translate_error(error, name) from error
+        except (StoreDamaged, ValueError, AttributeError) as error:
+            raise FileDamaged(name, str(error)) from error
+
+    def scan_keys(self, file: DataFile, after: str, stop: str) -> Iterator[list[bytes]]:
+        """The keys in ``(after, stop)`` that the file's extent covers, in order, in batches."""
+        while True:
+            rows = self.query(file.name, _KEYS_SQL, (after, stop, file.extent.rows, _BATCH))
+            if not rows:
+                return
+            keys = [key for (key,) in rows]
+            try:
+                if len(binascii.unhexlify(b"".join(keys))) != _KEY_BYTES * len(keys):
+                    raise ValueError("a key has the wrong length")
+            except (TypeError, ValueError) as error:
+                raise FileDamaged(file.name, f"a key is damaged: {error}") from error
+            yield keys
+            if len(keys) < _BATCH:
+                return
+            after = keys[-1].decode("ascii", "replace")
+
+    def read_values(self, name: str, keys: Sequence[bytes], most: int) -> list[bytes | None]:
+        """The values of the first keys, None for what is not there: at least one value, and no
+        more after ``most`` bytes."""
+        values: list[bytes | None] = []
+        with self._connection(name) as connection:
+            for key in keys:
+                row = connection.execute(_VALUE_SQL, (key.decode(),)).fetchone()
+                value = None if row is None else row[0]
+                if row is not None and not isinstance(value, bytes):
+                    raise FileDamaged(name, "a value is not bytes")
+                values.append(value)
+                most -= len(value or b"")
+                if most <= 0:
+                    break
+        return values
+
+    def read_latest(self, file: DataFile, stop: str, limit: int) -> list[bytes]:
+        """The last keys before ``stop`` that the file's extent covers, newest first."""
+        rows = self.query(file.name, _LATEST_SQL, (stop, file.extent.rows, limit))
+        return [key for (key,) in rows]

@@ -1,0 +1,298 @@
+"""Which data files there are, what each holds, and which cannot be read.
+
+What readers see of the files changes in one step (:meth:`Registry.publish`), so that a scan over
+many files begins at one moment. What must survive a restart is in the state file.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from portable_core.adapters.sqlite.files import (
+    HOUR_MS,
+    DataFile,
+    Extent,
+    FileDamaged,
+    list_files,
+    parse_name,
+    read_stamp,
+)
+from portable_core.adapters.sqlite.reader import Reader
+from portable_core.adapters.sqlite.state import State
+from portable_core.errors import StoreError
+from portable_core.ports import Damage, Milliseconds
+
+logger = logging.getLogger(__name__)
+
+_LAST_HOUR = 10**10
+
+
+def make_version(algorithm: str) -> int:
+    """What is written into each data file (``PRAGMA user_version``), so that a file of another
+    hash algorithm, or of another program, is not taken for one of this store. Never 0."""
+    return zlib.crc32(algorithm.encode()) & 0x7FFFFFFF | 1
+
+
+class Registry:
+    """Safe to use from any thread. All ``until`` are moments of ``time.monotonic()``."""
+
+    def __init__(self, folder: Path, state: State, reader: Reader) -> None:
+        self._folder = folder
+        self._state = state
+        self._reader = reader
+        self._mutex = threading.Lock()
+        self._files: dict[str, DataFile] = {}
+        #: Hour, number and name of every file, in order.
+        self._order: list[tuple[int, int, str]] = []
+        #: The highest number that a file of an hour has had. None is used again while scans that
+        #: know the one before may be running: they would take the new file's rows for its own.
+        self._numbers: dict[int, int] = {}
+        self._version = 0
+        self._aside: tuple[str, ...] = ()
+        #: Damaged files of which the state does not know yet.
+        self._unsaved: dict[str, DataFile] = {}
+        self._looking = threading.Lock()
+        #: What was said in the log about each file.
+        self._told: dict[str, str] = {}
+
+    # -- what is known -----------------------------------------------------------------------------
+
+    def get(self, name: str) -> DataFile | None:
+        return self._files.get(name)
+
+    def list_all(self, first_hour: int = 0, last_hour: int = _LAST_HOUR) -> list[DataFile]:
+        """The files of these hours, by hour and number."""
+        with self._mutex:
+            low = bisect_left(self._order, (first_hour, 0, ""))
+            high = bisect_left(self._order, (last_hour + 1, 0, ""))
+            return [self._files[name] for _, _, name in self._order[low:high]]
+
+    def list_readable(self, start: Milliseconds, end: Milliseconds) -> list[DataFile]:
+        """The files that may hold records of ``start <= timestamp < end``, at one moment.
+
+        (Where another process writes, there is no one moment; the newest file is looked at first,
+        so that whatever is seen, what was written before it is seen too.)
+        """
+        return [
+            file
+            for file in self.list_all(max(start, 0) // HOUR_MS, (end - 1) // HOUR_MS)
+            if file.readable and file.extent.rows
+        ]
+
+    def list_hour(self, hour: int) -> list[DataFile]:
+        return self.list_all(hour, hour)
+
+    def next_number(self, hour: int) -> int:
+        """For a new file of this hour."""
+        return self._numbers.get(hour, -1) + 1
+
+    def describe_damage(self) -> tuple[Damage, ...]:
+        aside = (Damage(name, "set aside: the state could not be read") for name in self._aside)
+        files = (
+            Damage(file.name, file.damage, file.start, file.end)
+            for file in self.list_all()
+            if file.damage
+        )
+        return (*aside, *files)
+
+    # -- changes by the writer ---------------------------------------------------------------------
+
+    def put(self, *files: DataFile) -> None:
+        """Take files in or change what is known of them, in one step."""
+        with self._mutex:
+            self._replace({**self._files, **{file.name: file for file in files}})
+
+    def drop(self, names: Iterable[str]) -> None:
+        with self._mutex:
+            gone = set(names)
+            self._replace({name: f for name, f in self._files.items() if name not in gone})
+
+    def _replace(self, files: dict[str, DataFile]) -> None:
+        self._files = files
+        self._order = sorted((file.hour, file.number, file.name) for file in files.values())
+        for hour, number, _ in self._order:
+            self._numbers[hour] = max(self._numbers.get(hour, 0), number)
+
+    def publish(self, extents: Mapping[str, Extent]) -> None:
+        """Let readers see these extents, all from the same moment on."""
+        with self._mutex:
+            for name, extent in extents.items():
+                file = self._files.get(name)
+                if file is not None:
+                    self._files[name] = replace(file, extent=extent)
+
+    # -- damage ------------------------------------------------------------------------------------
+
+    def note_damage(self, error: FileDamaged, until: float) -> None:
+        """Pass the file over from now on; remember that, and set the cursors back."""
+        with self._mutex:
+            file = self._files.get(error.name)
+            if file is None or not file.readable:
+                return  # removed meanwhile, or known
+            stamp = read_stamp(self._folder / file.name)
+            file = replace(file, damage=error.reason, stamp=stamp, extent=Extent())
+            self._files[file.name] = file
+            self._unsaved[file.name] = file
+        self._tell(error.name, error.reason)
+        self._reader.forget(file.name)
+        try:
+            self.save_damage(until)
+        except StoreError as failed:
+            logger.error("%s: the damage is not remembered yet: %s", self._folder, failed)
+
+    def _tell(self, name: str, reason: str) -> None:
+        if self._told.get(name) != reason:
+            self._told[name] = reason
+            logger.error("%s: %s is damaged and passed over: %s", self._folder, name, reason)
+
+    def save_damage(self, until: float) -> None:
+        """Write into the state what could not be written before."""
+        files = list(self._unsaved.values())
+        if files and not self._state.read_only:
+            self._state.save_files(
+                {file.name: describe(file) for file in files},
+                until,
+                lost_from=min(file.start for file in files),
+            )
+            for file in files:
+                self._unsaved.pop(file.name, None)
+
+    # -- looking at the folder ---------------------------------------------------------------------
+
+    def open(self, until: Callable[[], float], *, grow: bool = False) -> None:
+        """Compare the folder with what the state remembers, looking into every file."""
+        self._version = make_version(self._state.algorithm)
+        files = [
+            DataFile(
+                *place,
+                inode=value["inode"],
+                damage=value["damage"],
+                stamp=tuple(value["stamp"]),
+                unsettled=value["unsettled"],
+            )
+            for name, value in self._state.files().items()
+            if (place := parse_name(name)) is not None
+        ]
+        with self._mutex:
+            self._replace({file.name: file for file in files})
+        self._look(until, opening=True, grow=grow)
+
+    def look(self, until: Callable[[], float]) -> None:
+        """Notice what changed in the folder from outside: a file that came back, or vanished."""
+        if self._looking.acquire(blocking=False):
+            try:
+                self.save_damage(until())
+                self._look(until, opening=False, grow=False)
+            finally:
+                self._looking.release()
+
+    def _look(self, until: Callable[[], float], *, opening: bool, grow: bool) -> None:
+        # The folder first: a file is known before it is made, and until it is removed.
+        found = list_files(self._folder)
+        self._aside = tuple(
+            name for name in found if ".damaged-" in name and not name.endswith(("-wal", "-shm"))
+        )
+        known = {file.name: file for file in self.list_all()}
+        changed: dict[str, DataFile] = {}
+        lost_from: Milliseconds | None = None
+        places = {place: name for name in {*known, *found} if (place := parse_name(name))}
+        for _, name in sorted(places.items(), reverse=True):  # see list_readable
+            before = known.get(name)
+            if before is not None and before.unsettled:
+                continue
+            after = self._compare(name, before, found.get(name), opening=opening)
+            if after is None:
+                continue
+            changed[name] = after
+            replaced = before is not None and not before.damage and before.inode != after.inode
+            if not after.damage and (before is None or before.damage or replaced):
+                if after.extent.rows:
+                    logger.warning("%s: %s came from outside", self._folder, name)
+                    grow = True
+            elif after.damage and (before is None or not before.damage):
+                self._tell(name, after.damage)
+            if (replaced or after.damage) and (before is None or not before.damage):
+                lost_from = after.start if lost_from is None else min(lost_from, after.start)
+        self._accept(known, changed, until, grow=grow, lost_from=lost_from)
+
+    def _accept(
+        self,
+        known: Mapping[str, DataFile],
+        changed: Mapping[str, DataFile],
+        until: Callable[[], float],
+        *,
+        grow: bool,
+        lost_from: Milliseconds | None,
+    ) -> None:
+        """Remember what :meth:`_look` saw, then act on it."""
+        told: dict[str, object] = {}
+        removed = [
+            name
+            for name, file in changed.items()
+            if file.damage and not file.stamp and name in known and known[name].stamp
+        ]  # a damaged file that somebody took away: that settles it
+        for name, file in changed.items():
+            if name in removed:
+                told[name] = None
+            elif name not in known or describe(known[name]) != describe(file):
+                told[name] = describe(file)
+        if told or grow:
+            self._state.save_files(told, until(), grow=grow, lost_from=lost_from)
+        for name in told:
+            self._reader.forget(name)
+        self.put(*changed.values())
+        self.drop(removed)
+
+    def _compare(
+        self, name: str, before: DataFile | None, inode: int | None, *, opening: bool
+    ) -> DataFile | None:
+        """What is to be known of one file from now on; None if nothing changes."""
+        stamp = read_stamp(self._folder / name)
+        noted = self._unsaved.get(name)
+        if noted is not None and noted.stamp == stamp:
+            return noted
+        if before is not None:
+            if self._state.read_only and before.damage:
+                return None  # whether it came back is for the writer to say
+            if not opening and before.damage and stamp == before.stamp:
+                return None
+            if not opening and not before.damage and inode == before.inode:
+                return None
+        place = parse_name(name)
+        assert place is not None  # noqa: S101 -- only data files come here
+        file = DataFile(*place, inode=inode or 0)
+        if before is None and not stamp:
+            return None  # removed since the folder was read
+        try:
+            origin = self._reader.read_origin(name)
+            if origin == (0, 0) and before is None:
+                return None  # what remains where a process dies while it makes a file: nothing
+            if origin[0] == 0:
+                raise FileDamaged(name, "the file is empty")
+            if origin[1] != self._version:
+                raise FileDamaged(name, "the file is of another hash algorithm or program")
+            if before is not None and before.damage:
+                self._reader.examine(name)
+            return replace(file, extent=self._reader.read_extent(name))
+        except FileDamaged as error:
+            return replace(file, damage=error.reason, stamp=stamp)
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+
+def describe(file: DataFile) -> dict[str, object]:
+    """What the state remembers of a file."""
+    return {
+        "inode": file.inode,
+        "damage": file.damage,
+        "stamp": list(file.stamp),
+        "unsettled": file.unsettled,
+    }

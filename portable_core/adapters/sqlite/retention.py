@@ -1,0 +1,46 @@
+"""What retention by bytes removes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from portable_core.adapters.sqlite.files import DataFile, measure_size
+from portable_core.adapters.sqlite.scanner import find_first, find_last
+from portable_core.ports import Milliseconds
+
+
+def choose_oldest(folder: Path, files: Sequence[DataFile], limit: int) -> list[DataFile]:
+    """The oldest files, so that the others occupy at most ``limit`` bytes.
+
+    Never the newest one, which takes what comes in now: where that alone is larger, the limit is
+    exceeded until the next file has begun.
+    """
+    settled = [file for file in files if not file.unsettled]
+    sizes = [measure_size(folder / file.name) for file in settled]
+    total = sum(sizes)
+    chosen: list[DataFile] = []
+    for file, size in zip(settled[:-1], sizes, strict=False):
+        if total <= limit:
+            break
+        if size:
+            chosen.append(file)
+            total -= size
+    return chosen
+
+
+def find_gap(files: Sequence[DataFile]) -> tuple[Milliseconds, Milliseconds] | None:
+    """The window of what goes with these files, None if there was nothing in them."""
+    windows = [window for file in files if (window := _find_window(file)) is not None]
+    if not windows:
+        return None
+    return (min(start for start, _ in windows), max(end for _, end in windows))
+
+
+def _find_window(file: DataFile) -> tuple[Milliseconds, Milliseconds] | None:
+    if file.damage:
+        return (file.start, file.end)
+    if not file.extent.rows:
+        return None
+    first, last = find_first([file]), find_last([file])
+    return None if first is None or last is None else (first, last + 1)

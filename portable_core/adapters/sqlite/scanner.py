@@ -1,0 +1,198 @@
+"""Reading over many files: every pair once, in order, past whatever is damaged."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from portable_core.adapters.sqlite.files import HOUR_MS, DataFile, FileDamaged
+from portable_core.adapters.sqlite.reader import Reader, parse_keys
+from portable_core.adapters.sqlite.registry import Registry
+from portable_core.errors import StoreDamaged
+from portable_core.ports import Milliseconds
+from portable_core.records import (
+    Pair,
+    Record,
+    format_key,
+    format_key_floor,
+    parse_key,
+    unpack_value,
+)
+
+#: About how many bytes of records are held at a time.
+_BATCH_BYTES = 1024 * 1024
+
+#: How long taking note of damage may hold up a scan, in seconds.
+_NOTING_S = 2.0
+
+
+class Scanner:
+    """Reads lists of files that the registry gave for one moment. Safe to use from any thread."""
+
+    def __init__(self, reader: Reader, registry: Registry, check_open: Callable[[], None]) -> None:
+        """``check_open`` is called before each batch and raises to end a scan."""
+        self._reader = reader
+        self._registry = registry
+        self._check_open = check_open
+
+    def pairs(
+        self, files: Sequence[DataFile], start: Milliseconds, end: Milliseconds
+    ) -> Iterator[Pair]:
+        for _, keys in self._scan(files, start, end):
+            yield from parse_keys(keys)
+
+    def records(
+        self, files: Sequence[DataFile], start: Milliseconds, end: Milliseconds
+    ) -> Iterator[Record]:
+        for holders, keys in self._scan(files, start, end):
+            yield from self._read(holders, keys)
+
+    def _scan(
+        self, files: Sequence[DataFile], start: Milliseconds, end: Milliseconds
+    ) -> Iterator[tuple[list[DataFile], list[bytes]]]:
+        """Batches of keys in order, each with the files that hold them."""
+        after, stop = format_bounds(start, end)
+        for _, same_hour in groupby(files, key=lambda file: file.hour):
+            for group in group_overlapping(list(same_hour)):
+                scans = [(file.extent.first, self._scan_file(file, after, stop)) for file in group]
+                batches = scans[0][1] if len(scans) == 1 else merge_batches(scans)
+                for keys in batches:
+                    yield group, keys
+
+    def _scan_file(self, file: DataFile, after: str, stop: str) -> Iterator[list[bytes]]:
+        try:
+            for keys in self._reader.scan_keys(file, after, stop):
+                self._check_open()
+                yield keys
+        except FileDamaged as error:
+            self._note(error)
+
+    def fetch(self, files: Sequence[DataFile], pairs: Sequence[Pair]) -> list[Record]:
+        hours: dict[int, list[DataFile]] = {}
+        for file in files:
+            hours.setdefault(file.hour, []).append(file)
+        return [
+            record
+            for hour, same_hour in groupby(pairs, key=lambda pair: pair.timestamp // HOUR_MS)
+            for record in self._read(
+                hours.get(hour, ()), [format_key(pair).encode() for pair in same_hour]
+            )
+        ]
+
+    def _read(self, files: Sequence[DataFile], keys: Sequence[bytes]) -> Iterator[Record]:
+        """The records of these keys, in their order, without those removed or damaged since."""
+
+        def choose(key: bytes) -> tuple[DataFile, ...]:
+            return tuple(file for file in files if file.extent.first <= key <= file.extent.last)
+
+        for holders, run in groupby(keys, key=choose):
+            if len(holders) == 1:
+                yield from self._read_run(holders[0], list(run))
+            else:
+                for key in run:
+                    yield from self._read_any(holders, key)
+
+    def _read_run(self, file: DataFile, keys: Sequence[bytes]) -> Iterator[Record]:
+        while keys:
+            records = self._read_file(file, keys)
+            yield from (record for record in records if record is not None)
+            keys = keys[len(records) :]
+
+    def _read_any(self, files: Sequence[DataFile], key: bytes) -> Iterator[Record]:
+        for file in files:
+            (record,) = self._read_file(file, [key])
+            if record is not None:
+                yield record
+                return
+
+    def _read_file(self, file: DataFile, keys: Sequence[bytes]) -> list[Record | None]:
+        """The records of the first keys, None for one that is not there."""
+        try:
+            values = self._reader.read_values(file.name, keys, _BATCH_BYTES)
+            return [
+                None if value is None else unpack_value(parse_key(key.decode()), value)
+                for key, value in zip(keys, values, strict=False)
+            ]
+        except FileDamaged as error:
+            self._note(error)
+        except StoreDamaged as error:
+            self._note(FileDamaged(file.name, str(error)))
+        return [None] * len(keys)
+
+    def latest(self, files: Sequence[DataFile], before: Milliseconds, limit: int) -> list[Pair]:
+        stop = format_bounds(0, before)[1]
+        latest: list[Pair] = []
+        for _, same_hour in groupby(reversed(files), key=lambda file: file.hour):
+            if len(latest) >= limit:
+                break
+            keys: set[bytes] = set()
+            for file in same_hour:
+                try:
+                    keys.update(self._reader.read_latest(file, stop, limit))
+                except FileDamaged as error:
+                    self._note(error)
+            latest += parse_keys(sorted(keys, reverse=True)[: limit - len(latest)])
+        return latest
+
+    def _note(self, error: FileDamaged) -> None:
+        self._registry.note_damage(error, time.monotonic() + _NOTING_S)
+
+
+def format_bounds(start: int, end: int) -> tuple[str, str]:
+    """``(after, stop)`` for keys of ``start <= timestamp < end``: both are shorter than a key, so
+    that neither is one and every key of their millisecond comes after them."""
+    return format_key_floor(start), format_key_floor(end)
+
+
+def group_overlapping(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Groups of files, in order, so that every key of one comes before every key of the next."""
+    group: list[DataFile] = []
+    last = b""
+    for file in sorted(files, key=lambda file: file.extent.first):
+        if group and file.extent.first > last:
+            yield group
+            group, last = [], b""
+        group.append(file)
+        last = max(last, file.extent.last)
+    if group:
+        yield group
+
+
+def merge_batches(scans: Sequence[tuple[bytes, Iterator[list[bytes]]]]) -> Iterator[list[bytes]]:
+    """One ordered scan of several, each key once. Each comes with the smallest key it can give,
+    in their order, and is begun when that is reached: memory grows with the overlap alone."""
+    waiting = list(scans)
+    heads: list[tuple[list[bytes], Iterator[list[bytes]]]] = []
+    while waiting or heads:
+        while waiting and (not heads or waiting[0][0] <= min(batch[-1] for batch, _ in heads)):
+            _, scan = waiting.pop(0)
+            begun = next(scan, None)
+            if begun:
+                heads.append((begun, scan))
+        if not heads:
+            continue
+        limit = min(batch[-1] for batch, _ in heads)
+        merged: set[bytes] = set()
+        rest: list[tuple[list[bytes], Iterator[list[bytes]]]] = []
+        for batch, scan in heads:
+            cut = bisect_right(batch, limit)
+            merged.update(batch[:cut])
+            left: list[bytes] | None = batch[cut:] or next(scan, None)
+            if left:
+                rest.append((left, scan))
+        heads = rest
+        yield sorted(merged)
+
+
+def find_first(files: Sequence[DataFile]) -> Milliseconds | None:
+    """The smallest timestamp in files that are ordered by hour and not empty."""
+    keys = [file.extent.first for file in files if file.hour == files[0].hour]
+    return parse_key(min(keys).decode()).timestamp if keys else None
+
+
+def find_last(files: Sequence[DataFile]) -> Milliseconds | None:
+    """The largest timestamp, likewise."""
+    keys = [file.extent.last for file in files if file.hour == files[-1].hour]
+    return parse_key(max(keys).decode()).timestamp if keys else None

@@ -1,0 +1,266 @@
+"""Writing one database through sqlitedict, with a bound on every wait.
+
+A ``SqliteDict`` runs its connection in a thread that is fed through a queue. Three things about it
+shape this module (sqlitedict 2.1):
+
+- ``commit()`` waits without limit, and its thread dies without an answer if the commit fails (a
+  full disk). So ``COMMIT`` is sent as a statement like any other, whose error is caught and kept,
+  and the answer is waited for with a deadline.
+- An error is kept until somebody asks for it. A failed statement may have rolled everything back,
+  and the next one would begin a new transaction: all statements are confirmed before ``COMMIT``.
+- ``synchronous=OFF`` is set on every connection: it is set to ``FULL`` afterwards, and read back.
+
+After any error or missed deadline the connection is given up. Whether its last commit took place is
+known only once its thread has ended (:attr:`Writer.ended`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+from sqlitedict import SqliteDict
+
+from portable_core.adapters.sqlite.files import FileDamaged, explain_damage, translate_error
+from portable_core.errors import StoreError
+
+Statement = tuple[str, Sequence[object]]
+Rows = list[tuple[Any, ...]]
+
+#: How long SQLite itself waits for a lock that another program holds.
+BUSY_S = 1.0
+
+_FULL = 2  # what PRAGMA synchronous answers
+_POLL_S = 0.25
+_ENDING_S = 0.2
+
+#: Rows in one INSERT. A smaller batch is one statement of its own length; sqlite3 keeps the last
+#: 128 of them prepared.
+_ROWS = 100
+
+# Every error is raised here, translated; sqlitedict would log each one as a dozen lines before.
+logging.getLogger("sqlitedict").setLevel(logging.CRITICAL)
+
+
+def build_inserts(table: str, rows: Sequence[tuple[str, bytes]]) -> Iterable[Statement]:
+    """Statements that insert what is not there yet.
+
+    A row that exists stays where it is: scans under way rely on rowids (see ``reader.py``).
+    """
+    for at in range(0, len(rows), _ROWS):
+        chunk = rows[at : at + _ROWS]
+        places = ",".join(["(?,?)"] * len(chunk))
+        sql = f'INSERT OR IGNORE INTO "{table}" (key, value) VALUES {places}'  # noqa: S608 -- ours
+        yield sql, [value for row in chunk for value in row]
+
+
+def _keep(value: bytes) -> bytes:
+    return value
+
+
+class Writer:
+    """One database open for writing. For one thread at a time.
+
+    All ``until`` are moments of ``time.monotonic()``. Methods raise ``FileDamaged``, or
+    ``StoreError`` for what may pass.
+    """
+
+    def __init__(self, path: Path, tables: Sequence[str], version: int) -> None:
+        """``version`` is written into a new database (``PRAGMA user_version``)."""
+        self._path = path
+        self._tables = tables
+        self._version = version
+        self._database: Any = None
+        self._opener: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._mutex = threading.Lock()
+        self._given_up = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing that was asked of this writer can still happen."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was closed, by an error or by :meth:`close`."""
+        return self._given_up
+
+    # -- opening -----------------------------------------------------------------------------------
+
+    def open(self, until: float) -> None:
+        """Open the database, making it if it is not there."""
+        # in a thread of its own: on a disk that hangs, connecting would wait for ever
+        outcome: Queue[Exception | None] = Queue()
+        opener = threading.Thread(
+            target=self._connect, args=(outcome,), name=f"open-{self._path.name}", daemon=True
+        )
+        self._threads.append(opener)
+        opener.start()
+        try:
+            error = outcome.get(timeout=max(until - time.monotonic(), 0.01))
+        except Empty:
+            self.give_up()
+            raise StoreError(
+                f"{self._path.name}: the disk does not answer; the store goes on once it does"
+            ) from None
+        opener.join(_ENDING_S)
+        if error is not None:
+            self._fail(error)
+        self.query("PRAGMA synchronous=FULL", until)
+        if self.query("PRAGMA synchronous", until) != [(_FULL,)]:
+            self._fail(RuntimeError("synchronous=FULL was not accepted"))
+        self.query(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}", until)
+
+    def _connect(self, outcome: Queue[Exception | None]) -> None:
+        error: Exception | None = RuntimeError("opening was interrupted")
+        try:
+            self._open_database()
+            error = None
+        except (sqlite3.Error, OSError, RuntimeError) as raised:
+            error = raised
+        finally:
+            outcome.put(error)
+
+    def _open_database(self) -> None:
+        # A plain connection first: it makes the tables and reports what is wrong. The thread of
+        # sqlitedict would die of an error at this point, after printing it.
+        with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as plain:
+            (mode,) = plain.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode != "wal":
+                raise RuntimeError(
+                    "this file system cannot hold the database (a network mount?); use a local disk"
+                )
+            plain.execute("PRAGMA synchronous=FULL")
+            self._make_tables(plain)
+            database = SqliteDict.__new__(SqliteDict)
+            try:
+                database.__init__(
+                    str(self._path),
+                    tablename=self._tables[0],
+                    autocommit=False,
+                    journal_mode="WAL",
+                    encode=_keep,  # the defaults would be pickle
+                    decode=_keep,
+                    outer_stack=False,
+                )
+            finally:
+                connection = getattr(database, "conn", None)
+                if connection is not None:
+                    self._threads.append(connection)
+                with self._mutex:
+                    if self._given_up:
+                        database.close(do_log=False, force=True)
+                    else:
+                        self._database = database
+
+    def _make_tables(self, plain: sqlite3.Connection) -> None:
+        found = {name for (name,) in plain.execute("SELECT name FROM sqlite_master")}
+        if found.issuperset(self._tables):
+            return
+        plain.execute("BEGIN IMMEDIATE")
+        for table in self._tables:
+            plain.execute(
+                f'CREATE TABLE IF NOT EXISTS "{table}" (key TEXT PRIMARY KEY, value BLOB)'
+            )
+        plain.execute(f"PRAGMA user_version={self._version}")
+        plain.execute("COMMIT")
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def commit(self, statements: Iterable[Statement], until: float, then: str = "") -> Rows:
+        """Execute the statements as one transaction, durably; returns the rows of query ``then``.
+
+        After an error nothing of it, or all of it, is there.
+        """
+        self._run(statements, until)
+        after: list[Statement] = [("COMMIT", ())]
+        if then:
+            after.append((then, ()))
+        return self._run(after, until)
+
+    def query(self, sql: str, until: float) -> Rows:
+        """The rows of one statement, on the connection that writes."""
+        return self._run([(sql, ())], until)
+
+    def _run(self, statements: Iterable[Statement], until: float) -> Rows:
+        database = self._database
+        if database is None or self._given_up:
+            raise StoreError(f"{self._path.name}: the connection was given up; try again")
+        answers: Queue[Any] = Queue()
+        rows: Rows = []
+        try:
+            asked = 0
+            for sql, values in statements:
+                database.conn.execute(sql, values, answers)
+                asked += 1
+            while asked:
+                answer = self._take(database.conn, answers, until)
+                if isinstance(answer, tuple):
+                    rows.append(answer)
+                else:
+                    asked -= 1  # the mark after the rows of a statement
+            database.conn.check_raise_error()
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            self._fail(error)
+        except BaseException:
+            self.give_up()
+            raise
+        return rows
+
+    def _take(self, thread: threading.Thread, answers: Queue[Any], until: float) -> Any:
+        while True:
+            rest = until - time.monotonic()
+            try:
+                return answers.get(timeout=min(max(rest, 0.001), _POLL_S))
+            except Empty:
+                if rest <= 0:
+                    raise StoreError(
+                        f"{self._path.name}: the disk did not finish in time; send it again"
+                    ) from None
+                if not thread.is_alive():
+                    raise StoreError(
+                        f"{self._path.name}: the writing thread has ended; send it again"
+                    ) from None
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def close(self, until: float) -> None:
+        """Move everything from the write-ahead log into the database and close it.
+
+        Raises ``StoreError`` if that cannot be done in time; the writer ends then when it can.
+        """
+        if self._database is None or self._given_up:
+            return
+        try:
+            self.query("PRAGMA wal_checkpoint(TRUNCATE)", until)
+        except FileDamaged as error:
+            raise StoreError(str(error)) from error
+        finally:
+            self.give_up(max(until - time.monotonic(), _ENDING_S))
+
+    def give_up(self, wait_s: float = _ENDING_S) -> None:
+        """Close without waiting for long; what was not committed is rolled back."""
+        with self._mutex:
+            if not self._given_up:
+                self._given_up = True
+                if self._database is not None:
+                    self._database.close(do_log=False, force=True)
+        until = time.monotonic() + wait_s
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
+
+    def _fail(self, error: Exception) -> None:
+        """Give up and raise ``error`` as one of the store's."""
+        self.give_up()
+        reason = explain_damage(error, self._path)
+        if reason is not None:
+            raise FileDamaged(self._path.name, reason) from error
+        raise translate_error(error, self._path.name) from error

@@ -1,0 +1,340 @@
+"""Group commit: many webhooks wait together, one of their threads commits for all.
+
+There is no thread of its own. A request puts its record in (:meth:`Buffer.submit`) and waits
+(:meth:`Buffer.wait`); the first one that finds nobody committing becomes the leader, lingers a
+moment for company, commits everything that is waiting and wakes the others; one of those that came
+in meanwhile leads next. Whoever does not want to wait keeps the ``Future`` and sees to it that some
+thread calls :meth:`Buffer.flush`.
+
+The buffer gives the timestamps: integer milliseconds that never decrease, in the order in which it
+takes the records. It also knows the horizon: the moment before which everything is committed and
+nothing will be added.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from portable_core.errors import BatchTooLate, BufferFull, Stopping, StoreError, WebhookSyncError
+from portable_core.ports import Clock, Milliseconds
+from portable_core.records import Meta, Pair, Record
+
+#: Appends the records durably within so many seconds, or raises.
+Append = Callable[[Sequence[Record], float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BufferLimits:
+    """``settle_s``: the longest from a record's stamp to its commit; ``linger_s``: the longest that
+    the first one of a batch waits for company; ``records`` and ``bytes``: the most that wait."""
+
+    settle_s: float
+    linger_s: float
+    records: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BufferStatus:
+    """``oldest`` is the timestamp of the oldest record that is not committed, None without one."""
+
+    records: int
+    bytes: int
+    oldest: Milliseconds | None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One waiting record. ``wake`` is a lock held until its waiter has something to do."""
+
+    record: Record
+    since: float
+    future: Future[Pair] = field(default_factory=Future)
+    wake: threading.Lock = field(default_factory=threading.Lock)
+    waited_for: bool = False
+    leads: bool = False
+
+
+class Buffer:
+    """See the module's text. Safe to use from any number of threads."""
+
+    def __init__(
+        self,
+        append: Append,
+        clock: Clock,
+        limits: BufferLimits,
+        floor: Milliseconds,
+        *,
+        keep_failed: bool = False,
+    ) -> None:
+        """``floor`` is the first timestamp that may be given.
+
+        With ``keep_failed`` a record whose commit failed waits for the next one (for senders that
+        have been told 200 already) instead of failing its future.
+        """
+        self._append = append
+        self._clock = clock
+        self._limits = limits
+        self._keep_failed = keep_failed
+        self._lock = threading.Lock()
+        self._floor = floor
+        self._taken: set[Pair] = set()
+        self._waiting: list[_Entry] = []
+        self._batch: list[_Entry] = []
+        self._bytes = 0
+        self._committing = False
+        self._idle = threading.Condition(self._lock)
+        self._in_doubt: Milliseconds | None = None
+        self._failures = 0
+        self._closed = False
+
+    # -- taking records ------------------------------------------------------------------------
+
+    def submit(self, hash_: int, payload: bytes, meta: Meta) -> Future[Pair]:
+        """Stamp a record and let it wait for the next commit.
+
+        The future holds its pair once it is committed, or the error of its batch. Raises
+        :class:`BufferFull` and :class:`Stopping`.
+        """
+        return self._submit(hash_, payload, meta).future
+
+    def take(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
+        """Submit a record without waiting for its commit; returns the pair it will have."""
+        return self._submit(hash_, payload, meta).record.pair
+
+    def commit(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
+        """Submit a record and return its pair once it is committed.
+
+        Raises the error of its batch, and :class:`BatchTooLate` after ``settle_s`` at the latest.
+        """
+        entry = self._submit(hash_, payload, meta)
+        self._wait(entry)
+        return entry.future.result(timeout=0)
+
+    def _submit(self, hash_: int, payload: bytes, meta: Meta) -> _Entry:
+        with self._lock:
+            if self._closed:
+                raise Stopping("this node is being stopped; send the webhook again")
+            size = len(payload)
+            count = len(self._waiting) + len(self._batch)
+            if count and (count >= self._limits.records or self._bytes + size > self._limits.bytes):
+                raise BufferFull(
+                    f"{count} webhooks ({self._bytes} bytes) wait for the store; send it again"
+                )
+            # Read before the stamp is given: if this thread is held up in between, the commit has
+            # less time, never more.
+            since = self._clock.monotonic()
+            entry = _Entry(Record(self._stamp(hash_), payload, meta), since)
+            entry.wake.acquire()
+            self._waiting.append(entry)
+            self._bytes += size
+            return entry
+
+    def _stamp(self, hash_: int) -> Pair:
+        now = self._clock.now()
+        if now > self._floor:
+            self._raise_floor(now)
+        pair = Pair(self._floor, hash_)
+        while pair in self._taken:
+            pair = Pair(pair.timestamp + 1, hash_)
+        self._raise_floor(pair.timestamp)
+        self._taken.add(pair)
+        return pair
+
+    def _raise_floor(self, floor: Milliseconds) -> None:
+        if floor > self._floor:
+            self._floor = floor
+            self._taken = {pair for pair in self._taken if pair.timestamp >= floor}
+
+    def reserve(self, pairs: Sequence[Pair]) -> None:
+        """Never give these pairs, which the store holds already, to a record."""
+        with self._lock:
+            self._taken.update(pair for pair in pairs if pair.timestamp >= self._floor)
+
+    # -- committing ----------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Commit everything that was submitted before the call.
+
+        Raises the error of a batch that failed (the futures of its records have it as well).
+        """
+        with self._idle:
+            entries = [*self._batch, *self._waiting]
+            while any(not entry.future.done() for entry in entries):
+                if self._committing:
+                    if not self._idle.wait(self._limits.settle_s):
+                        raise BatchTooLate("the store does not answer")
+                    continue
+                self._committing = True
+                self._idle.release()
+                try:
+                    error = self._lead()
+                finally:
+                    self._idle.acquire()
+                if error is not None:
+                    raise error
+
+    def _wait(self, entry: _Entry) -> None:
+        with self._lock:
+            if entry.future.done():
+                return  # a leader took it along before this thread came to wait for it
+            entry.leads = not self._committing
+            if entry.leads:
+                self._committing = True
+            else:
+                entry.waited_for = True
+        if not entry.leads:
+            entry.wake.acquire(timeout=self._limits.settle_s + 1)
+            with self._lock:
+                if not entry.leads and not entry.future.done():
+                    self._give_up(entry)
+                    return
+        if entry.leads:
+            self._lead()
+
+    def _give_up(self, entry: _Entry) -> None:
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+            self._bytes -= len(entry.record.payload)
+        entry.future.set_exception(
+            BatchTooLate("the store did not commit in time; send the webhook again")
+        )
+
+    def _lead(self) -> WebhookSyncError | None:
+        """Commit one batch and pass the lead on. The caller has set ``_committing``."""
+        error: WebhookSyncError | None = StoreError("the commit was interrupted; send it again")
+        try:
+            self._linger()
+            with self._lock:
+                self._batch, self._waiting = self._waiting, []
+            error = self._commit_batch()
+        finally:
+            self._settle_batch(error)
+        return error
+
+    def _linger(self) -> None:
+        """Wait for company: until the first record has waited ``linger_s``, or nobody has come for
+        a quarter of it. (Senders that wait for their answers come in bursts; when the burst is in,
+        waiting longer only keeps them.)"""
+        present = 0
+        while True:
+            with self._lock:
+                count = len(self._waiting)
+                if count == present or self._closed or self._keep_failed:
+                    return
+                rest = self._waiting[0].since + self._limits.linger_s - self._clock.monotonic()
+            if rest <= 0:
+                return
+            present = count
+            self._clock.sleep(min(rest, self._limits.linger_s / 4))
+
+    def _commit_batch(self) -> WebhookSyncError | None:
+        batch = self._batch
+        if not batch:
+            return None
+        started = self._clock.monotonic()
+        since = started if self._keep_failed else batch[0].since
+        rest = self._limits.settle_s - (started - since)
+        if rest <= 0:
+            return BatchTooLate("the store is too slow to commit in time; send the webhook again")
+        try:
+            self._append([entry.record for entry in batch], rest)
+        except WebhookSyncError as error:
+            return error
+        if self._clock.monotonic() - since > self._limits.settle_s:
+            return BatchTooLate("the store committed too late; send the webhook again")
+        return None
+
+    def _settle_batch(self, error: WebhookSyncError | None) -> None:
+        with self._lock:
+            batch, self._batch = self._batch, []
+            if error is None:
+                if batch:
+                    self._in_doubt = None
+            elif batch:
+                self._failures += 1
+                if self._in_doubt is None:
+                    self._in_doubt = batch[0].record.pair.timestamp
+            if error is not None and self._keep_failed:
+                self._waiting = batch + self._waiting
+            else:
+                for entry in batch:
+                    self._bytes -= len(entry.record.payload)
+                    self._resolve(entry, error)
+            leader = next((entry for entry in self._waiting if entry.waited_for), None)
+            self._committing = leader is not None
+            if leader is not None:
+                leader.leads = True
+                leader.waited_for = False
+                leader.wake.release()
+            self._idle.notify_all()
+
+    @staticmethod
+    def _resolve(entry: _Entry, error: WebhookSyncError | None) -> None:
+        if entry.future.done():
+            return  # its waiter gave up
+        if error is None:
+            entry.future.set_result(entry.record.pair)
+        else:
+            entry.future.set_exception(error)
+        if entry.waited_for:
+            entry.waited_for = False
+            entry.wake.release()
+
+    # -- what the node tells -------------------------------------------------------------------
+
+    def now(self) -> Milliseconds:
+        """The timestamp that a record would be given at this moment."""
+        with self._lock:
+            return max(self._floor, self._clock.now())
+
+    def horizon(self) -> Milliseconds:
+        """Every record before it is committed, and none will be stamped before it from now on.
+
+        It stands still while the outcome of a failed batch is in doubt (see :meth:`clear_doubt`).
+        """
+        with self._lock:
+            oldest = self._oldest()
+            if self._in_doubt is not None:
+                oldest = self._in_doubt if oldest is None else min(oldest, self._in_doubt)
+            if oldest is not None:
+                return oldest
+            self._raise_floor(self._clock.now())
+            return self._floor
+
+    @property
+    def doubt(self) -> int | None:
+        """Which failed batch is in doubt, for :meth:`clear_doubt`; None where nothing is."""
+        with self._lock:
+            return None if self._in_doubt is None else self._failures
+
+    def clear_doubt(self, doubt: int) -> None:
+        """To be called when the store proved that nothing of a failed batch can still appear.
+
+        ``doubt`` is what :attr:`doubt` was before the proof; a batch that failed later stays.
+        """
+        with self._lock:
+            if doubt == self._failures:
+                self._in_doubt = None
+
+    def raise_floor(self, floor: Milliseconds) -> None:
+        """Give no timestamp before ``floor``, nor before the clock as it is now."""
+        with self._lock:
+            self._raise_floor(max(floor, self._clock.now()))
+
+    def status(self) -> BufferStatus:
+        with self._lock:
+            return BufferStatus(len(self._waiting) + len(self._batch), self._bytes, self._oldest())
+
+    def _oldest(self) -> Milliseconds | None:
+        first = self._batch or self._waiting
+        return first[0].record.pair.timestamp if first else None
+
+    def close(self) -> None:
+        """Take nothing more and commit what waits. Raises the error if that fails. Idempotent."""
+        with self._lock:
+            self._closed = True
+        self.flush()

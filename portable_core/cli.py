@@ -1,0 +1,52 @@
+"""The command ``webhook-sync``. Each subcommand is a module that is loaded when it is called.
+
+Exit codes: 0 all went well; 1 the answer is no (a malformed payload, a broken promise, a failed or
+late slave, a webhook that is missing or was not delivered), a node does not answer, or a setting is
+wrong; 2 the command line is not understood (click's own).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from portable_core.errors import WebhookSyncError
+
+_COMMANDS = {
+    "completion": "portable_core.cli_completion",
+    "demo": "portable_core.demo.command",
+    "hash": "portable_core.cli_hash",
+    "replay": "portable_core.cli_replay",
+    "serve": "portable_core.cli_serve",
+    "status": "portable_core.cli_status",
+    "sync": "portable_core.cli_sync",
+    "verify": "portable_core.cli_verify",
+    "webhooks": "portable_core.cli_webhooks",
+}
+
+
+class _LazyGroup(click.Group):
+    """Finds subcommands in :data:`_COMMANDS`; turns errors of the core into one line and exit 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)  # noqa: S101  # each module defines its command
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except WebhookSyncError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(package_name="webhook-sync")
+def main() -> None:
+    """Redundant webhook receivers that lose nothing."""

@@ -1,0 +1,50 @@
+"""``webhook-sync hash [FILE…]``: the hash of payloads, or their canonical bytes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from portable_core.canonical import canonicalize, hash_payload
+from portable_core.errors import MalformedPayload
+from portable_core.hashing import ALGORITHMS
+
+
+@click.command("hash")
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option("--canonical", is_flag=True, help="Print the canonical bytes instead of the hash.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(list(ALGORITHMS)),
+    default="crc32c",
+    show_default=True,
+    help="How to hash; blake2b takes its key from HASH_KEY, as a node does.",
+)
+def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str) -> None:
+    """Print the hash of each payload, one a line; of standard input for no FILE or "-".
+
+    Where there are several, the name of its file follows each hash. Exit code 1 if a payload is
+    malformed or a file cannot be read; the others are still printed.
+    """
+    key = os.environ.get("HASH_KEY", "").strip().encode()
+    failed = False
+    for file in files or ("-",):
+        try:
+            payload = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+            if canonical:
+                line = canonicalize(payload)
+            else:
+                name = f"  {file}" if len(files) > 1 else ""
+                line = f"{hash_payload(payload, algorithm, key)}{name}".encode()
+        except (MalformedPayload, OSError) as error:
+            failed = True
+            reason = error.strerror if isinstance(error, OSError) else error
+            name = "standard input" if file == "-" else file
+            click.echo(f"webhook-sync hash: {name}: {reason}", err=True)
+        else:
+            click.echo(line)
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,176 @@
+"""``webhook-sync replay``: send webhooks of a running master again, from this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from portable_core.cli_master import Master, master_options, range_options
+from portable_core.errors import BadRequest, SettingsError
+from portable_core.feed import decode_line
+from portable_core.records import Record
+from portable_core.replay import Replay, ReplayStatus, Result, check_target
+from portable_core.signatures import sign_standard
+
+
+@click.command("replay")
+@click.argument("url")
+@master_options
+@range_options
+@click.option("--id", "ids", multiple=True, help="This webhook; may come several times.")
+@click.option("--source", help="Only those of this source.")
+@click.option(
+    "--secret", envvar="REPLAY_SECRET", help="whsec_…: sign them (Standard Webhooks) with it."
+)
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for the results. What it says was delivered is not sent again.",
+)
+@click.option("--parallel", default=1, show_default=True, type=click.IntRange(1, 32))
+@click.option("--json", "as_json", is_flag=True, help="Print the sums as JSON.")
+def replay_command(
+    url: str,
+    master: str,
+    token: str | None,
+    since: int | None,
+    until: int | None,
+    ids: tuple[str, ...],
+    source: str | None,
+    secret: str | None,
+    results: Path | None,
+    parallel: int,
+    as_json: bool,
+) -> None:
+    """Send webhooks again to URL: byte for byte, with their kept headers, oldest first.
+
+    Name them by --id, or by --since and --until. Ctrl-C stops after what is on its way. With
+    --results, the same command again sends only those that failed or were not reached.
+
+    Exits 0 if all were delivered (answered with 2xx), 1 if not.
+    """
+    from portable_core.adapters.replay_sender import connect
+
+    check_target(url, None)
+    _check_secret(secret)
+    if bool(ids) == (since is not None):
+        raise BadRequest("name the webhooks: either --id, or --since (and --until)")
+    delivered = _read_delivered(results)
+    records = _read_records(Master(master, token), ids, since, until, source)
+    with _ResultFile(results) as keep:
+        replay = Replay(
+            url,
+            (record for record in records if record.pair not in delivered),
+            connect,
+            lambda: int(time.time()),
+            secret or "",
+            parallel=parallel,
+            report=keep.add,
+        )
+        status = _run(replay, quiet=as_json)
+    click.echo(json.dumps(status.to_json()) if as_json else _summarize(status, len(delivered)))
+    sys.exit(0 if status.state == "done" and not status.failed else 1)
+
+
+def _check_secret(secret: str | None) -> None:
+    try:
+        if secret:
+            sign_standard(secret, "id", 0, b"")
+    except ValueError as error:
+        raise SettingsError(f"--secret {error}") from None
+
+
+def _read_records(
+    master: Master, ids: tuple[str, ...], since: int | None, until: int | None, source: str | None
+) -> Iterator[Record]:
+    for webhook in ids:
+        path = f"/webhooks/{quote(webhook, safe='')}"
+        with master.open(path, {"raw": "1"}, "application/json") as answer:
+            yield decode_line(answer.read())
+    if since is not None:
+        query = {
+            "since": str(since),
+            "end": "" if until is None else str(until),
+            "source": source or "",
+            "raw": "1",
+            "upto": "now",
+        }
+        yield from map(decode_line, master.read_feed(query))
+
+
+def _read_delivered(results: Path | None) -> set[tuple[int, int]]:
+    """The pairs of those that an earlier run delivered."""
+    delivered: set[tuple[int, int]] = set()
+    if results is None or not results.exists():
+        return delivered
+    for line in results.read_text().splitlines():
+        try:
+            document = json.loads(line)
+            timestamp, _, hash_ = document["id"].partition("-")
+            if document["ok"]:
+                delivered.add((int(timestamp), int(hash_)))
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that was cut when the machine stopped: it is sent again
+    return delivered
+
+
+class _ResultFile:
+    """A line of JSON for each result, written before the next webhook is sent."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = None if path is None else path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> _ResultFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, result: Result) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(result.to_json()) + "\n")
+            self._file.flush()
+
+
+def _run(replay: Replay, *, quiet: bool) -> ReplayStatus:
+    """Run to the end, or to a stop by Ctrl-C, and show how it goes."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.completed} sent, the last one: {task.fields[told]}")
+    bars = Progress(
+        columns, console=console, transient=True, disable=quiet or not console.is_terminal
+    )
+    with bars:
+        task = bars.add_task("", told="")
+        kept = replay.report
+
+        def report(result: Result) -> None:
+            kept(result)
+            bars.update(task, advance=1, told=str(result.outcome.status or result.outcome.reason))
+
+        replay.report = report
+        try:
+            return replay.run()
+        except KeyboardInterrupt:
+            replay.stop()
+            return replay.run()
+
+
+def _summarize(status: ReplayStatus, skipped: int) -> str:
+    by_status = ", ".join(
+        f"{count} × {code or 'no answer'}" for code, count in sorted(status.by_status.items())
+    )
+    lines = [f"{status.delivered} delivered, {status.failed} failed ({by_status or 'none sent'})."]
+    if skipped:
+        lines.append(f"{skipped} were delivered before and not sent.")
+    if status.state != "done":
+        lines.append(f"It {'was stopped' if status.state == 'stopped' else status.problem}.")
+    return "\n".join(lines)

@@ -1,0 +1,193 @@
+"""``webhook-sync sync``: sync all slaves, through a running master or with a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from portable_core.errors import SettingsError, StoreLocked, Unavailable
+
+Report = dict[str, Any]
+
+_LINE_S = 2.0
+
+
+@click.command("sync")
+@click.option("--master", help="Address of a running master; without it, sync from here.")
+@click.option("--token", envvar="SYNC_TOKENS", help="The master's token; default: SYNC_TOKENS.")
+@click.option("--slave", "only", help="Sync this slave alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def sync_command(master: str | None, token: str | None, only: str | None, as_json: bool) -> None:
+    """Fetch from the slaves what the master lacks.
+
+    With --master a running master does it. Without, this process does: it reads the settings of a
+    master (STORE, SLAVES, ...) from the environment and takes the store's lock for a while.
+
+    Exits 0 if every slave was synced, 1 if not.
+    """
+    console = Console(stderr=True)
+    with _Bars(console, quiet=as_json) as bars:
+        if master:
+            report = _sync_remotely(master.rstrip("/"), token, only, bars.show)
+        else:
+            report = _sync_here(only, bars.show)
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        show_report(Console(), report)
+    sys.exit(0 if report["ok"] else 1)
+
+
+def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
+    from portable_core.adapters.wiring import build_node
+
+    node = build_node("master", os.environ)
+    if not node.settings.slaves:
+        raise SettingsError("SLAVES: missing; name the slaves as name=url,name=url")
+    assert node.master is not None  # noqa: S101  # the role asked for
+    try:
+        return node.master.sync(only, lambda slave: show(slave.to_json())).to_json()
+    except StoreLocked as error:
+        raise StoreLocked(f"{error} (or let a master that runs sync: --master)") from error
+    finally:
+        node.close()
+
+
+def _sync_remotely(
+    master: str, token: str | None, only: str | None, show: Callable[[Report], None]
+) -> Report:
+    query = f"?slave={quote(only)}" if only else ""
+    headers = {"Accept": "text/event-stream"}
+    if token:
+        headers["Authorization"] = f"Bearer {token.split(',')[0].strip()}"
+    request = urllib.request.Request(  # noqa: S310  # the scheme is checked next
+        f"{master}/trigger-sync{query}", method="POST", headers=headers
+    )
+    if request.type not in ("http", "https"):
+        raise SettingsError(f"--master: must be an http:// or https:// address, not {master!r}")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            for name, document in _read_events(answer):
+                if name == "report":
+                    return document
+                if name == "problem":
+                    raise Unavailable(f"{document['title']}: {document['detail']}")
+                show(document)
+    except urllib.error.HTTPError as error:
+        raise Unavailable(f"{master} answered {error.code}: {_read_detail(error)}") from error
+    except OSError as error:
+        raise Unavailable(f"{master} does not answer ({error}); is the master running?") from error
+    raise Unavailable("the master stopped before its report; try again")
+
+
+def _read_detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return error.reason
+
+
+def _read_events(lines: Any) -> Iterator[tuple[str, Report]]:
+    """The events of a stream, each as its name and its JSON document."""
+    name = ""
+    for raw in lines:
+        line = raw.decode().rstrip("\n")
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+class _Bars:
+    """A bar a slave: how much of the time it is behind has been asked for.
+
+    Where there is no terminal, a line a slave, at its beginning, every ``_LINE_S`` and at its end.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._lines = not quiet and not console.is_terminal
+        self._last = ("", 0.0)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+            disable=quiet or not console.is_terminal,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._behind: dict[str, int] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def show(self, slave: Report) -> None:
+        """Show a slave's report as it is so far."""
+        name = slave["slave"]
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=None, told="")
+        behind = slave["behind_ms"]
+        if behind is not None:
+            most = self._behind[name] = max(behind, self._behind.get(name, 0))
+            self._progress.update(self._tasks[name], total=max(1, most), completed=most - behind)
+        told = (
+            f"{slave['pairs_sent']} pairs sent, {slave['records_received']} records received, "
+            f"{_format_bytes(slave['bytes_received'])}"
+        )
+        self._progress.update(self._tasks[name], told=told)
+        now = time.monotonic()
+        done = bool(slave["seconds"])
+        if self._lines and (done or name != self._last[0] or now - self._last[1] >= _LINE_S):
+            self._last = (name, now)
+            ended = f"; {_describe_state(slave)}" if done else ""
+            self._console.print(f"{name}: {told}{ended}", highlight=False, soft_wrap=True)
+
+
+def show_report(console: Console, report: Report) -> None:
+    """A table, one slave a line."""
+    table = Table(title=f"Sync of {report['seconds']:.1f} s", title_justify="left")
+    table.add_column("slave")
+    for column in ("windows", "pairs sent", "received", "saved", "set aside", "bytes", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("state", overflow="fold")
+    for slave in report["slaves"]:
+        table.add_row(
+            slave["slave"],
+            *(str(slave[name]) for name in ("windows", "pairs_sent", "records_received")),
+            *(str(slave[name]) for name in ("saved", "set_aside")),
+            _format_bytes(slave["bytes_sent"] + slave["bytes_received"]),
+            f"{slave['seconds']:.2f}",
+            _describe_state(slave),
+        )
+    console.print(table)
+
+
+def _describe_state(slave: Report) -> str:
+    return str(slave["error"] or slave["warning"] or "all in")
+
+
+def _format_bytes(count: int) -> str:
+    """As a person reads it: ``950 B``, ``12.3 kB``, ``1.0 MB``."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if size < 999.95:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,1 @@
+"""The demonstration: real processes, real webhooks, real faults, and a check that can fail."""

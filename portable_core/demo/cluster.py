@@ -1,0 +1,148 @@
+"""A master and its slaves on this machine, each on a SQLite folder of its own."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from portable_core.demo.processes import NodeProcess
+from portable_core.errors import Unavailable
+from portable_core.ports import Store
+from portable_core.records import MAX_INTEGER, Record
+
+#: The nodes' span. Short, because the demonstration waits for one.
+SPAN_S = 5
+
+_SYNCS = 5
+
+
+class Cluster:
+    """The first slave runs as Cloud Functions would run it, everything else as a container."""
+
+    def __init__(
+        self,
+        folder: Path,
+        slaves: int,
+        env: Mapping[str, str] | None = None,
+        master_env: Mapping[str, str] | None = None,
+    ) -> None:
+        """``env`` are settings of every node, ``master_env`` more of the master's own, which can
+        put its store elsewhere than into ``folder``."""
+        self.token = secrets.token_urlsafe(24)
+        self.console_token = secrets.token_urlsafe(24)
+        self._folder = folder
+        self._env = {"SPAN_S": str(SPAN_S), "SYNC_TOKENS": self.token, **(env or {})}
+        self.slaves = [self._make_slave(number) for number in range(1, slaves + 1)]
+        addresses = ",".join(f"{slave.name}={slave.url}" for slave in self.slaves)
+        self.master = NodeProcess(
+            "master",
+            "master",
+            "container",
+            {
+                **self._env,
+                "STORE": f"sqlite:{folder / 'master'}",
+                "SLAVES": addresses,
+                "CONSOLE_TOKEN": self.console_token,
+                **(master_env or {}),
+            },
+            folder / "master.log",
+        )
+
+    def _make_slave(self, number: int) -> NodeProcess:
+        name = f"slave-{number}"
+        return NodeProcess(
+            name,
+            "slave",
+            "function" if number == 1 else "container",
+            {**self._env, "STORE": f"sqlite:{self._folder / name}"},
+            self._folder / f"{name}.log",
+        )
+
+    @property
+    def nodes(self) -> list[NodeProcess]:
+        return [self.master, *self.slaves]
+
+    def start(self) -> None:
+        """Start every node and wait until all can take webhooks."""
+        for node in self.nodes:
+            node.start()
+        self.wait_until_healthy()
+
+    def wait_until_healthy(self) -> None:
+        for node in self.nodes:
+            node.wait_until_healthy()
+
+    def stop(self) -> dict[str, int]:
+        """Stop every node in order. Returns their exit codes; leaves nothing running."""
+        return {node.name: node.stop() for node in self.nodes}
+
+    def read_all(self) -> dict[str, list[Record]]:
+        """Every node's records, read from its store while the node runs."""
+        return {node.name: read_records(node.env) for node in self.nodes}
+
+    def sync(self, say: Callable[[str], None]) -> list[dict[str, Any]]:
+        """Trigger syncs until nothing is left to ask for. Returns the reports."""
+        reports = []
+        for _ in range(_SYNCS):
+            say("sync")
+            report = trigger_sync(self.master.url, self.token)
+            reports.append(report)
+            if not report["ok"] or not any(slave["warning"] for slave in report["slaves"]):
+                break
+        return reports
+
+    def remove_one_from_master(self) -> None:
+        """Take one record out of the stopped master's folder, as no fault of ours ever should."""
+        from portable_core.adapters.sqlite.reader import TABLE
+
+        for file in sorted((self._folder / "master").glob("[0-9]*.sqlite3")):
+            with closing(sqlite3.connect(file)) as connection, connection:
+                gone = connection.execute(
+                    f'DELETE FROM "{TABLE}" WHERE key = (SELECT min(key) FROM "{TABLE}")'  # noqa: S608  # a constant
+                )
+                if gone.rowcount:
+                    return
+        raise Unavailable("the master holds no record that could be removed")
+
+
+def read_records(env: Mapping[str, str]) -> list[Record]:
+    """All records in a node's store; its process may be running."""
+    kind, _, path = env["STORE"].partition(":")
+    store: Store
+    if kind == "sqlite":
+        from portable_core.adapters.sqlite import SqliteStore
+
+        store = SqliteStore(path, read_only=True)
+    else:
+        from portable_core.adapters.firestore import FirestoreStore
+
+        project, _, database = path.partition("/")
+        store = FirestoreStore(project, database, settle_ms=SPAN_S * 250)
+    store.open("crc32c")
+    try:
+        return list(store.records(0, MAX_INTEGER))
+    finally:
+        store.close()
+
+
+def trigger_sync(url: str, token: str, timeout_s: float = 300) -> dict[str, Any]:
+    """``POST /trigger-sync``. Returns the report, whether or not a slave failed."""
+    request = urllib.request.Request(  # noqa: S310  # loopback
+        f"{url}/trigger-sync", method="POST", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310  # loopback
+            report: dict[str, Any] = json.load(answer)
+            return report
+    except urllib.error.HTTPError as error:
+        document: dict[str, Any] = json.load(error)
+        if "slaves" in document:
+            return document
+        raise Unavailable(f"the master refused to sync: {document.get('detail')}") from error

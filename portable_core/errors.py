@@ -1,0 +1,264 @@
+"""The errors of webhook-sync: one root, every leaf with the HTTP status it is answered with.
+
+::
+
+    WebhookSyncError
+    ├── BadRequest                  400  the request is not what the endpoint takes
+    │   ├── MalformedPayload        400  a body that is not a JSON object
+    │   │   └── PayloadTooComplex   413  nested deeper, or more values, than the limits allow
+    │   └── MalformedStream         400  pairs or records that break the format or the order
+    │       └── StreamTooLarge      413  an element or a window beyond a named limit
+    ├── StreamCut                   400  a stream ended without its closing mark
+    ├── Unauthorized                401  missing or wrong credentials or signature
+    ├── Forbidden                   403  valid credentials that may not do this
+    ├── NotFound                    404  no such slave, webhook or path
+    ├── Conflict                    409  the nodes disagree about span, hash or clock
+    │   └── LeaseHeld               409  another sync of this master is running
+    ├── PayloadTooLarge             413  more bytes than MAX_BODY_BYTES
+    ├── UnsupportedEncoding         415  a media type or content coding that is not understood
+    ├── TooManySyncs                429  this slave is answering as many syncs as it may
+    ├── SettingsError               500  a wrong or missing setting; stops the start
+    ├── SlaveError                  502  a slave could not be synced; the message says why
+    │   ├── SlaveUnreachable        502  no connection, or silence for too long
+    │   ├── SlaveRefused            502  it answered, but not with 200
+    │   └── AnswerInvalid           502  it answered with something other than the protocol
+    ├── HandOverFailed              502  the master did not take what a stopping slave sent it
+    ├── Unavailable                 503  try again: the node cannot take this now
+    │   ├── BufferFull              503  more webhooks wait for the disk than may
+    │   ├── Stopping                503  the node is being stopped
+    │   └── StoreError              503  the store cannot be read or written
+    │       ├── StoreLocked         503  another process is the writer of this store
+    │       ├── StoreDamaged        503  the store's own files cannot be understood
+    │       ├── RecordRefused       503  the store can never hold this one record
+    │       └── BatchTooLate        503  a batch was not committed within SETTLE_S
+    └── LeaseLost                   503  a newer sync has taken over; nothing was written
+
+A message tells what is wrong and, where it is not obvious, what to do next. Answers carry it as
+``detail`` of an ``application/problem+json`` document (RFC 9457, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+#: What ``WWW-Authenticate`` says (RFC 6750, section 3): without credentials, and after wrong ones.
+CHALLENGE = 'Bearer realm="webhook-sync"'
+CHALLENGE_AFTER_WRONG = f'{CHALLENGE}, error="invalid_token"'
+
+
+class WebhookSyncError(Exception):
+    """The root. ``status`` is the HTTP status of the answer, ``title`` its short name."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    #: Seconds after which trying again makes sense; sent as ``Retry-After`` (RFC 9110, 10.2.3).
+    retry_after: int | None = None
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        """Extension members of the problem document (RFC 9457, section 3.2)."""
+        return {}
+
+
+class BadRequest(WebhookSyncError):
+    status = 400
+    title = "Bad request"
+
+
+class MalformedPayload(BadRequest):
+    """A body that is not one well-formed JSON object (RFC 8259).
+
+    ``offset`` is the position of the fault in bytes from the start, where the parser knows it.
+    """
+
+    title = "Malformed payload"
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.offset = offset
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        return {} if self.offset is None else {"offset": self.offset}
+
+
+class PayloadTooComplex(MalformedPayload):
+    """Nested deeper, or more values, than the documented limits; nothing was parsed."""
+
+    status = 413
+    title = "Payload too complex"
+
+
+class MalformedStream(BadRequest):
+    """A stream of pairs or records breaks its format or its order.
+
+    ``element`` is the index, from 0, of the pair or record at fault.
+    """
+
+    title = "Malformed stream"
+
+    def __init__(self, message: str, element: int | None = None) -> None:
+        super().__init__(message if element is None else f"element {element}: {message}")
+        self.element = element
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        return {} if self.element is None else {"element": self.element}
+
+
+class StreamTooLarge(MalformedStream):
+    """An element is larger, or more pairs lie within one span, than a named limit allows."""
+
+    status = 413
+    title = "Stream too large"
+
+
+class StreamCut(WebhookSyncError):
+    """A stream ended without its closing mark: what is absent from it proves nothing."""
+
+    status = 400
+    title = "Stream cut"
+
+
+class Unauthorized(WebhookSyncError):
+    """Missing or wrong credentials, or a signature that does not match.
+
+    ``challenge`` is the ``WWW-Authenticate`` of its answer (RFC 9110, section 11.6.1).
+    """
+
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self, message: str, challenge: str = CHALLENGE) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class Forbidden(WebhookSyncError):
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(WebhookSyncError):
+    status = 404
+    title = "Not found"
+
+
+class Conflict(WebhookSyncError):
+    status = 409
+    title = "Conflict"
+
+
+class LeaseHeld(Conflict):
+    """Another sync of this master holds the lease."""
+
+    title = "Sync already running"
+    retry_after = 1
+
+
+class PayloadTooLarge(WebhookSyncError):
+    status = 413
+    title = "Payload too large"
+
+
+class UnsupportedEncoding(WebhookSyncError):
+    status = 415
+    title = "Unsupported encoding"
+
+
+class TooManySyncs(WebhookSyncError):
+    status = 429
+    title = "Too many syncs"
+    retry_after = 5
+
+
+class SettingsError(WebhookSyncError):
+    """A wrong or missing setting. The message is one line that names it."""
+
+    title = "Wrong setting"
+
+
+class SlaveError(WebhookSyncError):
+    status = 502
+    title = "Slave not synced"
+
+
+class SlaveUnreachable(SlaveError):
+    title = "Slave unreachable"
+
+
+class SlaveRefused(SlaveError):
+    """The slave answered with a status other than 200.
+
+    ``answered`` is that status; 415 makes the master try its other encoding. ``retry_after`` is
+    what it said about when to try again, in seconds.
+    """
+
+    title = "Slave refused"
+
+    def __init__(self, message: str, answered: int, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.retry_after = retry_after
+
+
+class AnswerInvalid(SlaveError):
+    title = "Answer invalid"
+
+
+class HandOverFailed(WebhookSyncError):
+    status = 502
+    title = "Hand-over failed"
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(WebhookSyncError):
+    status = 503
+    title = "Unavailable"
+    retry_after = 1
+
+
+class BufferFull(Unavailable):
+    title = "Buffer full"
+
+
+class Stopping(Unavailable):
+    title = "Stopping"
+    retry_after = 5
+
+
+class StoreError(Unavailable):
+    title = "Store unavailable"
+    retry_after = 5
+
+
+class StoreLocked(StoreError):
+    title = "Store locked"
+
+
+class StoreDamaged(StoreError):
+    title = "Store damaged"
+
+
+class RecordRefused(StoreError):
+    """The store works, but one of the records is something that it can never hold."""
+
+    title = "Record refused"
+
+
+class BatchTooLate(StoreError):
+    """A batch was not committed within ``SETTLE_S`` of its first stamp, and so counts as failed."""
+
+    title = "Batch too late"
+
+
+class LeaseLost(WebhookSyncError):
+    """A newer lease exists; the write under the old one was refused by the store."""
+
+    status = 503
+    title = "Lease lost"

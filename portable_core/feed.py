@@ -1,0 +1,90 @@
+"""The webhooks of a master as lines of JSON that a consumer takes up where it left off.
+
+A recovered webhook keeps the timestamp of the node that received it, so that it comes to lie
+between records that are already there. Whoever reads in order and goes on from the last line would
+miss it. So the feed ends at the moment before which everything of every slave is in
+(:func:`find_settled`): before it nothing is added any more, and each webhook is told once, in
+order.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+
+import orjson
+
+from portable_core.browse import format_id, parse_id
+from portable_core.canonical import is_plain
+from portable_core.errors import AnswerInvalid, BadRequest
+from portable_core.ports import Milliseconds, SlaveState
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+
+NDJSON = "application/x-ndjson"
+
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+def find_settled(horizon: Milliseconds, states: Mapping[str, SlaveState]) -> Milliseconds:
+    """The moment before which every webhook of the master (up to ``horizon``) and of each slave is
+    in the master; 0 where a slave was never synced."""
+    return min([horizon, *map(find_reached, states.values())])
+
+
+def find_reached(state: SlaveState) -> Milliseconds:
+    """The moment before which everything of this slave is in the master."""
+    if state.cursor is not None:
+        return state.cursor
+    report = state.report
+    horizon = report.get("horizon")
+    # An empty slave has no cursor. What it receives is stamped at its horizon or later.
+    empty = not report.get("error") and report.get("behind_ms") is None
+    return horizon if empty and isinstance(horizon, int) else 0
+
+
+def parse_position(text: str) -> Pair:
+    """Where to go on: after a webhook by its id, or from a time in milliseconds.
+
+    Returns the first pair that may come. Raises ``BadRequest``.
+    """
+    if text.isdecimal() and int(text) <= MAX_INTEGER:
+        return Pair(int(text), 0)
+    pair = parse_id(text)
+    return Pair(pair.timestamp, pair.hash + 1)
+
+
+def encode_line(record: Record, *, raw: bool = False) -> bytes:
+    """One line, with its end: ``id``, ``hash``, ``timestamp``, ``meta``, ``recovery``, and either
+    ``data`` (the payload) or ``raw`` (base64 of its bytes: asked for, or needed to be exact)."""
+    head: dict[str, object] = {
+        "id": format_id(record.pair),
+        "hash": record.pair.hash,
+        "timestamp": record.pair.timestamp,
+    }
+    if record.meta:
+        head["meta"] = record.meta.to_mapping()
+    if record.recovery is not None:
+        head["recovery"] = {"slave": record.recovery.slave, "at": record.recovery.at}
+    start = orjson.dumps(head)[:-1]
+    if raw or not is_plain(record.payload):
+        return b'%b,"raw":"%b"}\n' % (start, base64.b64encode(record.payload))
+    # A line break in JSON is white space: in a string it would be an escape (RFC 8259, section 7).
+    return b'%b,"data":%b}\n' % (start, record.payload.translate(_LINE_BREAKS))
+
+
+def decode_line(line: bytes) -> Record:
+    """A line with ``raw`` as the record it was made of. Raises ``AnswerInvalid``."""
+    try:
+        document = json.loads(line)
+        pair = parse_id(document["id"])
+        recovery = document.get("recovery")
+        return Record(
+            pair,
+            base64.b64decode(document["raw"], validate=True),
+            Meta.from_mapping(document.get("meta", {})),
+            None if recovery is None else Recovery(recovery["slave"], recovery["at"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, BadRequest) as error:
+        raise AnswerInvalid(f"a line of the feed cannot be read: {error!r}") from error

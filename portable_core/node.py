@@ -1,0 +1,113 @@
+"""One node: a receiver and the role around it, with the doors that an adapter puts in front.
+
+What :mod:`portable_core.adapters.wiring` builds and what the web adapter serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from portable_core.errors import WebhookSyncError
+from portable_core.master import Master
+from portable_core.receiver import Receiver
+from portable_core.records import Meta, Pair
+from portable_core.settings import Settings
+from portable_core.slave import Slave
+
+logger = logging.getLogger(__name__)
+
+#: Lets a caller in by its ``Authorization`` header, or raises ``Unauthorized``, ``Forbidden``.
+Authorize = Callable[[str | None], object]
+
+#: The same for a caller that says it is the slave of that name.
+AuthorizeSlave = Callable[[str | None, str], object]
+
+#: Checks a webhook's signature: source, all values of a header by its name, body, now in ms.
+VerifySignature = Callable[[str, Callable[[str], list[str]], bytes, int], None]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """``slave`` or ``master`` is set, after the settings' role.
+
+    ``hand_over`` sends what a slave's dying store holds to the master, from the moment of the stop
+    until the event says that nothing more will come; None where there is no need.
+    """
+
+    settings: Settings
+    receiver: Receiver
+    authorize: Authorize
+    verify_signature: VerifySignature
+    slave: Slave | None = None
+    master: Master | None = None
+    hand_over: Callable[[threading.Event], object] | None = None
+    authorize_slave: AuthorizeSlave | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _drained: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _handing_over: threading.Thread | None = None
+    _closed: bool = False
+
+    def receive(self, payload: bytes, meta: Meta) -> Pair:
+        """Keep one webhook; see :meth:`Receiver.receive`."""
+        role = self.slave or self.master
+        assert role is not None  # noqa: S101  # one of the two is set by whoever builds a node
+        return role.receive(payload, meta)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this node was told to stop: answers under way end at the next chunk."""
+        return self._stopping.is_set()
+
+    def check_slave(self, authorization: str | None, slave: str) -> None:
+        """Return if the caller may hand over the records of ``slave``; raise the reason if not."""
+        if self.authorize_slave is None:
+            self.authorize(authorization)
+        else:
+            self.authorize_slave(authorization, slave)
+
+    def stop(self) -> None:
+        """Tell everything that runs long to end in order, and begin to hand over. Returns at once.
+
+        Webhooks are still taken: the server ends in its own time.
+        """
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self._stopping.set()
+            if self.master is not None:
+                self.master.stop()
+            if self.hand_over is not None:
+                self._handing_over = threading.Thread(
+                    target=self.hand_over, args=(self._drained,), name="hand-over", daemon=True
+                )
+                self._handing_over.start()
+
+    def close(self) -> None:
+        """Commit what waits, hand over what would die, close the store. Logs what fails.
+
+        Idempotent; a second caller returns when the first one is done.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.stop()
+            for step in (self._finish, self.receiver.close):
+                try:
+                    step()
+                except WebhookSyncError as error:
+                    logger.error("while stopping: %s: %s", error.title, error)
+
+    def _finish(self) -> None:
+        if self.master is not None:
+            self.master.close()
+        try:
+            self.receiver.finish()
+        finally:
+            self._drained.set()
+            if self._handing_over is not None:
+                self._handing_over.join()

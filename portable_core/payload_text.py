@@ -1,0 +1,81 @@
+"""A payload as text for people: does it hold a value, what does it begin with, how is it indented.
+
+A payload is well-formed JSON (that was checked when it came), so its tokens are found by a regular
+expression: no value is built, no depth is too deep, no number too long, and what is shown is what
+was sent, escapes and repeated keys included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+#: Strings, with their closing quote, and what is neither a string nor punctuation nor space.
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*+:)?|([^\s",:\[\]{}]++)', re.DOTALL)
+_PART = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},:]|[^\s",:\[\]{}]++', re.DOTALL)
+
+_INDENT = "  "
+_PREVIEW_BYTES = 600
+_PREVIEW_CHARACTERS = 160
+
+
+def contains_value(payload: bytes, wanted: str) -> bool:
+    """Whether a string in it (not a key) contains ``wanted``, or a number, ``true``, ``false`` or
+    ``null`` is spelled like it. Case counts."""
+    text = payload.decode("utf-8", "replace")
+    # Without escapes what is found is spelled like this in the text itself.
+    if "\\" not in text and wanted not in text:
+        return False
+    for match in _TOKEN.finditer(text):
+        string, key, bare = match.groups()
+        if bare is not None:
+            if bare == wanted:
+                return True
+        elif key is None and wanted in _read_string(string):
+            return True
+    return False
+
+
+def _read_string(token: str) -> str:
+    if "\\" not in token:
+        return token[1:-1]
+    try:
+        return str(json.loads(token, strict=False))
+    except ValueError:
+        return token
+
+
+def preview(payload: bytes) -> str:
+    """Its beginning on one line."""
+    text = " ".join(payload[:_PREVIEW_BYTES].decode("utf-8", "replace").split())
+    return text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"
+
+
+def indent(payload: bytes, limit: int) -> tuple[str, bool]:
+    """It on many lines, of which the first ``limit`` characters, and whether that is all of it.
+
+    The tokens are those that were sent, in their order; only the white space between them is new.
+    Deep nesting is indented no further than 40 levels, so that the text stays linear in the bytes.
+    """
+    text = payload.decode("utf-8", "replace")
+    parts: list[str] = []
+    length, depth, opened = 0, 0, False
+    for match in _PART.finditer(text):
+        part = match[0]
+        lead = ""
+        if part in ("]", "}"):
+            depth -= 1
+            lead = "" if opened else _break(depth)
+        elif opened or (parts and parts[-1].endswith(",")):
+            lead = _break(depth)
+        opened = part in ("[", "{")
+        depth += opened
+        parts.append(lead + (": " if part == ":" else part))
+        length += len(parts[-1])
+        if length > limit:
+            return "".join(parts)[:limit], False
+    return "".join(parts), True
+
+
+def _break(depth: int) -> str:
+    return "\n" + _INDENT * min(depth, 40)

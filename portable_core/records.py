@@ -1,0 +1,151 @@
+"""What a node keeps of one webhook: a pair that identifies it, its bytes, and its meta.
+
+All values are frozen. Pairs order by timestamp, then hash: the order of every stream and every
+store. (On the wire a pair is written hash first; see :mod:`portable_core.wire`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgpack
+
+from portable_core.errors import StoreDamaged
+
+#: The largest hash and the largest timestamp: integers that every JSON reader holds exactly
+#: (RFC 8259, section 6).
+MAX_INTEGER = 2**53 - 1
+
+_KEY_HALF = 14  # hexadecimal digits of MAX_INTEGER
+
+
+class Pair(NamedTuple):
+    """Identifies one record on one node; compares in the order of streams and stores.
+
+    ``timestamp`` is integer milliseconds since the Unix epoch, UTC, given by the node that received
+    the payload; ``hash`` an unsigned integer of at most 53 bits.
+    """
+
+    timestamp: int
+    hash: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What is kept beside the payload: the source (``/webhook/<source>``) and a few headers.
+
+    Header names are lower case, each once; a header that came several times has its values joined
+    with a comma (RFC 9110, section 5.3).
+    """
+
+    source: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.source or self.headers)
+
+    def __hash__(self) -> int:
+        return hash((self.source, tuple(sorted(self.headers.items()))))
+
+    def to_mapping(self) -> dict[str, object]:
+        """The form on the wire and in stores: empty parts are left out."""
+        mapping: dict[str, object] = {}
+        if self.source:
+            mapping["source"] = self.source
+        if self.headers:
+            mapping["headers"] = dict(self.headers)
+        return mapping
+
+    @classmethod
+    def from_mapping(cls, mapping: object) -> Meta:
+        """The opposite of :meth:`to_mapping`; unknown members are ignored.
+
+        Raises ``ValueError`` if ``mapping`` has not that form.
+        """
+        if not isinstance(mapping, dict):
+            raise ValueError("meta is not an object")
+        source, headers = mapping.get("source", ""), mapping.get("headers", {})
+        if not isinstance(source, str):
+            raise ValueError("meta.source is not a string")
+        if not isinstance(headers, dict):
+            raise ValueError("meta.headers is not an object")
+        for name, value in headers.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise ValueError("meta.headers holds something other than strings")
+        return cls(source, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How a record came to the master if no sender brought it: from which slave, and when (ms)."""
+
+    slave: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One webhook on one node. ``recovery`` is None where the sender itself brought it."""
+
+    pair: Pair
+    payload: bytes
+    meta: Meta = Meta()
+    recovery: Recovery | None = None
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes it occupies: the payload and its meta."""
+        meta = self.meta
+        return (
+            len(self.payload)
+            + len(meta.source)
+            + sum(len(name) + len(value) for name, value in meta.headers.items())
+        )
+
+
+def format_key(pair: Pair) -> str:
+    """The pair as text whose order is the pairs' order: both halves in fixed-width hexadecimal."""
+    return f"{pair.timestamp:014x}{pair.hash:014x}"
+
+
+def format_key_floor(timestamp: int) -> str:
+    """The smallest key at or after ``timestamp``, for ranges; negative times count as 0."""
+    return f"{min(max(timestamp, 0), MAX_INTEGER + 1):014x}"
+
+
+def parse_key(key: str) -> Pair:
+    """The opposite of :func:`format_key`. Raises ``ValueError`` for any other text."""
+    if len(key) != 2 * _KEY_HALF:
+        raise ValueError(f"not a record's key: {key[:40]!r}")
+    return Pair(int(key[:_KEY_HALF], 16), int(key[_KEY_HALF:], 16))
+
+
+def pack_value(record: Record) -> bytes:
+    """Everything of a record but its pair, as one MessagePack array: payload, meta, recovery."""
+    recovery = record.recovery
+    packed: bytes = msgpack.packb(
+        (
+            record.payload,
+            record.meta.to_mapping(),
+            None if recovery is None else (recovery.slave, recovery.at),
+        )
+    )
+    return packed
+
+
+def unpack_value(pair: Pair, value: bytes) -> Record:
+    """The opposite of :func:`pack_value`. Raises :class:`StoreDamaged` for anything else."""
+    try:
+        payload, meta, recovery = msgpack.unpackb(value)
+        if not isinstance(payload, bytes):
+            raise ValueError("the payload is not bytes")
+        return Record(
+            pair,
+            payload,
+            Meta.from_mapping(meta),
+            None if recovery is None else Recovery(*recovery),
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise StoreDamaged(f"the value of record {format_key(pair)} is damaged: {error}") from error

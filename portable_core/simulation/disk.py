@@ -1,0 +1,116 @@
+"""A disk: what survives its processes. It can be damaged, mended, copied, restored, corrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from portable_core.adapters.memory_store import MemoryStore
+from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds, SlaveState, StoreInfo
+from portable_core.records import Pair, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a disk held at one moment."""
+
+    uuid: str
+    records: tuple[Record, ...]
+    marks: dict[str, int]
+    slaves: dict[str, SlaveState]
+
+
+class Disk(MemoryStore):
+    """A memory store with an identity, a generation, and a life of its own.
+
+    ``reach``: how far before lost records cursors are set back. Stores, which do not know the span,
+    take the longest one; the span itself has to do.
+    """
+
+    def __init__(self, uuid_: str, *, shared: bool, reach: Milliseconds = MAX_SPAN_MS) -> None:
+        super().__init__(uuid_)
+        self._reach = reach
+        self.shared = shared
+        self.generation = 1
+        self._last_generation = 1
+        self._hidden: list[Record] = []
+
+    @property
+    def uuid(self) -> str:
+        return self._uuid
+
+    def info(self) -> StoreInfo:
+        return replace(super().info(), generation=self.generation)
+
+    def holds(self, pair: Pair) -> bool:
+        return pair in self._records
+
+    @property
+    def leased_until(self) -> Milliseconds:
+        """When the lease ends that nobody gave back; a clock that was ahead may have set it."""
+        return self._lease.expires
+
+    def all_records(self) -> list[Record]:
+        return [self._records[pair] for pair in self._order]
+
+    def _grow(self) -> None:
+        """Begin a generation that was never told: not even by a later life than this one."""
+        self._last_generation += 1
+        self.generation = self._last_generation
+
+    # -- accidents ---------------------------------------------------------------------------------
+
+    def damage(self, start: Milliseconds, end: Milliseconds) -> list[Record]:
+        """Make the records of ``[start, end)`` unreadable; returns them.
+
+        For a master every cursor goes back to the first of them, and a sync under way loses its
+        lease: the stores do so by themselves.
+        """
+        lost = [record for record in self.all_records() if start <= record.pair.timestamp < end]
+        if lost:
+            self._forget(lost)
+            self._hidden += lost
+            self._set_back(lost[0].pair.timestamp)
+        return lost
+
+    def _set_back(self, lost_from: Milliseconds) -> None:
+        back = max(lost_from - self._reach, 0)
+        for name, state in self._slaves.items():
+            if state.cursor is not None and state.cursor > back:
+                self._slaves[name] = replace(state, cursor=back)
+        if self._lease.holder:
+            self._lease = Lease(self._lease.token + 1, "", 0)
+
+    def mend(self) -> list[Record]:
+        """Make everything damaged readable again, in a new generation; returns it."""
+        back = list({record.pair: record for record in self._hidden}.values())
+        back = [record for record in back if not self.holds(record.pair)]
+        self._hidden = []
+        if back:
+            self._insert(back)
+            self._grow()
+        return back
+
+    def corrupt(self, pair: Pair, payload: bytes) -> None:
+        """Let a record hold other bytes than it was stored with."""
+        self._records[pair] = replace(self._records[pair], payload=payload)
+
+    def copy(self) -> Image:
+        return Image(self.uuid, tuple(self.all_records()), dict(self._marks), dict(self._slaves))
+
+    def restore(self, image: Image) -> list[Record]:
+        """Become what ``image`` says, in a new generation; returns the records that are gone."""
+        kept = {record.pair for record in image.records}
+        gone = [record for record in self.all_records() if record.pair not in kept]
+        self._forget(self.all_records())
+        self._hidden = []
+        self._insert(image.records)
+        self._marks, self._slaves = dict(image.marks), dict(image.slaves)
+        self._grow()
+        return gone
+
+    def _forget(self, records: Iterable[Record]) -> None:
+        pairs = {record.pair for record in records}
+        kept = [record for record in self.all_records() if record.pair not in pairs]
+        self._remove(len(self._order))
+        self._insert(kept)

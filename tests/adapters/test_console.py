@@ -1,0 +1,271 @@
+"""The console's door, its headers, and the feed, without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from portable_core.adapters.wiring import build_app
+from portable_core.feed import NDJSON
+from portable_core.ports import Quarantined
+from portable_core.records import Meta, Pair, Record
+
+TOKEN = "a-console-token-of-length"
+BEARER = {"Authorization": "Bearer sync-token"}
+HTML = {"Accept": "text/html"}
+
+Client = Any
+
+
+def make_app(role: str = "master", **env: str) -> Flask:
+    return build_app(role, {"STORE": "memory:", "SYNC_TOKENS": "sync-token", "SPAN_S": "1", **env})
+
+
+@pytest.fixture
+def client() -> Client:
+    return make_app(CONSOLE_TOKEN=TOKEN).test_client()
+
+
+def read_csrf(client: Client) -> str:
+    match = re.search(r'name="csrf" value="([^"]+)"', client.get("/login", headers=HTML).text)
+    assert match is not None
+    return match[1]
+
+
+def log_in(client: Client, **form: str) -> Any:
+    return client.post("/login", data={"csrf": read_csrf(client), "token": TOKEN, **form})
+
+
+def post_webhooks(client: Client, count: int) -> list[str]:
+    """Their ids in the order of the store."""
+    pairs = []
+    for number in range(count):
+        pair = client.post("/webhook/shop", json={"n": number}).json
+        pairs.append((pair["timestamp"], pair["hash"]))
+    time.sleep(0.005)  # the horizon lies behind them then
+    return [f"{timestamp}-{hash_}" for timestamp, hash_ in sorted(pairs)]
+
+
+PATHS = ("/", "/console/live", "/console/events", "/webhooks", "/webhooks/1-1", "/quarantine")
+MORE_PATHS = ("/webhooks/1-1/payload", "/quarantine/x/payload", "/replays", "/replays/x/events")
+POSTS = ("/console/sync", "/replays", "/replays/x/stop", "/replays/x/again", "/logout")
+
+
+@pytest.mark.parametrize("path", PATHS + MORE_PATHS)
+def test_nothing_is_shown_without_a_login(client: Client, path: str) -> None:
+    answer = client.get(path, headers=HTML)
+    assert (answer.status_code, answer.headers["Location"][:12]) == (303, "/login?next=")
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_nothing_is_done_without_a_login_or_by_a_form_from_elsewhere(
+    client: Client, path: str
+) -> None:
+    assert client.post(path, data={"csrf": read_csrf(client)}).location.startswith("/login")
+    log_in(client)
+    assert client.post(path).status_code == 403
+    assert client.post(path, data={"csrf": "x"}).status_code == 403
+    csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/", headers=HTML).text)
+    assert csrf is not None
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    answer = client.post(path, data={"csrf": csrf[1]}, headers=elsewhere)
+    assert answer.status_code == 403
+
+
+def test_a_login_needs_the_token_and_a_form_of_this_console(client: Client) -> None:
+    assert client.post("/login", data={"token": TOKEN}).status_code == 403
+    assert log_in(client, token="wrong").status_code == 401
+    assert log_in(client, token="").status_code == 401
+    assert log_in(client).status_code == 303
+    assert client.get("/", headers=HTML).status_code == 200
+
+
+def test_the_login_goes_on_to_pages_of_this_host_alone(client: Client) -> None:
+    for given, location in (
+        ("/webhooks?source=a", "/webhooks?source=a"),
+        ("//evil.example/", "/"),
+        ("https://evil.example/", "/"),
+        ("/\\evil.example", "/"),
+        ("/\r\nSet-Cookie: a=b", "/"),
+    ):
+        assert log_in(client, next=given).headers["Location"] == location
+
+
+def test_the_cookie_is_signed_and_for_this_host_alone() -> None:
+    app = make_app(CONSOLE_TOKEN=TOKEN)
+    client = app.test_client()
+    cookie = log_in(client).headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    client = app.test_client()
+    behind_tls = {"X-Forwarded-Proto": "https"}
+    assert "Secure" in client.get("/login", headers=behind_tls).headers["Set-Cookie"]
+    name, _, value = cookie.partition(";")[0].partition("=")
+    for forged in (value[:-2], f"{value[:3]}x{value[4:]}", ""):
+        client.set_cookie(name, forged)
+        assert client.get("/", headers=HTML).status_code == 303
+    client.set_cookie(name, value)
+    assert client.get("/", headers=HTML).status_code == 200
+    other = make_app(CONSOLE_TOKEN=TOKEN[::-1]).test_client()
+    other.set_cookie(name, value)
+    assert other.get("/", headers=HTML).status_code == 303
+
+
+def test_every_page_forbids_what_it_does_not_need(client: Client) -> None:
+    log_in(client)
+    (webhook,) = post_webhooks(client, 1)
+    paths = ("/", "/login", "/webhooks", f"/webhooks/{webhook}", "/quarantine", "/replays")
+    for path in (*paths, "/webhooks/1-1", "/webhooks?start=x", "/console/static/console.js"):
+        headers = client.get(path, headers=HTML).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+    page = client.get(f"/webhooks/{webhook}", headers=HTML)
+    assert page.headers["Cache-Control"] == "no-store"
+    assert not re.search(r"<script(?! src)|<style|style=|\son\w+=", page.text)
+
+
+def test_a_download_is_the_bytes_and_no_page(client: Client) -> None:
+    log_in(client)
+    payload = b'{"x": "<script>alert(1)</script>\\u00e9"}'
+    pair = client.post("/webhook", data=payload, content_type="application/json").json
+    answer = client.get(f"/webhooks/{pair['timestamp']}-{pair['hash']}/payload")
+    assert answer.data == payload
+    assert answer.content_type == "application/octet-stream"
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+
+
+def test_without_a_token_there_is_no_console_and_it_says_so() -> None:
+    client = make_app().test_client()
+    answer = client.get("/", headers=HTML)
+    assert answer.status_code == 404
+    assert "CONSOLE_TOKEN" in answer.json["detail"]
+    assert client.get("/login").status_code == 404
+    assert client.get("/webhooks", headers=HTML).status_code == 401
+    assert make_app("slave").test_client().get("/").status_code == 404
+
+
+def test_nothing_is_sent_again_unless_the_settings_allow_it(client: Client) -> None:
+    log_in(client)
+    (webhook,) = post_webhooks(client, 1)
+    csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/", headers=HTML).text)
+    assert csrf is not None
+    form = {"csrf": csrf[1], "webhook": webhook, "url": "http://127.0.0.1:9/"}
+    answer = client.post("/replays", data=form)
+    assert answer.status_code == 403
+    assert "REPLAY_TARGETS" in answer.text
+
+
+def test_the_quarantine_is_shown_and_given_back_whole(client: Client) -> None:
+    log_in(client)
+    assert "It is empty." in client.get("/quarantine").text
+    payload = b"\xff</pre><script>" + b"x" * 5000
+    record = Record(Pair(5, 7), payload, Meta("shop"))
+    store = find_store(client.application)
+    lease = store.acquire_lease("test", 0, 1)
+    items = [
+        Quarantined(f"slave-1-{at}", "slave-1", at, "its hash is <b>wrong</b>", record)
+        for at in range(120)
+    ]
+    store.save_quarantine(lease, items)
+    page = client.get("/quarantine").text
+    assert page.count("Download the bytes") == 100
+    assert page.index("slave-1-119") < page.index("slave-1-118")
+    assert "<b>wrong" not in page
+    assert "<script>" not in page.replace("<script src=", "")
+    assert client.get("/quarantine/slave-1-119/payload").data == payload
+    assert client.get("/quarantine/none/payload").status_code == 404
+    assert "20+" in client.get("/").text
+
+
+# -- for programs ------------------------------------------------------------------------------
+
+
+def read_lines(client: Client, query: str) -> list[dict[str, Any]]:
+    answer = client.get(f"/webhooks?{query}", headers={**BEARER, "Accept": NDJSON})
+    assert (answer.status_code, answer.content_type) == (200, NDJSON)
+    return [json.loads(line) for line in answer.data.splitlines()]
+
+
+def test_the_feed_is_taken_up_where_it_ended(client: Client) -> None:
+    ids = post_webhooks(client, 7)
+    first = read_lines(client, "limit=3")
+    assert [line["id"] for line in first] == ids[:3]
+    rest = read_lines(client, f"since={ids[2]}")
+    assert [line["id"] for line in rest] == ids[3:]
+    numbers = {line["data"]["n"] for line in first + rest}
+    assert numbers == set(range(7))
+    assert read_lines(client, f"since={ids[-1]}") == []
+    assert read_lines(client, "source=other") == []
+
+
+def test_the_feed_waits_for_slaves_unless_told_not_to() -> None:
+    client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
+    ids = post_webhooks(client, 2)
+    assert read_lines(client, "since=0") == []
+    assert [line["id"] for line in read_lines(client, "upto=now")] == ids
+
+
+def test_pages_of_json(client: Client) -> None:
+    ids = post_webhooks(client, 5)
+    page = client.get("/webhooks?limit=2", headers=BEARER).json
+    assert [row["id"] for row in page["webhooks"]] == [ids[4], ids[3]]
+    page = client.get(f"/webhooks?before={page['before']}&limit=9", headers=BEARER).json
+    assert ([row["id"] for row in page["webhooks"]], page["before"]) == (ids[2::-1], None)
+    assert client.get(f"/webhooks/{ids[0]}", headers=BEARER).json["data"]["n"] in range(5)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/webhooks?limit=0", 400),
+        ("/webhooks?limit=501", 400),
+        ("/webhooks?hash=x", 400),
+        ("/webhooks?before=x", 400),
+        ("/webhooks?start=99999999999999999999", 400),
+        ("/webhooks/1-1", 404),
+        ("/webhooks/x", 400),
+        ("/pairs?start=-1", 400),
+    ],
+)
+def test_what_is_asked_wrongly_is_named(client: Client, path: str, status: int) -> None:
+    assert client.get(path).status_code == 401
+    answer = client.get(path, headers=BEARER)
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+
+
+def test_the_status_names_the_slaves() -> None:
+    client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
+    slaves = client.get("/status", headers=BEARER).json["slaves"]
+    assert slaves["a"]["in_until"] == 0
+
+
+def test_a_comparison_leaves_the_retention_of_a_slave_alone() -> None:
+    client = make_app("slave", RETENTION_S="0").test_client()
+    post_webhooks(client, 1)
+    node = client.get("/sync", headers=BEARER).json
+    query = f"start={node['horizon']}&end={node['horizon'] + 1}"
+    store = find_store(client.application)
+    for keep, marked in (("&keep=1", 0), ("", node["horizon"])):
+        answer = client.post(f"/sync?{query}{keep}", headers=BEARER, json=[])
+        assert answer.status_code == 200, answer.text
+        assert store.mark(f"asked-{node['generation']}") == marked
+
+
+def find_store(app: Flask) -> Any:
+    """The store behind an application."""
+    (view,) = (app.view_functions[name] for name in ("health",))
+    (node,) = (
+        cell.cell_contents
+        for cell in view.__closure__ or ()
+        if hasattr(cell.cell_contents, "receiver")
+    )
+    return node.receiver.store

@@ -1,0 +1,72 @@
+"""``containers/firestore.indexes.json``: an index for each query, and for nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.queries import Query
+from portable_core.ports import Quarantined, SlaveState
+from portable_core.records import MAX_INTEGER, Pair, Record
+from tests.firestore_emulator import PROJECT, name_database, use_emulator
+
+FILE = Path(__file__).parents[2] / "containers" / "firestore.indexes.json"
+
+#: What no query asks for: the sum of the pages' sizes needs an index on what is summed.
+SUMMED = ("pages", "bytes", "ASCENDING")
+
+
+def test_every_query_has_its_index_and_no_other_field_is_indexed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: set[tuple[str, str, str]] = set()
+    read_page = Database.read_page
+
+    def note_query(database: Database, query: Query, *rest: object) -> list[object]:
+        order = "DESCENDING" if query.descending else "ASCENDING"
+        asked.add((query.collection, query.field, order))
+        return read_page(database, query, *rest)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr(Database, "read_page", note_query)
+    use_emulator()
+    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000, ttl_ms=1000)
+    use_all_of(store)
+    written = set(store.operations.writes)
+
+    overrides = json.loads(FILE.read_text())["fieldOverrides"]
+    indexed = {
+        (override["collectionGroup"], override["fieldPath"], index["order"])
+        for override in overrides
+        for index in override["indexes"]
+    }
+    exempt = {o["collectionGroup"] for o in overrides if o["fieldPath"] == "*" and not o["indexes"]}
+    assert indexed == asked | {SUMMED}
+    assert exempt == written
+
+
+def use_all_of(store: FirestoreStore) -> None:
+    """Call every method that reads or writes."""
+    store.open("crc32c")
+    record = Record(Pair(1000, 1), bytes(2_000_000))
+    store.append([record])
+    list(store.records(0, MAX_INTEGER))
+    store.latest(MAX_INTEGER, 1)
+    store.raise_mark("asked", 1)
+    lease = store.acquire_lease("a", 1000, 1000)
+    store.renew_lease(lease, 1000, 1000)
+    store.save_records(lease, [record])
+    store.save_slave(lease, "s", SlaveState())
+    store.slave_states()
+    store.save_quarantine(lease, [Quarantined("id", "s", 1000, "reason", record)])
+    list(store.quarantine())
+    store.release_lease(lease)
+    store.prune_to_size(1)
+    store.prune(MAX_INTEGER)
+    store.status()
+    store.bump_generation()
+    store.check()
+    store.close()

@@ -1,0 +1,202 @@
+"""Whatever payload the hash accepts comes back byte for byte, with or without the ``data`` map."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.cloud.firestore_v1 import types
+
+from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.documents import (
+    PART_BYTES,
+    PARTS,
+    RECORDS,
+    delete_document,
+    format_id,
+    format_part_id,
+    write_document,
+)
+from portable_core.adapters.firestore.operations import (
+    DOCUMENT_LIMIT,
+    REQUEST_LIMIT,
+    VALUE_LIMIT,
+    measure_document,
+)
+from portable_core.canonical import hash_payload
+from portable_core.errors import RecordRefused, StoreDamaged, StoreError
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+from tests.firestore_emulator import PROJECT, name_database, use_emulator
+
+MAX_BODY_BYTES = 26_214_400
+SAMPLES: dict[str, bytes] = {
+    "5 MiB": json.dumps({"text": random.Random(1).randbytes(2_621_440).hex()}).encode(),
+    "nested arrays": b'{"matrix": [[1, 2], [3, [4, []]]]}',
+    "__x__": b'{"__x__": {"__name__": 1}}',
+    "30 deep": b'{"a":' * 30 + b"[]" + b"}" * 30,
+    "60 digits": b'{"n": %s}' % (b"123456" * 10),
+    "spelling": b'{ "b":1.50,\n"a":"\\u0041\\/", "a":2 }',
+    "lone surrogate": b'{"a": "\\ud83d"}',
+    "1e400": b'{"a": 1e400}',
+    "plain": b'{"action": "opened", "issue": {"labels": [{"name": "bug"}], "number": 7}}',
+    "reserved by nobody": b'{"parts": 3, "payload": "x", "data": {}}',
+}
+
+
+@pytest.fixture(params=[False, True], ids=["bytes", "data"])
+def store(request: pytest.FixtureRequest) -> Iterator[FirestoreStore]:
+    use_emulator()
+    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000, native_data=request.param)
+    store.open("crc32c")
+    yield store
+    assert store.operations.largest_document <= DOCUMENT_LIMIT
+    assert store.operations.largest_request <= REQUEST_LIMIT
+    store.close()
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """An empty database, to look into past the store."""
+    use_emulator()
+    database = Database(PROJECT, name_database())
+    database.connect()
+    yield database
+    database.close()
+
+
+def open_store(database: Database, *, native_data: bool = False) -> FirestoreStore:
+    name = database.path.rpartition("/")[2]
+    store = FirestoreStore(PROJECT, name, settle_ms=10_000, native_data=native_data, ttl_ms=5000)
+    store.open("crc32c")
+    return store
+
+
+def look_up(database: Database, collection: str, id_: str) -> Any:
+    """A document's fields, None where there is no document."""
+    name = database.name(collection, id_)
+    document = database.get([name])[0].get(name)
+    return None if document is None else document.fields
+
+
+def test_every_payload_comes_back_byte_for_byte(store: FirestoreStore) -> None:
+    records = [
+        Record(Pair(1000 + i, hash_payload(payload)), payload, Meta("s", {"a": "b"}))
+        for i, payload in enumerate(SAMPLES.values())
+    ]
+    store.append(records, 9.0)
+    assert list(store.records(0, MAX_INTEGER)) == records
+    assert store.fetch([record.pair for record in records]) == records
+
+
+def test_the_largest_body_and_the_largest_meta(store: FirestoreStore) -> None:
+    records = [
+        Record(Pair(1000, 1), random.Random(2).randbytes(MAX_BODY_BYTES)),
+        Record(Pair(1000, 2), b"{}", Meta("s", {"h": "v" * 1_100_000}), Recovery("a", 1)),
+        *(Record(Pair(1000, hash_), bytes(899_000)) for hash_ in range(3, 18)),
+        Record(Pair(1000, 18), bytes(PART_BYTES)),
+        Record(Pair(1000, 19), bytes(PART_BYTES + 1)),
+    ]
+    store.append(records)
+    assert list(store.records(0, MAX_INTEGER)) == records
+
+
+def test_a_map_or_the_reason_why_not(database: Database) -> None:
+    reasons = {
+        "5 MiB": "too large",
+        "nested arrays": "an array lies directly in an array",
+        "__x__": "'__x__' is reserved",
+        "30 deep": "nested more than 20 deep",
+        "60 digits": "more than 64 bits",
+        "600 kB": "too large to be kept twice",
+    }
+    samples = {**SAMPLES, "600 kB": b'{"text":"%s"}' % (b"x" * 600_000)}
+    store = open_store(database, native_data=True)
+    pairs = {name: Pair(1000, hash_payload(payload)) for name, payload in samples.items()}
+    store.append([Record(pairs[name], payload) for name, payload in samples.items()])
+    for name, reason in reasons.items():
+        fields = look_up(database, RECORDS, format_id(pairs[name]))
+        assert reason in fields["data_missing"].string_value
+        assert "data" not in fields
+    fields = look_up(database, RECORDS, format_id(pairs["plain"]))
+    issue = fields["data"].map_value.fields["issue"].map_value.fields
+    assert issue["number"].integer_value == 7
+    assert "data_missing" not in fields
+    store.close()
+
+
+def test_without_the_setting_there_is_no_map(database: Database) -> None:
+    store = open_store(database)
+    store.append([Record(Pair(1000, 7), SAMPLES["plain"])])
+    fields = look_up(database, RECORDS, format_id(Pair(1000, 7)))
+    assert set(fields) == {"hash", "timestamp", "payload", "expires"}
+    assert fields["expires"].timestamp_value.seconds == 6
+    store.close()
+
+
+def test_retention_leaves_no_part_behind(database: Database) -> None:
+    store = open_store(database)
+    pair = Pair(1000, 7)
+    store.append([Record(pair, bytes(3_000_000)), Record(Pair(1001, 8), b"{}")])
+    ids = [format_part_id(format_id(pair), number) for number in range(4)]
+    assert all(look_up(database, PARTS, id_) for id_ in ids)
+    assert store.prune(100_000) == 2
+    assert not any(look_up(database, PARTS, id_) for id_ in ids)
+    assert look_up(database, RECORDS, format_id(pair)) is None
+    assert store.first() is None
+    store.close()
+
+
+def test_a_lost_part_is_damage_and_not_a_shorter_payload(database: Database) -> None:
+    store = open_store(database)
+    pair = Pair(1000, 7)
+    store.append([Record(pair, bytes(3_000_000))])
+    part = database.name(PARTS, format_part_id(format_id(pair), 2))
+    database.commit([delete_document(part)])
+    with pytest.raises(StoreDamaged, match=r"a part of .* is missing"):
+        store.fetch([pair])
+    store.close()
+
+
+def test_what_no_document_can_hold_is_refused_alone(store: FirestoreStore) -> None:
+    lease = store.acquire_lease("a", 1000, 1000)
+    for record in (
+        Record(Pair(-1, 1), b"{}"),
+        Record(Pair(1000, 2**64), b"{}"),
+        Record(Pair(1000, 1), b"{}", recovery=Recovery("\ud83d", 1)),
+    ):
+        with pytest.raises(RecordRefused):
+            store.save_records(lease, [record])
+    assert store.first() is None
+
+
+def test_nothing_beyond_the_limits_is_sent(database: Database) -> None:
+    def write(*sizes: int) -> Any:
+        fields = {f"field{number}": bytes(size) for number, size in enumerate(sizes)}
+        return write_document(database.name(PARTS, "id"), fields)
+
+    database.commit([write(VALUE_LIMIT)])
+    too_large = [
+        [write(VALUE_LIMIT + 1)],
+        [write(600_000, 600_000)],
+        [write(1_000_000)] * 11,
+    ]
+    for writes in too_large:
+        with pytest.raises(StoreError, match=r"not sent|too many"):
+            database.commit(writes)
+    assert database.operations.read().largest_request < REQUEST_LIMIT
+    assert database.operations.read().commits == 1
+
+
+def test_sizes_are_counted_as_firestore_counts_them() -> None:
+    """The worked example of Firestore's page on storage size calculations: 147 bytes."""
+    document = types.Document.pb()()
+    document.name = "projects/p/databases/d/documents/users/jeff/tasks/my_task_id"
+    document.fields["type"].string_value = "Personal"
+    document.fields["done"].boolean_value = False
+    document.fields["priority"].integer_value = 1
+    document.fields["description"].string_value = "Learn Cloud Firestore"
+    assert measure_document(document) == 147

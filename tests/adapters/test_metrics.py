@@ -1,0 +1,271 @@
+"""Metrics as a scraper sees them: read back with prometheus-client's own parser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from portable_core.adapters.flask_app import create_app
+from portable_core.adapters.memory_store import MemoryStore
+from portable_core.adapters.metrics import MAX_SOURCES, Metrics
+from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.adapters.wiring import build_app, build_observer
+from portable_core.errors import SlaveUnreachable, StoreError, Unauthorized
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.ports import (
+    KeepWaiting,
+    SlaveInfo,
+    StoreStatus,
+    SyncAnswer,
+    SyncRequest,
+    wait_on,
+)
+from portable_core.receiver import Receiver
+from portable_core.records import Meta, Record
+from portable_core.settings import Settings
+from portable_core.slave import Slave, SyncQuery
+from portable_core.wire import ENCODINGS
+
+BEARER = {"Authorization": "Bearer correct-horse"}
+ENV = {
+    "SYNC_TOKENS": "correct-horse",
+    "STORE": "memory:",
+    "BUFFER_RECORDS": "10",
+    "SOURCES": "hub=github:secret, known=github:secret",
+}
+BODY = b'{"a":1}'
+
+
+class SlowStore(MemoryStore):
+    """Fails when told to; every commit takes 30 ms of the simulated clock."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.error: StoreError | None = None
+
+    def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
+        self.clock.sleep(0.03)
+        if self.error is not None:
+            raise self.error
+        super().append(records, deadline)
+
+
+class LocalClient:
+    """The port ``SlaveClient`` to a slave in the same process."""
+
+    def __init__(self, name: str, slave: Slave) -> None:
+        self.name = name
+        self.slave = slave
+        self.error: Exception | None = None
+
+    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
+        if self.error is not None:
+            raise self.error
+        return self.slave.describe()
+
+    @contextmanager
+    def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
+        encoding = ENCODINGS[request.media_type]
+        reader = encoding.read_pairs()
+        pairs = [reader.feed(chunk) for chunk in request.body]
+        reader.finish()
+        query = SyncQuery(request.start, request.end, request.span, request.algorithm)
+        answer = self.slave.answer(query, pairs)
+        chunks = encoding.encode_records(answer.records)
+        info = answer.store
+        yield SyncAnswer(info.uuid, info.generation, answer.through, encoding.media_type, chunks)
+        answer.close()
+
+
+class Rig:
+    """A node with its application, and its metrics as a mapping."""
+
+    def __init__(self, role: str, clients: Sequence[LocalClient] = ()) -> None:
+        settings = Settings.from_env("slave" if role == "slave" else "master", ENV)
+        self.clock = SimulatedClock()
+        self.store = SlowStore(self.clock)
+        self.receiver = Receiver(settings, self.store, self.clock)
+        self.node = Node(settings, self.receiver, self._authorize, lambda *_: None)
+        if role == "slave":
+            self.node.slave = Slave(self.receiver)
+        else:
+            self.node.master = Master(self.receiver, self.store, clients)
+        self.client: FlaskClient = create_app(
+            self.node, observer=build_observer(self.node)
+        ).test_client()
+
+    @staticmethod
+    def _authorize(header: str | None) -> None:
+        if header != BEARER["Authorization"]:
+            raise Unauthorized("no")
+
+    def read(self) -> dict[str, float]:
+        """``name{label="value"}`` -> value, of everything that is the node's own."""
+        answer = self.client.get("/metrics", headers=BEARER)
+        assert answer.status_code == 200
+        assert answer.content_type.startswith("text/plain; version=")
+        return {
+            sample.name.removeprefix("webhook_sync_")
+            + "".join(f"|{value}" for _, value in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+            if sample.name.startswith("webhook_sync_")
+        }
+
+
+def test_metrics_need_authentication_and_are_there_only_with_an_observer() -> None:
+    rig = Rig("slave")
+    assert rig.client.get("/metrics").status_code == 401
+    assert create_app(rig.node).test_client().get("/metrics", headers=BEARER).status_code == 404
+
+
+def test_asking_for_the_metrics_is_what_opens_the_store_not_making_them() -> None:
+    rig = Rig("slave")
+    Metrics(rig.node)
+    with pytest.raises(StoreError):
+        rig.store.info()
+
+
+def test_webhooks_are_counted_by_source_and_outcome() -> None:
+    rig = Rig("slave")
+    for path in ("/webhook", "/webhook/github", "/webhook/github"):
+        assert rig.client.post(path, data=BODY).status_code == 200
+    assert rig.client.post("/webhook/github", data=b"[").status_code == 400
+    rig.store.error = StoreError("no space left")
+    assert rig.client.post("/webhook/github", data=BODY).status_code == 503
+    metrics = rig.read()
+    assert metrics["webhooks_total|kept|"] == 1
+    assert metrics["webhooks_total|kept|github"] == 2
+    assert metrics["webhooks_total|malformed-payload|github"] == 1
+    assert metrics["webhooks_total|store-error|github"] == 1
+    assert metrics["ack_seconds_count"] == 3
+
+
+def test_a_sender_cannot_make_series_without_end() -> None:
+    rig = Rig("slave")
+    for number in range(MAX_SOURCES * 2):
+        rig.client.post(f"/webhook/source-{number}", data=BODY)
+    rig.client.post("/webhook/known", data=BODY)
+    metrics = rig.read()
+    assert len([name for name in metrics if name.startswith("webhooks_total")]) < MAX_SOURCES + 2
+    assert metrics["webhooks_total|kept|(other)"] > MAX_SOURCES
+    assert metrics["webhooks_total|kept|known"] == 1, "a source of the settings keeps its place"
+
+
+def test_commits_are_measured() -> None:
+    rig = Rig("slave")
+    rig.client.post("/webhook", data=BODY)
+    rig.store.error = StoreError("no space left")
+    rig.client.post("/webhook", data=BODY)
+    metrics = rig.read()
+    assert metrics["commit_seconds_count"] == 2
+    assert metrics["commit_seconds_sum"] == pytest.approx(0.06)
+    assert metrics["commit_records_count"] == metrics["commit_records_sum"] == 1
+    assert metrics["commit_failures_total"] == 1
+
+
+def test_the_buffers_fill_is_told_while_webhooks_wait() -> None:
+    rig = Rig("slave")
+    rig.client.post("/webhook", data=BODY)
+    assert rig.read()["buffer_fill_ratio"] == 0
+    buffer = rig.receiver.open()
+    for _ in range(4):
+        buffer.submit(1, BODY, Meta())
+    metrics = rig.read()
+    assert metrics["buffer_records"] == 4
+    assert metrics["buffer_bytes"] == 4 * len(BODY)
+    assert metrics["buffer_fill_ratio"] == pytest.approx(0.4)
+    rig.clock.sleep(7)
+    assert rig.read()["horizon_age_seconds"] == pytest.approx(7)
+
+
+def test_the_stores_size_is_told() -> None:
+    rig = Rig("slave")
+    for number in range(3):
+        rig.client.post("/webhook", data=b'{"a":%d}' % number)
+    metrics = rig.read()
+    assert metrics["store_up"] == 1
+    assert metrics["store_records"] == 3
+    assert metrics["store_damaged_parts"] == 0
+    assert metrics["horizon_age_seconds"] == 0
+
+
+def test_a_store_that_cannot_be_read_is_a_value_not_an_error() -> None:
+    rig = Rig("slave")
+    rig.store.status = fail  # type: ignore[method-assign]  # what a broken store does
+    metrics = rig.read()
+    assert metrics["store_up"] == 0
+    assert "store_records" not in metrics
+
+
+def fail() -> StoreStatus:
+    raise StoreError("gone")
+
+
+def test_syncs_are_counted_by_slave() -> None:
+    there = Rig("slave")
+    assert there.node.slave is not None
+    client = LocalClient("alpha", there.node.slave)
+    rig = Rig("master", [client])
+    for number in range(5):
+        there.client.post("/webhook", data=b'{"a":%d}' % number)
+    for number in range(2):
+        rig.client.post("/webhook", data=b'{"a":%d}' % number)
+    for clock in (there.clock, rig.clock):
+        clock.set(1_700_000_600_000)
+    assert rig.read()["slave_ok|alpha"] == 0
+    assert "cursor_age_seconds|alpha" not in rig.read()
+
+    report = rig.client.post("/trigger-sync", headers=BEARER)
+    assert report.status_code == 200, report.text
+    rig.clock.sleep(60)
+    metrics = rig.read()
+    assert metrics["sync_runs_total|ok|alpha"] == 1
+    assert metrics["sync_records_checked_total|alpha"] == 2
+    assert metrics["sync_records_recovered_total|alpha"] == 3
+    assert metrics["sync_records_refused_total|alpha"] == 0
+    assert metrics["sync_bytes_total|received|alpha"] > 0
+    assert metrics["sync_bytes_total|sent|alpha"] > 0
+    assert metrics["sync_seconds_count|alpha"] == 1
+    assert metrics["slave_ok|alpha"] == 1
+    assert metrics["cursor_age_seconds|alpha"] == pytest.approx(180, abs=1)  # a span and a minute
+    assert there.read()["syncs_answered_total"] == 1
+    assert there.read()["records_sent_total"] == 3
+
+    client.error = SlaveUnreachable("gone")
+    assert rig.client.post("/trigger-sync", headers=BEARER).status_code == 502
+    metrics = rig.read()
+    assert metrics["sync_runs_total|failed|alpha"] == 1
+    assert metrics["slave_ok|alpha"] == 0
+
+
+def test_scraping_while_webhooks_come_in() -> None:
+    rig = Rig("slave")
+
+    def work() -> list[int]:
+        client = rig.client.application.test_client()
+        return [client.post("/webhook/github", data=BODY).status_code for _ in range(50)]
+
+    counts = []
+    with ThreadPoolExecutor(4) as threads:
+        senders = [threads.submit(work) for _ in range(4)]
+        while not all(sender.done() for sender in senders):
+            counts.append(rig.read().get("webhooks_total|kept|github", 0))
+    assert {status for sender in senders for status in sender.result()} == {200}
+    assert counts == sorted(counts)
+    assert rig.read()["webhooks_total|kept|github"] == 200
+
+
+def test_the_wired_application_has_them() -> None:
+    app = build_app("slave", ENV)
+    answer = app.test_client().get("/metrics", headers=BEARER)
+    assert answer.status_code == 200
+    assert "webhook_sync_store_up 1.0" in answer.text
+    assert "process_resident_memory_bytes" in answer.text

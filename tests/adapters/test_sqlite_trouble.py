@@ -1,0 +1,303 @@
+"""A disk that is full or does not answer: an error in bounded time, then on as before."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from portable_core.adapters.sqlite import SqliteStore
+from portable_core.adapters.sqlite.writer import Writer
+from portable_core.errors import LeaseHeld, LeaseLost, StoreError
+from portable_core.records import Record
+from tests.adapters.sqlite_folders import ALGORITHM, ALL, list_data_files, opened, read_timestamps
+from tests.contract.samples import HOUR, NOON, make_record, make_records
+
+# -- a full disk -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB. Where none may be mounted, this fails in CI and skips elsewhere."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mount.returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"cannot mount a small disk: {mount.stderr}")
+        pytest.skip("mounting a small disk needs root")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def make_noise(start: int, size: int = 2000) -> list[Record]:
+    noise = random.Random(start)
+    return [make_record(start + i, i, noise.randbytes(size)) for i in range(20)]
+
+
+def fill_disk(store: SqliteStore, start: int) -> list[Record]:
+    """Append until the disk is full; returns what was confirmed."""
+    confirmed: list[Record] = []
+
+    def append_for_ever() -> None:
+        while True:
+            batch = make_noise(start + len(confirmed))
+            store.append(batch, 10)
+            confirmed.extend(batch)
+
+    with pytest.raises(StoreError, match="disk is full; free some space"):
+        append_for_ever()
+    return confirmed
+
+
+def test_a_full_disk_and_back(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(8_000_000))
+    with opened(small_disk / "store") as store:
+        confirmed = fill_disk(store, NOON)
+        assert len(confirmed) > 100
+        for _ in range(3):  # it stays full, and nothing hangs
+            with pytest.raises(StoreError, match="full"):
+                store.append(make_noise(NOON - 1000))
+            with pytest.raises(StoreError, match="full"):
+                store.check()
+        with pytest.raises(StoreError, match="full"):
+            store.append(make_records(1, NOON + HOUR))  # that would be a new file
+        assert list(store.records(*ALL)) == confirmed
+        assert store.status().damaged == ()
+        ballast.unlink()
+        store.check()
+        store.append(make_noise(NOON - 1000))
+        store.append(make_records(5, NOON + HOUR))
+        whole = [*make_noise(NOON - 1000), *confirmed, *make_records(5, NOON + HOUR)]
+        assert list(store.records(*ALL)) == whole
+    with opened(small_disk / "store") as store:
+        assert list(store.records(*ALL)) == whole
+        assert store.status().damaged == ()
+
+
+def test_starting_on_a_full_disk(small_disk: Path) -> None:
+    with opened(small_disk / "store") as store:
+        store.append(make_records(50))
+        before = store.info()
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1000))
+    for _ in range(3):
+        with pytest.raises(StoreError, match=r"full|space"), opened(small_disk / "store") as store:
+            store.check()
+    ballast.unlink()
+    with opened(small_disk / "store") as store:
+        store.check()
+        assert list(store.records(*ALL)) == make_records(50)
+        assert store.info() == before
+        assert store.status().damaged == ()
+
+
+# -- a database that does not answer ---------------------------------------------------------------
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another program holds the write lock of this database."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.close()
+
+
+def wait_until_usable(store: SqliteStore) -> None:
+    while True:
+        try:
+            return store.check()
+        except StoreError:
+            time.sleep(0.05)
+
+
+def test_an_append_gives_up_at_its_deadline(tmp_path: Path) -> None:
+    """All of this happens while the lock is held: it ends because the waits are bounded."""
+    with opened(tmp_path) as store:
+        store.append(make_records(3))
+        with held(list_data_files(tmp_path)[0]):
+            with pytest.raises(StoreError, match="in time"):
+                store.append(make_records(5), 0.2)
+            with pytest.raises(StoreError, match="earlier write"):
+                store.append(make_records(5), 60.0)  # at once: the first may still take place
+            with pytest.raises(StoreError):
+                store.check()
+            with pytest.raises(StoreError):
+                store.acquire_lease("a", NOON, 1000)
+            assert len(read_timestamps(store)) == 3
+        wait_until_usable(store)
+        settled = read_timestamps(store)
+        assert len(settled) in (3, 5)
+        time.sleep(0.1)
+        assert read_timestamps(store) == settled  # check() said that nothing can appear any more
+        store.append(make_records(6))
+        assert len(read_timestamps(store)) == 6
+        store.acquire_lease("a", NOON, 1000)
+
+
+def test_a_lock_that_stays_is_an_error_of_its_own(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(make_records(3))
+        with held(list_data_files(tmp_path)[0]):
+            with pytest.raises(StoreError, match="another program holds a lock"):
+                store.append(make_records(5))
+            with pytest.raises(StoreError, match="another program holds a lock"):
+                store.check()
+            assert len(read_timestamps(store)) == 3
+        store.check()
+        store.append(make_records(5))
+        assert len(read_timestamps(store)) == 5
+
+
+def test_a_new_lease_waits_for_a_save_under_the_old_one(tmp_path: Path) -> None:
+    """A sync stalls in the middle of a save until its lease has expired."""
+    with opened(tmp_path) as store, ThreadPoolExecutor(1) as executor:
+        store.append(make_records(1))
+        old = store.acquire_lease("a", NOON, 1000)
+        with held(list_data_files(tmp_path)[0]):
+            stalled = executor.submit(store.save_records, old, make_records(5))
+            while not store._writing.locked():
+                time.sleep(0.01)
+            new = store.acquire_lease("b", NOON + 1000, 1000)
+            assert stalled.done()
+        assert isinstance(stalled.exception(), StoreError)
+        with pytest.raises(LeaseLost):
+            store.save_records(old, make_records(5))
+        assert len(read_timestamps(store)) == 1
+        store.save_records(new, make_records(5))
+        assert len(read_timestamps(store)) == 5
+
+
+def test_a_state_that_does_not_answer(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, timeout_s=0.2)
+    store.open(ALGORITHM)
+    store.append(make_records(3))
+    lease = store.acquire_lease("a", NOON, 1000)
+    with held(tmp_path / "state.sqlite3"):
+        with pytest.raises(StoreError):
+            store.raise_mark("asked", 7)
+        with pytest.raises(StoreError):
+            store.renew_lease(lease, NOON + 1, 1000)
+        with pytest.raises(StoreError):
+            store.check()
+        store.append(make_records(4))
+        assert len(read_timestamps(store)) == 4
+        assert store.mark("asked") == 0
+    wait_until_usable(store)
+    assert store.raise_mark("asked", 7) == 7
+    with pytest.raises(LeaseHeld):
+        store.acquire_lease("b", NOON + 2, 1000)
+    store.close()
+
+
+def test_a_file_that_cannot_be_told_to_the_state_is_not_made(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    store.open(ALGORITHM)
+    store.append(make_records(3))
+    with held(tmp_path / "state.sqlite3"):
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                store.append(make_records(3, NOON + HOUR))
+    assert len(list_data_files(tmp_path)) == 1
+    wait_until_usable(store)
+    store.append(make_records(3, NOON + HOUR))
+    assert len(list_data_files(tmp_path)) == 2
+    generation = store.info().generation
+    store.close()
+    with opened(tmp_path) as again:
+        assert again.info().generation == generation == 1
+        assert len(read_timestamps(again)) == 6
+
+
+def test_closing_while_the_disk_hangs_keeps_the_lock_until_it_answers(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, lock_wait_s=0)
+    store.open(ALGORITHM)
+    store.append(make_records(3))
+    with held(list_data_files(tmp_path)[0]):
+        with pytest.raises(StoreError):
+            store.append(make_records(5), 0.1)
+        store.close()
+        other = SqliteStore(tmp_path, lock_wait_s=0)
+        hung = True
+        try:
+            other.open(ALGORITHM)
+            hung = False  # it had ended already: then it may be opened
+            other.close()
+        except StoreError:
+            pass
+    while hung:
+        try:
+            store.open(ALGORITHM)
+            hung = False
+        except StoreError:
+            time.sleep(0.05)
+    if not hung:
+        store.close()
+    with opened(tmp_path) as again:
+        again.append(make_records(6))
+        assert len(read_timestamps(again)) == 6
+
+
+def test_a_database_that_cannot_be_opened_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+    with held(path):
+        writer = Writer(path, ("unnamed",), 1)
+        with pytest.raises(StoreError, match="does not answer"):
+            writer.open(time.monotonic() + 0.1)
+        assert not writer.ended
+    while not writer.ended:
+        time.sleep(0.02)
+    assert not [t for t in threading.enumerate() if "x.sqlite3" in t.name]
+
+
+def test_running_out_of_files_is_no_damage(tmp_path: Path) -> None:
+    hours = [make_records(3, NOON + hour * HOUR) for hour in range(30)]
+    with opened(tmp_path) as store:
+        store.append([record for hour in hours for record in hour])
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        in_use = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use, hard))
+        try:
+            with pytest.raises(StoreError):
+                store.append([record for hour in hours for record in hour])
+            with pytest.raises(StoreError):
+                list(store.records(*ALL))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert store.status().damaged == ()
+        assert len(list(store.records(*ALL))) == 90
+        store.append(make_records(4))
+        assert len(list(store.records(*ALL))) == 91
+
+
+def test_no_rights(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        SqliteStore(tmp_path / "file").open(ALGORITHM)
+    with pytest.raises(StoreError):
+        SqliteStore(tmp_path / "file" / "store").open(ALGORITHM)
+    with pytest.raises(StoreError):
+        SqliteStore("/proc/self/store").open(ALGORITHM)

@@ -1,0 +1,203 @@
+"""The YAML files of the deployments against Google's own schemas, and every typo in them caught."""
+
+from __future__ import annotations
+
+import configparser
+import copy
+from collections.abc import Callable, Iterator
+from string import Template
+from typing import Any
+
+import pytest
+import yaml
+
+from portable_core.settings import Role
+from tests.deployment.documents import (
+    SAMPLE,
+    find_app_faults,
+    find_build_faults,
+    find_service_faults,
+    find_settings_faults,
+    read,
+)
+from tests.deployment.guide import ROOT
+
+ROLES: list[Role] = ["slave", "master"]
+Find = Callable[[Any], list[str]]
+
+
+def load(role: Role, name: str) -> tuple[Any, Find]:
+    if name == "service.yaml":
+        return read(f"containers/{role}/{name}"), lambda value: find_service_faults(value, role)
+    if name == "app.yaml":
+        return read(f"containers/{role}/{name}"), lambda value: find_app_faults(value, role)
+    text = (ROOT / "containers" / role / name).read_text()
+    return yaml.safe_load(text), find_build_faults
+
+
+FILES = ["service.yaml", "cloudbuild.yaml", "app.yaml"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_is_what_googles_schema_describes(role: Role, name: str) -> None:
+    document, find_faults = load(role, name)
+    assert find_faults(document) == []
+
+
+def walk(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all members of all mappings."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(value, dict):
+            yield (*path, key)
+        if isinstance(item, dict | list):
+            yield from walk(item, (*path, key))
+
+
+def misspell(document: Any, path: tuple[Any, ...]) -> Any:
+    """A copy in which the name of that member has two letters swapped."""
+    changed = copy.deepcopy(document)
+    parent = changed
+    for step in path[:-1]:
+        parent = parent[step]
+    name = path[-1]
+    swapped = next(
+        name[:at] + name[at + 1] + name[at] + name[at + 2 :]
+        for at in range(len(name) - 2, -1, -1)
+        if name[at] != name[at + 1]
+    )
+    parent[swapped] = parent.pop(name)
+    return changed
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_typo_in_any_name_is_caught(role: Role, name: str) -> None:
+    document, find_faults = load(role, name)
+    paths = list(walk(document))
+    missed = [path for path in paths if not find_faults(misspell(document, path))]
+    assert len(paths) > 10
+    assert missed == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_misspelled_name_of_a_setting_is_caught(role: Role) -> None:
+    document, find_faults = load(role, "service.yaml")
+    entries = document["spec"]["template"]["spec"]["containers"][0]["env"]
+    for index, entry in enumerate(entries):
+        changed = copy.deepcopy(document)
+        name = entry["name"][:-1] + "_"
+        changed["spec"]["template"]["spec"]["containers"][0]["env"][index]["name"] = name
+        assert find_faults(changed), name
+
+
+def set_(document: Any, path: str, value: Any) -> Any:
+    changed = parent = copy.deepcopy(document)
+    *steps, last = [int(step) if step.isdigit() else step for step in path.split("/")]
+    for step in steps:
+        parent = parent[step]
+    parent[last] = value
+    return changed
+
+
+SPEC = "spec/template/spec"
+CONTAINER = f"{SPEC}/containers/0"
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "value", "fault"),
+    [
+        ("slave", f"{SPEC}/containerConcurrency", "32", "not of type integer"),
+        ("slave", f"{SPEC}/containerConcurrency", 80, "more requests at the same time"),
+        ("slave", f"{CONTAINER}/env/1/value", 268435456, "not of type string"),
+        ("slave", f"{CONTAINER}/env/1/value", "900000000", "do not fit"),
+        ("slave", f"{CONTAINER}/env/3/name", "ALLOW_EPHEMERAL", "ALLOW_EPHEMERAL: must be"),
+        ("slave", f"{CONTAINER}/ports/0/containerPort", "8080", "not of type integer"),
+        ("slave", f"{CONTAINER}/livenessProbe/httpGet/path", "/healthz", "does not ask /health"),
+        ("slave", f"{CONTAINER}/startupProbe/failureThreshold", 300, "waits longer"),
+        ("master", f"{SPEC}/timeoutSeconds", 60, "longer than a request"),
+        ("master", f"{CONTAINER}/env/0/value", "firestore:my-project", "STORE: must be"),
+        ("master", f"{CONTAINER}/env/0/value", "sqlite:/data", "allows one instance"),
+        ("master", f"{CONTAINER}/resources/limits", {"memory": "1Gi"}, "not of cpu and memory"),
+        ("master", "kind", "Sevice", "not a Service"),
+        ("master", "metadata", {"annotations": {"run.googleapis.com/cpu": "1"}}, "no annotation"),
+    ],
+)
+def test_a_wrong_value_is_caught(role: Role, path: str, value: Any, fault: str) -> None:
+    document, find_faults = load(role, "service.yaml")
+    assert any(fault in found for found in find_faults(set_(document, path, value)))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_is_built_from_the_root_with_its_own_dockerfile(role: Role) -> None:
+    build, _ = load(role, "cloudbuild.yaml")
+    [step] = build["steps"]
+    assert f"--file=containers/{role}/Dockerfile" in step["args"]
+    assert step["args"][0] == "build"
+    assert step["args"][-1] == "."
+    assert build["images"] == [f"${{_IMAGES}}/{role}:${{_TAG}}"]
+    assert f"--tag={build['images'][0]}" in step["args"]
+
+
+# -- elsewhere -------------------------------------------------------------------------------------
+
+
+def test_compose_runs_the_images_with_valid_settings() -> None:
+    compose = yaml.safe_load((ROOT / "containers/compose.yaml").read_text())
+    services = compose["services"]
+    assert set(services) == {"master", "slave-alpha", "slave-beta", "sync"}
+    for name in ("master", "slave-alpha", "slave-beta"):
+        service = services[name]
+        role: Role = "master" if name == "master" else "slave"
+        environment = {**service["environment"], "SYNC_TOKENS": "secret", "SOURCES": ""}
+        assert list(find_settings_faults(role, environment, {})) == []
+        assert service["build"] == {
+            "context": "..",
+            "dockerfile": f"containers/{role}/Dockerfile",
+        }
+        assert service["volumes"] == [f"{name}:/data"]
+        assert service["ports"][0].endswith(":8080")
+        assert service["read_only"] is True
+        assert name in compose["volumes"]
+    for address in services["master"]["environment"]["SLAVES"].split(","):
+        assert address.partition("=http://")[2].removesuffix(":8080") in services
+
+
+def test_kubernetes_parts_belong_together() -> None:
+    text = Template((ROOT / "containers/kubernetes.yaml").read_text()).substitute(SAMPLE)
+    service, workload, job = yaml.safe_load_all(text)
+    pod = workload["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    labels = pod["metadata"]["labels"]
+    assert service["spec"]["selector"] == workload["spec"]["selector"]["matchLabels"] == labels
+    assert service["metadata"]["name"] == workload["spec"]["serviceName"]
+    assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["containerPort"]
+    assert workload["spec"]["replicas"] == 1
+    claims = [claim["metadata"]["name"] for claim in workload["spec"]["volumeClaimTemplates"]]
+    assert container["volumeMounts"] == [{"name": claims[0], "mountPath": "/data"}]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert not list(find_settings_faults("slave", environment, {"SYNC_TOKENS": "secret"}))
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/health", "port": 8080}
+    [runner] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert runner["envFrom"] == container["envFrom"]
+    assert runner["image"].replace("master", "slave") == container["image"]
+
+
+@pytest.mark.parametrize("name", ["webhook-sync@.service", "webhook-sync-trigger.service"])
+def test_units_start_what_is_installed(name: str) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]  # names keep their case
+    unit.read(ROOT / "containers/systemd" / name)
+    command = unit["Service"]["ExecStart"].split()
+    assert command[0] == "/opt/webhook-sync/bin/webhook-sync"
+    assert command[1] in ("serve", "sync")
+    assert unit["Service"]["NoNewPrivileges"] == "yes"
+    assert unit["Service"]["EnvironmentFile"].startswith("/etc/webhook-sync/")
+
+
+def test_no_file_leaves_a_variable_open() -> None:
+    for role in ROLES:
+        for name in ("service.yaml", "app.yaml"):
+            text = yaml.safe_dump(read(f"containers/{role}/{name}", SAMPLE))
+            assert "$" not in text

@@ -1,0 +1,114 @@
+"""Headless Chromium for tests, and axe-core in its pages.
+
+Debian's chromium and chromium-driver are used. Where there are none, tests are skipped, except in
+CI, where that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+
+_ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",  # CI runs as root
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+    "--hide-scrollbars",
+    "--lang=en",
+)
+
+WIDE = (1200, 900)
+PHONE = (390, 844)
+
+
+@contextmanager
+def open_browser(*, scripts: bool = True, dark: bool = False) -> Iterator[Any]:
+    """A browser with a profile of its own, closed at the end."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        _give_up("no browser: run `apt-get install chromium chromium-driver`")
+    if not AXE.exists():
+        _give_up("no axe-core: run `npm ci --prefix tests/browser`")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        for argument in (*_ARGUMENTS, f"--user-data-dir={profile}"):
+            options.add_argument(argument)
+        if dark:
+            options.add_argument("--force-dark-mode")
+        if not scripts:
+            options.add_experimental_option(
+                "prefs", {"profile.managed_default_content_settings.javascript": 2}
+            )
+        browser = webdriver.Chrome(options=options, service=Service(driver))
+        try:
+            resize(browser, WIDE)
+            browser.set_page_load_timeout(30)
+            browser.set_script_timeout(30)
+            yield browser
+        finally:
+            browser.quit()
+
+
+def resize(browser: Any, size: tuple[int, int]) -> None:
+    """Give the page a size in CSS pixels, whatever frame the browser puts around it."""
+    width, height = size
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+
+
+def set_scheme(browser: Any, scheme: str) -> None:
+    """Prefer ``light`` or ``dark``."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def find_faults(browser: Any) -> list[str]:
+    """What axe-core finds that is serious or critical, with the elements it found it in."""
+    # By the driver, since the page's own policy lets nobody add a script to it.
+    browser.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text()})
+    found = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document, {resultTypes: ['violations']}).then((r) => done(r.violations));"
+    )
+    return [
+        f"{fault['id']}: {fault['help']}: {[node['html'][:200] for node in fault['nodes'][:3]]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+def save_screenshot(browser: Any, name: str) -> None:
+    """Keep what the page looks like where ``SCREENSHOTS`` names a folder (``docs/images``)."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,93 @@
+"""Concurrent senders that know what was acknowledged, and nodes to send to."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portable_core.demo.cluster import read_records
+from portable_core.demo.processes import Kind, NodeProcess
+
+TOKEN = "a-token-for-tests"
+
+
+def make_slave(
+    folder: Path, name: str = "slave", kind: Kind = "container", **env: str
+) -> NodeProcess:
+    """A slave on the SQLite folder ``folder``/store, not started."""
+    settings = {"SYNC_TOKENS": TOKEN, "STORE": f"sqlite:{folder / 'store'}", **env}
+    return NodeProcess(name, "slave", kind, settings, folder / f"{name}.log")
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """By a webhook's number: the timestamp it got, and when its sender was told (monotonic)."""
+
+    timestamps: dict[int, int] = field(default_factory=dict)
+    told: dict[int, float] = field(default_factory=dict)
+
+
+def read_numbers(folder: Path) -> list[int]:
+    """The numbers of the webhooks in the store, in the store's order."""
+    return [
+        json.loads(record.payload)["n"]
+        for record in read_records({"STORE": f"sqlite:{folder / 'store'}"})
+    ]
+
+
+@contextmanager
+def sending(
+    find_port: Callable[[], int], threads: int = 16, limit: int | None = None, first: int = 0
+) -> Iterator[Acknowledged]:
+    """Send numbered webhooks, each until it is acknowledged, while the block runs (or up to
+    ``limit`` of them, which the block's end then waits for)."""
+    acknowledged = Acknowledged()
+    numbers = itertools.count(first)
+    stop = threading.Event()
+
+    def send() -> None:
+        connection: http.client.HTTPConnection | None = None
+        for number in numbers:
+            if limit is not None and number >= first + limit:
+                break
+            while number not in acknowledged.timestamps:
+                if stop.is_set():
+                    return
+                try:
+                    if connection is None:
+                        connection = http.client.HTTPConnection(
+                            "127.0.0.1", find_port(), timeout=15
+                        )
+                    connection.request("POST", "/webhook/test", json.dumps({"n": number}))
+                    answer = connection.getresponse()
+                    body = answer.read()
+                    if answer.status == 200:
+                        acknowledged.told[number] = time.monotonic()
+                        acknowledged.timestamps[number] = json.loads(body)["timestamp"]
+                        continue
+                except (OSError, http.client.HTTPException):
+                    pass  # not acknowledged, which is all a sender learns
+                if connection is not None:
+                    connection.close()
+                connection = None
+                time.sleep(0.02)
+
+    workers = [threading.Thread(target=send) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield acknowledged
+    finally:
+        if limit is None:
+            stop.set()
+        deadline = time.monotonic() + 90
+        for worker in workers:
+            worker.join(max(0.1, deadline - time.monotonic()))
+        stop.set()

@@ -1,0 +1,337 @@
+"""The console in a real browser, on real nodes: from the login to a replay, and what must not."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from portable_core.demo.cluster import Cluster, trigger_sync
+from portable_core.demo.processes import NodeProcess
+from portable_core.demo.traffic import SAMPLES
+from tests.e2e.browsers import (
+    PHONE,
+    WIDE,
+    find_faults,
+    open_browser,
+    resize,
+    save_screenshot,
+    set_scheme,
+)
+from tests.e2e.receivers import Receiver, run_receiver
+
+ORDER = b'{"order": "A-1001", "note": "flaky"}'
+
+SPAN_S = 2
+LATE_S = 6
+
+#: Each would show itself as ``window.struck`` if anything of it ran in the page.
+HOSTILE = {
+    "script": "</pre></code><script>window.struck = 1</script>",
+    "image": '"><img src=x onerror="window.struck = 2">',
+    "attribute": "' autofocus onfocus='window.struck = 3' x='",
+    "svg": "<svg onload='window.struck = 4'><a href=\"javascript:window.struck=5\">x</a></svg>",
+    "template": "{{ 7 * 7 }}{% include 'login.html' %}",
+    "style": "<style>body { display: none }</style>",
+    "terminal": "\u001b[2J\u0000\u202e",
+}
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    """Takes what is replayed, but not at first what holds ``flaky``."""
+    seen: set[bytes] = set()
+
+    def answer(body: bytes) -> int:
+        known = body in seen
+        seen.add(body)
+        return 500 if b"flaky" in body and not known else 204
+
+    with run_receiver(answer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Cluster]:
+    """A master and two slaves, with webhooks that only a slave got."""
+    cluster = Cluster(
+        tmp_path_factory.mktemp("console"),
+        2,
+        {"SPAN_S": str(SPAN_S)},
+        {
+            "CONSOLE_LATE_S": str(LATE_S),
+            "REPLAY_TARGETS": receiver.url,
+            "REPLAY_SECRET": "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw==",
+        },
+    )
+    try:
+        cluster.start()
+        for number, file in enumerate(sorted(SAMPLES.glob("*.json"))[:24]):
+            targets = cluster.nodes if number % 4 else cluster.slaves
+            for node in targets:
+                send(node, file.read_bytes(), event=file.name.partition(".")[0])
+        send(cluster.master, ORDER, "shop")
+        time.sleep(SPAN_S + 0.5)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def send(node: NodeProcess, payload: bytes, source: str = "github", event: str = "push") -> str:
+    """Post one webhook; its id."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": HOSTILE["image"] if source == "hostile" else f"d-{len(payload)}",
+    }
+    request = urllib.request.Request(f"{node.url}/webhook/{source}", payload, headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        pair = json.load(answer)
+    return f"{pair['timestamp']}-{pair['hash']}"
+
+
+@pytest.fixture(scope="module")
+def browser(cluster: Cluster) -> Iterator[Any]:
+    with open_browser() as browser:
+        log_in(browser, cluster)
+        yield browser
+
+
+def log_in(browser: Any, cluster: Cluster, token: str | None = None) -> None:
+    browser.get(f"{cluster.master.url}/login")
+    field = find(browser, "#token")
+    field.send_keys(cluster.console_token if token is None else token)
+    field.submit()
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def read(browser: Any, selector: str = "main") -> str:
+    return str(find(browser, selector).text)
+
+
+def wait_for(
+    browser: Any, condition: Callable[[], object], what: str, within_s: float = 30
+) -> None:
+    """Return when the condition holds; elements may come and go meanwhile."""
+    from selenium.common.exceptions import WebDriverException
+
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except WebDriverException:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"{what}; the page says: {read(browser, 'body')[:2000]}")
+
+
+def press(browser: Any, text: str) -> None:
+    browser.find_element("xpath", f"//main//button[contains(., '{text}')]").click()
+
+
+def check_page(browser: Any) -> None:
+    """No serious fault, nothing struck, nothing from another host, no complaint of the browser."""
+    assert find_faults(browser) == []
+    assert browser.execute_script("return window.struck") is None
+    host = browser.execute_script("return location.origin")
+    loaded = browser.execute_script(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
+    assert [name for name in loaded if not name.startswith(host)] == []
+
+
+def test_whoever_has_no_login_sees_the_login_alone(cluster: Cluster) -> None:
+    with open_browser() as browser:
+        for path in ("/", "/webhooks", "/quarantine", "/replays"):
+            browser.get(cluster.master.url + path)
+            assert "/login" in browser.current_url
+        assert "github" not in browser.page_source
+        check_page(browser)
+        log_in(browser, cluster, token="not the console's token")
+        assert "not this console's token" in read(browser)
+        log_in(browser, cluster)
+        assert read(browser, "h1") == "Overview"
+        cookie = browser.get_cookie("webhook-sync-console")
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        browser.find_element("xpath", "//button[. = 'Log out']").click()
+        browser.get(cluster.master.url)
+        assert "/login" in browser.current_url
+
+
+def test_a_slave_falls_behind_and_a_sync_brings_it_in(cluster: Cluster, browser: Any) -> None:
+    browser.get(cluster.master.url)
+    assert "never synced" in read(browser)
+    press(browser, "Sync now")
+    wait_for(browser, lambda: "Everything is in." in read(browser, ".verdict"), "not synced")
+    assert "6 recovered" in read(browser)
+    check_page(browser)
+    save_screenshot(browser, "console-healthy")
+
+    send(cluster.slaves[1], json.dumps({"missed": "by the master"}).encode())
+    slave = cluster.slaves[0]
+    slave.stop()
+    time.sleep(LATE_S)
+    browser.refresh()
+    assert "a slave is behind" in read(browser, ".verdict")
+    press(browser, "Sync now")
+    wait_for(browser, lambda: "could not be synced" in read(browser, ".verdict"), "not failed")
+    assert "Is it running" in read(browser)
+    check_page(browser)
+    save_screenshot(browser, "console-degraded")
+    resize(browser, PHONE)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    check_page(browser)
+    save_screenshot(browser, "console-phone")
+    resize(browser, WIDE)
+
+    slave.start()
+    cluster.wait_until_healthy()
+    press(browser, "Sync now")
+    wait_for(browser, lambda: "Everything is in." in read(browser, ".verdict"), "not caught up")
+    set_scheme(browser, "dark")
+    check_page(browser)
+    set_scheme(browser, "light")
+
+
+def test_a_webhook_is_found_and_shown(cluster: Cluster, browser: Any) -> None:
+    browser.get(f"{cluster.master.url}/webhooks")
+    check_page(browser)
+    find(browser, "#value").send_keys("A-1001")
+    find(browser, "#value").submit()
+    rows = browser.find_elements("css selector", "tbody tr")
+    assert [("shop" in row.text, "A-1001" in row.text) for row in rows] == [(True, True)]
+    rows[0].find_element("css selector", "a").click()
+    assert '"order": "A-1001"' in read(browser, "pre.payload")
+    assert "directly" in read(browser)
+    webhook = browser.current_url.rpartition("/")[2]
+    check_page(browser)
+    save_screenshot(browser, "console-webhook")
+
+    hash_ = webhook.partition("-")[2]
+    for query in (f"hash={hash_}", f"id=d-{len(ORDER)}&source=shop", "source=shop"):
+        browser.get(f"{cluster.master.url}/webhooks?{query}")
+        links = browser.find_elements("css selector", "tbody a")
+        assert [link.get_attribute("href").rpartition("/")[2] for link in links] == [webhook]
+    browser.get(f"{cluster.master.url}/webhooks?id={webhook}")
+    assert browser.current_url.endswith(webhook)
+    browser.get(f"{cluster.master.url}/webhooks?start=yesterday")
+    assert "neither milliseconds nor a time" in read(browser, "[role=alert]")
+
+
+def test_a_recovered_webhook_says_from_where(cluster: Cluster, browser: Any) -> None:
+    trigger_sync(cluster.master.url, cluster.token)
+    browser.get(f"{cluster.master.url}/webhooks")
+    row = browser.find_element("xpath", "//tr[contains(., 'recovered')]")
+    row.find_element("css selector", "a").click()
+    assert "recovered from slave-" in read(browser)
+
+
+def test_a_replay_shows_its_results_and_repeats_only_what_failed(
+    cluster: Cluster, browser: Any, receiver: Receiver
+) -> None:
+    receiver.taken.clear()
+    browser.get(f"{cluster.master.url}/replays")
+    find(browser, "#start").send_keys("2020-01-01T00:00")
+    find(browser, "#end").send_keys("2100-01-01T00:00")
+    find(browser, "#source").send_keys("shop")
+    send(cluster.master, json.dumps({"order": "A-1002"}).encode(), "shop")
+    check_page(browser)
+    press(browser, "Send")
+    wait_for(browser, lambda: "Done" in read(browser), "the run does not end")
+    assert "1 delivered, 1 failed" in read(browser)
+    assert [body for _, body in receiver.taken] == [
+        ORDER,
+        b'{"order": "A-1002"}',
+    ]
+    headers = receiver.taken[0][0]
+    assert headers["x-github-event"] == "push"
+    assert headers["webhook-signature"].startswith("v1,")
+    check_page(browser)
+    save_screenshot(browser, "console-replay")
+    press(browser, "that failed again")
+    wait_for(browser, lambda: "Done: 1 delivered, 0 failed, of 1" in read(browser), "not repeated")
+    assert len(receiver.taken) == 3
+
+
+def test_a_replay_goes_nowhere_else(cluster: Cluster, browser: Any) -> None:
+    browser.get(f"{cluster.master.url}/replays")
+    for name, value in (("start", "0"), ("end", "99999999999999")):
+        find(browser, f"#{name}").send_keys(value)
+    address = find(browser, "#url")
+    address.clear()
+    address.send_keys(cluster.slaves[0].url)
+    press(browser, "Send")
+    assert "REPLAY_TARGETS does not allow" in read(browser)
+
+
+def test_nothing_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
+    names = {
+        name: send(
+            cluster.master,
+            json.dumps({"x": text, text: 1}).encode(),
+            "hostile",
+            text[:20] if text.isprintable() else "push",
+        )
+        for name, text in HOSTILE.items()
+    }
+    browser.get_log("browser")
+    browser.get(f"{cluster.master.url}/webhooks?source=hostile")
+    assert len(browser.find_elements("css selector", "tbody tr")) == len(HOSTILE)
+    check_page(browser)
+    for name, webhook in names.items():
+        browser.get(f"{cluster.master.url}/webhooks/{webhook}")
+        assert json.loads(read(browser, "pre.payload"))["x"] == HOSTILE[name]
+        assert find(browser, "pre.payload").find_elements("css selector", "*") == []
+        assert browser.execute_script("return window.struck") is None
+    check_page(browser)
+    for text in HOSTILE.values():
+        browser.get(f"{cluster.master.url}/webhooks?value={quote(text)}&source={quote(text)}")
+        assert browser.execute_script("return window.struck") is None
+        assert find(browser, "#value").get_attribute("value") == text.replace("\u0000", "\ufffd")
+    # The policy had nothing to refuse: the text never was anything but text.
+    assert [entry for entry in browser.get_log("browser") if "Policy" in entry["message"]] == []
+
+
+@contextmanager
+def quiet_browser() -> Iterator[Any]:
+    with open_browser(scripts=False) as browser:
+        yield browser
+
+
+def test_everything_works_without_scripts(cluster: Cluster, receiver: Receiver) -> None:
+    with quiet_browser() as browser:
+        log_in(browser, cluster)
+        press(browser, "Sync now")
+        wait_for(browser, lambda: "went well" in read(browser), "no result by refreshing")
+        browser.get(f"{cluster.master.url}/webhooks?source=shop")
+        find(browser, "tbody a").click()
+        before = len(receiver.taken)
+        press(browser, "Send")
+        # The receiver fails some; what counts here is that it was sent, and the result shown.
+        wait_for(browser, lambda: "failed, of 1" in read(browser), "not sent")
+        assert len(receiver.taken) == before + 1
+
+
+def test_the_keyboard_is_enough(cluster: Cluster, browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(cluster.master.url)
+    seen = []
+    for _ in range(12):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        seen.append(browser.switch_to.active_element.text)
+        if seen[-1] == "Sync now":
+            break
+    assert seen[0] == "Skip to the content"
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for(browser, lambda: "Synced." in read(browser, "#progress"), "not synced by keyboard")

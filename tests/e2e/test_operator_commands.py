@@ -1,0 +1,163 @@
+"""The commands that ask running nodes: status, webhooks, verify, replay; with their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from portable_core.adapters.sqlite import SqliteStore
+from portable_core.canonical import hash_payload
+from portable_core.demo.cluster import Cluster
+from portable_core.records import Meta, Pair, Record
+from tests.e2e.receivers import run_receiver
+
+WEBHOOKS = 1000
+REMOVED = 654
+
+BIN = Path(sys.executable).parent
+
+
+def make_records() -> list[Record]:
+    """Of the last minutes, in order, each with bytes of its own spelling."""
+    random = Random(10)
+    start = time.time_ns() // 1_000_000 - 300_000
+    records = []
+    for number in range(WEBHOOKS):
+        payload = b'{ "number":%d, "note":"\\u00e9 %d" }' % (number, random.getrandbits(40))
+        pair = Pair(start + number * 100, hash_payload(payload))
+        meta = Meta("shop", {"content-type": "application/json", "x-event-key": "sold"})
+        records.append(Record(pair, payload, meta))
+    return records
+
+
+def fill(folder: Path, records: list[Record]) -> None:
+    store = SqliteStore(str(folder))
+    store.open("crc32c")
+    store.append(records)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return make_records()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> Iterator[Cluster]:
+    """A slave with all records and a master that one was removed from by hand."""
+    folder = tmp_path_factory.mktemp("commands")
+    fill(folder / "slave-1", records)
+    fill(folder / "master", [*records[:REMOVED], *records[REMOVED + 1 :]])
+    cluster = Cluster(folder, 1)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def run(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {
+        "MASTER_URL": cluster.master.url,
+        "SYNC_TOKENS": cluster.token,
+        "PATH": os.environ["PATH"],
+    }
+    return subprocess.run(
+        [str(BIN / "webhook-sync"), *arguments], capture_output=True, text=True, timeout=60, env=env
+    )
+
+
+def format_record(record: Record) -> str:
+    return f"{record.pair.timestamp}-{record.pair.hash}"
+
+
+def test_verify_finds_the_one_that_was_removed_and_changes_nothing(
+    cluster: Cluster, records: list[Record]
+) -> None:
+    slave = ("--slave", cluster.slaves[0].url)
+    assert run(cluster, "status").returncode == 1
+    for _ in range(2):
+        done = run(cluster, "verify", *slave, "--json")
+        assert done.returncode == 1, done.stderr
+        (line,) = done.stdout.splitlines()
+        assert json.loads(line)["id"] == format_record(records[REMOVED])
+    before = str(records[REMOVED].pair.timestamp)
+    assert run(cluster, "verify", *slave, "--until", before).returncode == 0
+    assert run(cluster, "sync", "--master", cluster.master.url).returncode == 0
+    done = run(cluster, "verify", *slave)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "nothing is missing" in done.stderr
+    done = run(cluster, "status", "--json")
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True)
+
+
+def test_webhooks_are_listed_shown_and_exported(cluster: Cluster, records: list[Record]) -> None:
+    run(cluster, "sync", "--master", cluster.master.url)
+    page = json.loads(run(cluster, "webhooks", "list", "--limit", "3", "--json").stdout)
+    newest = [format_record(record) for record in records[:-4:-1]]
+    assert [row["id"] for row in page["webhooks"]] == newest
+    listed = run(cluster, "webhooks", "list", "--hash", str(records[REMOVED].pair.hash)).stdout
+    assert "recovered from slave-1" in listed
+    one = format_record(records[5])
+    assert run(cluster, "webhooks", "show", one, "--raw").stdout == records[5].payload.decode()
+    assert '"number": 5' in run(cluster, "webhooks", "show", one).stdout
+    assert run(cluster, "webhooks", "show", "1-1").returncode == 1
+    lines = run(cluster, "webhooks", "export").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == list(map(format_record, records))
+    rest = run(cluster, "webhooks", "export", "--after", format_record(records[989])).stdout
+    assert len(rest.splitlines()) == 10
+
+
+def test_a_second_replay_sends_only_what_failed(
+    cluster: Cluster, records: list[Record], tmp_path: Path
+) -> None:
+    run(cluster, "sync", "--master", cluster.master.url)
+    seen: set[bytes] = set()
+
+    def answer(body: bytes) -> int:
+        number = json.loads(body)["number"]
+        known = body in seen
+        seen.add(body)
+        if number % 10 or known:
+            return 200
+        return (500, 302, 404)[number // 10 % 3]
+
+    with run_receiver(answer) as receiver:
+        command = ("replay", receiver.url, "--since", "1h", "--results", str(tmp_path / "results"))
+        first = run(cluster, *command, "--json")
+        assert first.returncode == 1, first.stderr
+        told = json.loads(first.stdout)
+        assert (told["delivered"], told["failed"]) == (900, 100)
+        assert told["by_status"] == {"200": 900, "302": 33, "404": 33, "500": 34}
+        assert [body for _, body in receiver.taken] == [record.payload for record in records]
+        assert receiver.taken[0][0]["x-event-key"] == "sold"
+        receiver.taken.clear()
+        second = run(cluster, *command, "--json")
+        assert second.returncode == 0, second.stderr
+        assert [body for _, body in receiver.taken] == [r.payload for r in records[::10]]
+        receiver.taken.clear()
+        assert run(cluster, *command).returncode == 0
+        assert receiver.taken == []
+
+
+def test_what_cannot_be_reached_is_said_in_one_line(cluster: Cluster) -> None:
+    done = run(cluster, "status", "--master", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "is the master running?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = run(cluster, "webhooks", "list", "--token", "wrong")
+    assert (done.returncode, "401" in done.stderr) == (1, True)
+    assert run(cluster, "webhooks", "list", "--since", "yesterday").returncode == 2
+
+
+def test_shells_complete_the_commands(cluster: Cluster) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_WEBHOOK_SYNC_COMPLETE" in run(cluster, "completion", shell).stdout

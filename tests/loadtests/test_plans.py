@@ -1,0 +1,101 @@
+"""Plans, schedules, webhooks and the model of cost: repeatable, and as they are described."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from loadtests.capacity import count_commits, estimate_firestore, estimate_sqlite
+from loadtests.faults import KINDS, make_plan
+from loadtests.ledger import digest_value
+from loadtests.scenarios import SCENARIOS, schedule
+from loadtests.signing import make_signers
+from loadtests.simulate_hour import Hour
+from loadtests.webhooks import LARGE_BYTES, Webhooks
+from portable_core.signatures import parse_sources
+
+PRICES = json.loads((Path(__file__).parents[2] / "loadtests" / "prices.json").read_bytes())
+
+
+def test_a_seed_is_a_plan() -> None:
+    assert make_plan(1, 42, 130) == make_plan(1, 42, 130)
+    assert make_plan(1, 42, 130) != make_plan(2, 42, 130)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_has_every_kind_and_one_fault_a_node_at_a_time(seed: int) -> None:
+    plan = make_plan(seed, 42, 130)
+    assert Counter(fault.kind for fault in plan) == dict.fromkeys(KINDS, 3)
+    assert len(plan) >= 30
+    for fault in plan:
+        assert fault.target in KINDS[fault.kind].targets
+        low, high = KINDS[fault.kind].amount
+        assert low <= fault.amount <= high
+    free: dict[str, float] = {}
+    for fault in plan:
+        assert fault.at >= free.get(fault.target, 0)
+        free[fault.target] = fault.at + fault.seconds
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_schedule_takes_as_long_as_the_rate_says(name: str) -> None:
+    times = list(schedule(SCENARIOS[name], 12_000, 100))
+    assert times == sorted(times)
+    assert len(times) == 12_000
+    assert times[-1] == pytest.approx(120, rel=0.15)
+
+
+def test_a_webhook_has_one_value_in_all_its_spellings() -> None:
+    webhooks = Webhooks(1, large=0.3)
+    bodies = {webhooks.spell(7, spelling) for spelling in range(4)}
+    assert len({digest_value(body) for body in bodies}) == 1
+    assert len({digest_value(webhooks.spell(number, 0)) for number in range(200)}) == 200
+    assert Webhooks(1, large=0.3).spell(7, 2) == webhooks.spell(7, 2)
+    large = [n for n in range(200) if len(webhooks.spell(n, 0)) >= LARGE_BYTES[0]]
+    assert 20 <= len(large) <= 100
+
+
+def test_signatures_are_those_that_a_node_admits() -> None:
+    text = (
+        "github=github:s3cret,stripe=stripe:whsec_x,std=standard:whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODk=,"
+        "other=hmac-sha256@X-Signature:s3cret"
+    )
+    sources = parse_sources(text)
+    signers = make_signers(text)
+    assert sorted(signers) == ["github", "other", "std", "stripe"]
+    for source, sign in signers.items():
+        headers = {name.lower(): value for name, value in sign("id-1", 1_000, b"{}").items()}
+
+        def read(name: str, headers: dict[str, str] = headers) -> list[str]:
+            return [headers[name.lower()]] if name.lower() in headers else []
+
+        sources.verify(source, read, b"{}", 1_000_000)
+
+
+def test_the_model_agrees_with_the_documented_costs() -> None:
+    assert count_commits(10, 1, 0.005) == pytest.approx(6.5, abs=0.1)
+    assert count_commits(1000, 1, 1.0) == pytest.approx(1.0, abs=0.1)
+    estimate = estimate_firestore(1000, 1500, PRICES)
+    assert 3 * 4_500 < estimate.dollars < 3 * 6_000  # docs/firestore.md: $4,675 and two slaves
+    for estimate in (estimate_sqlite(10, 1500, PRICES), estimate_firestore(10, 1500, PRICES)):
+        assert estimate.instances == 3
+    rates = (10, 100, 1_000, 10_000, 100_000)
+    dollars = [estimate_sqlite(rate, 1500, PRICES).dollars for rate in rates]
+    assert dollars == sorted(dollars)
+
+
+def test_a_short_simulated_hour_loses_nothing_and_can_tell() -> None:
+    hour = Hour(1, 20, 1800, "crc32c")
+    hour.run()
+    verdict = hour.verdict()
+    assert verdict["webhooks"] == 36_000
+    assert (verdict["lost"], verdict["needless"]) == (0, 0)
+    assert isinstance(verdict["recovered"], int)
+    assert verdict["recovered"] > 1000
+    hour._copies[17] = 0
+    hour._copies[18] = 2
+    verdict = hour.verdict()
+    assert (verdict["lost"], verdict["needless"]) == (1, 1)

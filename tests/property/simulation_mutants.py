@@ -1,0 +1,328 @@
+"""Rules taken away, one at a time: each makes of a world's parts a world without that rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import portable_core.buffer
+import portable_core.intake
+import portable_core.session
+import portable_core.slave
+from portable_core.buffer import Buffer
+from portable_core.errors import StreamCut
+from portable_core.intake import Intake, SyncContext
+from portable_core.master import Master
+from portable_core.ports import Lease, Milliseconds, SlaveInfo, SyncAnswer, SyncRequest
+from portable_core.receiver import HORIZON_MARK, Receiver
+from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.session import SlaveSession
+from portable_core.simulation.disk import Disk
+from portable_core.simulation.network import SimulatedClient
+from portable_core.simulation.process_store import ProcessStore
+from portable_core.simulation.world import Parts
+from portable_core.slave import Slave
+from portable_core.wire import Reader
+
+Mutant = Callable[[pytest.MonkeyPatch], Parts]
+
+
+def cursor_before_records(patch: pytest.MonkeyPatch) -> Parts:
+    """The cursor is saved before the records that lie behind it."""
+    exchange = SlaveSession._exchange
+
+    def early(self: SlaveSession, start: int, end: int, *rest: Any, **more: Any) -> Any:
+        state = self._state
+        self._state = replace(state, cursor=end)
+        self._save_state()
+        self._state = state
+        return exchange(self, start, end, *rest, **more)
+
+    patch.setattr(SlaveSession, "_exchange", early)
+    return Parts()
+
+
+def lease_per_slave(patch: pytest.MonkeyPatch) -> Parts:
+    """Two masters may sync at once if they sync different slaves."""
+
+    class LenientDisk(Disk):
+        """Whoever asks gets a lease; only the same slave's state is guarded by the newest one."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._leases: dict[str, Lease] = {}
+            self._tokens = 0
+
+        def acquire_lease(self, holder: str, now: int, ttl: int) -> Lease:
+            self._tokens += 1
+            return Lease(self._tokens, holder, now + ttl)
+
+        def _check_lease(self, lease: Lease) -> None:
+            self._check_open()
+
+        def renew_lease(self, lease: Lease, now: int, ttl: int) -> Lease:
+            return lease
+
+        def release_lease(self, lease: Lease) -> None:
+            pass
+
+    held: set[str] = set()
+    sync_slave = Master._sync_slave
+
+    def guarded(self: Master, context: SyncContext, name: str, *rest: Any) -> Any:
+        key = f"{id(context.store.disk)}/{name}"  # type: ignore[attr-defined]
+        if key in held:
+            raise portable_core.errors.LeaseHeld("another sync of this slave is running")
+        held.add(key)
+        try:
+            return sync_slave(self, context, name, *rest)
+        finally:
+            held.discard(key)
+
+    patch.setattr(Master, "_sync_slave", guarded)
+    return Parts(disk=LenientDisk)
+
+
+def end_from_the_clock(patch: pytest.MonkeyPatch) -> Parts:
+    """The window ends a span before now, whatever waits to be committed."""
+    run = SlaveSession.run
+
+    def hurried(self: SlaveSession, now: Callable[[], int], horizon: int) -> Any:
+        return run(self, now, now())
+
+    patch.setattr(SlaveSession, "run", hurried)
+    return Parts()
+
+
+def truncated_request_as_whole(patch: pytest.MonkeyPatch) -> Parts:
+    """A request that ends without its mark counts as whole."""
+
+    class Trusting(SimulatedClient):
+        def read_pairs(self, reader: Reader[Pair], chunks: Any) -> Iterator[list[Pair]]:
+            try:
+                yield from super().read_pairs(reader, chunks)
+            except StreamCut:
+                return
+
+    return Parts(client=Trusting)
+
+
+def cut_answer_as_whole(patch: pytest.MonkeyPatch) -> Parts:
+    """An answer that ends without its mark counts as whole."""
+    take = SlaveSession._take_answer
+
+    def trusting(self: SlaveSession, *args: Any) -> None:
+        with suppress(StreamCut):
+            take(self, *args)
+
+    patch.setattr(SlaveSession, "_take_answer", trusting)
+    return Parts()
+
+
+def wrong_hash_dropped(patch: pytest.MonkeyPatch) -> Parts:
+    """A record whose hash is wrong is forgotten."""
+    patch.setattr(Intake, "put_aside", lambda self, record, reason: None)
+    return Parts()
+
+
+def generation_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """A slave's store is the same as long as its identity is."""
+
+    class Forgetful(SimulatedClient):
+        def describe(self, *args: Any) -> SlaveInfo:
+            return replace(super().describe(*args), generation=1)
+
+        @contextmanager
+        def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
+            with super().exchange(request) as answer:
+                yield replace(answer, generation=1)
+
+    return Parts(client=Forgetful)
+
+
+def horizon_not_durable(patch: pytest.MonkeyPatch) -> Parts:
+    """A node forgets over a restart which horizon it has told."""
+
+    class Forgetful(ProcessStore):
+        def raise_mark(self, name: str, value: int) -> int:
+            return value if name == HORIZON_MARK else super().raise_mark(name, value)
+
+    return Parts(store=Forgetful)
+
+
+def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
+    """Timestamps follow the clock also when it goes back."""
+
+    def stamp(self: Buffer, hash_: int) -> Pair:
+        pair = Pair(self._clock.now(), hash_)
+        while pair in self._taken:
+            pair = Pair(pair.timestamp + 1, hash_)
+        self._taken.add(pair)
+        return pair
+
+    patch.setattr(Buffer, "_stamp", stamp)
+    return Parts()
+
+
+def waiting_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """The horizon is the clock, whatever waits to be committed."""
+    patch.setattr(Buffer, "_oldest", lambda self: None)
+    return Parts()
+
+
+def doubt_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """A batch that failed counts as if it could never appear."""
+    horizon = Buffer.horizon
+
+    def sure(self: Buffer) -> int:
+        self._in_doubt = None
+        return horizon(self)
+
+    patch.setattr(Buffer, "horizon", sure)
+    return Parts()
+
+
+def span_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """A payload is represented only by a pair of the very same moment."""
+    find = portable_core.slave.find_missing
+    patch.setattr(
+        portable_core.slave, "find_missing", lambda ours, theirs, span: find(ours, theirs, 0)
+    )
+    return Parts()
+
+
+def margins_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """A request carries the master's pairs of the window alone, not a span on either side."""
+
+    class Narrow(ProcessStore):
+        def pairs(self, start: int, end: int) -> Iterator[Pair]:
+            span = 60_000
+            return super().pairs(start + span, end - span)
+
+    def make(disk: Disk, *rest: Any) -> ProcessStore:
+        return (Narrow if disk.uuid.endswith("01") else ProcessStore)(disk, *rest)
+
+    return Parts(store=make)
+
+
+def slave_horizon_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """The cursor moves to the window's end, whatever waits to be committed at the slave."""
+
+    class Generous(SimulatedClient):
+        def describe(self, *args: Any) -> SlaveInfo:
+            return replace(super().describe(*args), horizon=MAX_INTEGER)
+
+        @contextmanager
+        def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
+            with super().exchange(request) as answer:
+                yield replace(answer, through=MAX_INTEGER)
+
+    return Parts(client=Generous)
+
+
+def lease_not_fenced(patch: pytest.MonkeyPatch) -> Parts:
+    """A sync whose lease was taken over goes on writing."""
+    patch.setattr(Disk, "_check_lease", lambda self, lease: self._check_open())
+    return Parts()
+
+
+def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
+    """What a stopping slave sends is stored whoever is syncing."""
+
+    class Eager(Master):
+        def take_over(self, *args: Any) -> Any:
+            disk = self._store.disk  # type: ignore[attr-defined]
+            lease, disk._lease = disk._lease, Lease(disk._lease.token, "", 0)
+            try:
+                return super().take_over(*args)
+            finally:
+                disk._lease = lease
+
+    return Parts(master=Eager)
+
+
+def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
+    """What is old enough is removed, whether a master has passed it or not."""
+
+    class Careless(Slave):
+        def retain(self, *, now: bool = False) -> None:
+            aged = self.receiver.clock.now() - self.receiver.settings.retention_ms
+            self.receiver.store.prune(aged)
+
+    return Parts(slave=Careless)
+
+
+def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
+    """What a master has passed once counts as passed also when it has come back since."""
+    patch.setattr(portable_core.slave, "_name_asked_mark", lambda info: "asked")
+    return Parts()
+
+
+def damage_reaches_no_span_back(patch: pytest.MonkeyPatch) -> Parts:
+    """A cursor is set back to the first record that the master lost, and no further."""
+
+    def make(uuid: str, *, shared: bool, reach: Milliseconds) -> Disk:
+        return Disk(uuid, shared=shared, reach=0)
+
+    return Parts(disk=make)
+
+
+def recent_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """Two records of one answer that represent each other are both stored."""
+    sort = Intake._sort
+
+    def forgetful(self: Intake, record: Record) -> None:
+        self._recent = {}
+        sort(self, record)
+
+    patch.setattr(Intake, "_sort", forgetful)
+    return Parts()
+
+
+def reached_before_saved(patch: pytest.MonkeyPatch) -> Parts:
+    """After a cut the cursor moves over everything received, saved or not."""
+
+    def save(self: Intake) -> None:
+        if self._records and len(self._records) < 3:
+            self._records = []
+        whole_save(self)
+
+    whole_save = Intake.save
+    patch.setattr(Intake, "save", save)
+    return Parts()
+
+
+def writers_do_not_keep_up(patch: pytest.MonkeyPatch) -> Parts:
+    """A writer of a shared store never looks what horizon another one has told."""
+    patch.setattr(Receiver, "_keep_up", lambda self, buffer: None)
+    return Parts()
+
+
+MUTANTS: Sequence[Mutant] = (
+    cursor_before_records,
+    lease_per_slave,
+    end_from_the_clock,
+    truncated_request_as_whole,
+    cut_answer_as_whole,
+    wrong_hash_dropped,
+    generation_ignored,
+    horizon_not_durable,
+    floor_not_kept,
+    waiting_ignored,
+    doubt_ignored,
+    span_ignored,
+    margins_ignored,
+    slave_horizon_ignored,
+    lease_not_fenced,
+    hand_over_without_lease,
+    retention_ignores_the_master,
+    marks_outlive_generations,
+    damage_reaches_no_span_back,
+    recent_ignored,
+    reached_before_saved,
+    writers_do_not_keep_up,
+)

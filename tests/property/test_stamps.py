@@ -1,0 +1,48 @@
+"""Whatever the clock does: stamps never decrease, pairs are unique, the horizon is kept."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.buffer import Buffer, BufferLimits
+from portable_core.records import Meta
+
+LIMITS = BufferLimits(settle_s=10, linger_s=0, records=1000, bytes=1_000_000)
+
+steps = st.one_of(
+    st.tuples(st.just("clock"), st.integers(0, 30)),
+    st.tuples(st.just("take"), st.integers(0, 3)),
+    st.tuples(st.just("horizon"), st.just(0)),
+    st.tuples(st.just("flush"), st.just(0)),
+)
+
+
+@given(st.lists(steps, max_size=60), st.integers(0, 30))
+def test_stamps(history: list[tuple[str, int]], floor: int) -> None:
+    clock = SimulatedClock(10)
+    committed: list[int] = []
+    buffer = Buffer(
+        lambda records, deadline: committed.extend(r.pair.timestamp for r in records),
+        clock,
+        LIMITS,
+        floor,
+    )
+    given_out, horizon = [], floor
+    for step, value in history:
+        if step == "clock":
+            clock.set(value)
+        elif step == "take":
+            pair = buffer.take(value, b"{}", Meta())
+            assert pair.timestamp >= max([horizon, *(p.timestamp for p in given_out)])
+            assert pair not in given_out
+            given_out.append(pair)
+        elif step == "horizon":
+            assert buffer.horizon() >= horizon
+            horizon = buffer.horizon()
+            waiting = given_out[len(committed) :]
+            assert all(pair.timestamp >= horizon for pair in waiting)
+        else:
+            buffer.flush()
+            assert len(committed) == len(given_out)

@@ -1,0 +1,37 @@
+"""What is written is what is read, whatever the chunks: items, payload bytes and meta."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+
+import ijson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portable_core.canonical import canonicalize, is_plain
+from portable_core.records import Record
+from tests.property.wire_streams import JSON, Kind, Outcome, chunkings, kinds, read, record_lists
+
+
+@given(kinds, st.data())
+def test_round_trip(kind: Kind, data: st.DataObject) -> None:
+    items = data.draw(kind.items)
+    stream = kind.encode(items)
+    chunks = data.draw(chunkings(stream))
+    assert read(kind.reader(), chunks) == Outcome(items, True, len(items), None, None)
+
+
+@given(record_lists)
+def test_plain_payloads_go_as_data_and_mean_the_same_to_others(records: list[Record]) -> None:
+    text = b"".join(JSON.encode_records(records))
+    for record, element, again in zip(
+        records, json.loads(text), ijson.items(BytesIO(text), "item"), strict=True
+    ):
+        assert ("data" in element) is is_plain(record.payload)
+        assert ("raw" in element) is not is_plain(record.payload)
+        if "data" in element:
+            assert canonicalize(json.dumps(element["data"]).encode()) == (
+                canonicalize(record.payload)
+            )
+            assert json.loads(json.dumps(again["data"], default=float)) == element["data"]

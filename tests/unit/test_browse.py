@@ -1,0 +1,115 @@
+"""Pages of webhooks: every one once, newest first, whatever the search, with bounded work."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from portable_core.adapters.memory_store import MemoryStore
+from portable_core.browse import Effort, Page, Search, find_record, format_id, parse_id, read_page
+from portable_core.errors import BadRequest, NotFound
+from portable_core.ports import Store
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+
+
+def make_record(timestamp: int, hash_: int, source: str = "", payload: bytes = b"{}") -> Record:
+    return Record(Pair(timestamp, hash_), payload, Meta(source, {"x-github-event": "push"}))
+
+
+def fill(records: list[Record]) -> MemoryStore:
+    store = MemoryStore()
+    store.open("crc32c")
+    store.append(records)
+    return store
+
+
+def read_all(store: Store, search: Search, limit: int, effort: Effort | None = None) -> list[Page]:
+    """Page after page, to the last one."""
+    pages = [read_page(store, search, None, limit, effort)]
+    while (before := pages[-1].before) is not None:
+        pages.append(read_page(store, search, before, limit, effort))
+    return pages
+
+
+def list_pairs(pages: list[Page]) -> list[Pair]:
+    return [row.pair for page in pages for row in page.rows]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_pages_hold_what_matches_once_and_in_order(seed: int) -> None:
+    rng = random.Random(seed)
+    # Few timestamps, so that many share one.
+    records = [
+        make_record(rng.randrange(20), rng.randrange(6), rng.choice(("a", "b", "")))
+        for _ in range(rng.randrange(120))
+    ]
+    store = fill(records)
+    held = [find_record(store, pair) for pair in sorted({record.pair for record in records})]
+    start, end = sorted((rng.randrange(22), rng.randrange(22)))
+    searches = [
+        Search(),
+        Search(start, end),
+        Search(hash=3),
+        Search(start, end, source="a"),
+        Search(source="", hash=2),
+    ]
+    for search in searches:
+        expected = [
+            record.pair
+            for record in reversed(held)
+            if search.start <= record.pair.timestamp < search.end
+            and search.hash in (None, record.pair.hash)
+            and search.source in (None, record.meta.source)
+        ]
+        for effort in (None, Effort(pairs=1, records=1)):
+            pages = read_all(store, search, rng.randrange(1, 9), effort)
+            assert list_pairs(pages) == expected
+
+
+def test_a_page_looks_at_what_it_shows_and_no_more() -> None:
+    store = fill([make_record(time, 1) for time in range(10_000)])
+    assert read_page(store, Search(), limit=50).looked_at == 51
+    assert read_page(store, Search(), Pair(5000, 1), limit=50).rows[0].pair == Pair(4999, 1)
+
+
+def test_a_search_that_finds_nothing_stops_and_says_where() -> None:
+    store = fill([make_record(time, 1) for time in range(3000)])
+    page = read_page(store, Search(value="nowhere"), effort=Effort(records=500))
+    assert (page.rows, page.complete) == ((), False)
+    assert page.before is not None
+    assert 500 <= page.looked_at < 1000
+    last = read_all(store, Search(value="nowhere"), 50, Effort(records=500))[-1]
+    assert (last.before, last.complete) == (None, True)
+
+
+def test_bytes_bound_a_search_as_well() -> None:
+    big = b'{"x":"%b"}' % (b"y" * 10_000)
+    store = fill([make_record(time, 1, payload=big) for time in range(2000)])
+    page = read_page(store, Search(value="z"), effort=Effort(bytes=1_000_000))
+    assert page.looked_at < 600
+    assert not page.complete
+
+
+def test_a_header_is_an_id_and_a_value_is_looked_for_inside() -> None:
+    record = Record(
+        Pair(5, 7),
+        b'{"a":"x-y"}',
+        Meta("s", {"x-github-event": "push", "webhook-id": "msg_1"}),
+        Recovery("slave-1", 9),
+    )
+    store = fill([record, make_record(6, 8)])
+    for search in (Search(id="msg_1"), Search(value="x-y"), Search(id="msg_1", value="-")):
+        (row,) = read_page(store, search).rows
+        assert (row.id, row.event, row.recovery) == ("5-7", "push", Recovery("slave-1", 9))
+    assert read_page(store, Search(id="msg_")).rows == ()
+
+
+def test_ids() -> None:
+    pair = Pair(1_700_000_000_000, 4_294_967_295)
+    assert parse_id(format_id(pair)) == pair
+    for text in ("", "1", "1-", "-1", "1-2-3", "a-1", f"{MAX_INTEGER + 1}-1", "1- 1", "١-1"):
+        with pytest.raises(BadRequest):
+            parse_id(text)
+    with pytest.raises(NotFound):
+        find_record(fill([]), pair)

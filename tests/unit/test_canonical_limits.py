@@ -1,0 +1,171 @@
+"""Depth, number of values, memory and the stack: what is taken, what is refused, and how."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from portable_core import MalformedPayload, canonicalize, hash_payload
+from portable_core.canonical import LARGE, MAX_DEPTH, MAX_VALUES, is_plain
+from portable_core.canonical_exact import canonicalize_exactly
+from portable_core.errors import PayloadTooComplex
+
+
+def nest(levels: int, inner: bytes = b"1") -> bytes:
+    """A payload of so many levels, arrays and objects in turn."""
+    opening = (b'{"a":', b"[")
+    closing = (b"}", b"]")
+    kinds = [level % 2 for level in range(levels)]
+    return (
+        b"".join(opening[kind] for kind in kinds)
+        + inner
+        + b"".join(closing[kind] for kind in reversed(kinds))
+    )
+
+
+@pytest.mark.parametrize("levels", [1, 253, 254, 255, 256, 499, MAX_DEPTH])
+@pytest.mark.parametrize("inner", [b"1", b"1e400", b"18446744073709551616", b'"\\ud800"'])
+def test_depth_up_to_the_bound_is_taken(levels: int, inner: bytes) -> None:
+    payload = nest(levels, inner)
+    assert canonicalize(payload) == payload.replace(b"1e400", b"1e+400")
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 1_000, 1_025, 5_001, 100_000, 1_000_000])
+@pytest.mark.parametrize("closed", [True, False])
+def test_deeper_is_refused(levels: int, closed: bool) -> None:
+    payload = nest(levels) if closed else nest(levels)[: levels * 3]
+    with pytest.raises(PayloadTooComplex):
+        hash_payload(payload)
+    assert not is_plain(payload)
+
+
+def test_depth_is_independent_of_the_callers_stack() -> None:
+    payload = nest(MAX_DEPTH)
+
+    def call_deep(levels: int) -> bytes:
+        return call_deep(levels - 1) if levels else canonicalize(payload)
+
+    room = sys.getrecursionlimit() - 200
+    assert call_deep(room - 100) == payload
+
+
+def run(code: str, *, megabytes: int | None = None) -> str:
+    """The last line that a new Python prints. It may not use more than so much new memory."""
+    limit = (
+        f"""
+import resource
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + {megabytes} * 2**20,) * 2)
+"""
+        if megabytes
+        else ""
+    )
+    prelude = "from portable_core.canonical import *\nfrom portable_core.errors import *\n"
+    result = subprocess.run(
+        [sys.executable, "-c", prelude + limit + code], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_no_depth_crashes_the_process_whatever_the_recursion_limit(opening: str) -> None:
+    code = f"""
+import sys, threading
+sys.setrecursionlimit(10**8)
+def attack():
+    try:
+        hash_payload(b'{{"a":' + {opening!r}.encode() * {1_000_000 // len(opening)})
+    except PayloadTooComplex as error:
+        print(error)
+thread = threading.Thread(target=attack)  # its stack is smaller than the main one's may be
+thread.start()
+thread.join()
+"""
+    assert run(code).startswith(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def test_as_many_values_as_allowed_are_taken() -> None:
+    payload = b'{"a":[' + b"1," * (MAX_VALUES - 2) + b"1]}"
+    assert sum(map(payload.count, (b",", b"[", b"{"))) == MAX_VALUES
+    assert canonicalize(payload) == payload
+
+
+@pytest.mark.parametrize("item", [b"1", b"[]", b"{}", b'""', b'{"a":[]}', b'"\\","'])
+def test_one_value_more_is_refused_before_parsing(item: bytes) -> None:
+    payload = b'{"a":[' + (item + b",") * (MAX_VALUES - 1) + b"1]}"
+    with pytest.raises(PayloadTooComplex, match=f"more than {MAX_VALUES} values"):
+        canonicalize(payload)
+    assert not is_plain(payload)
+
+
+def test_separators_in_strings_are_no_values() -> None:
+    text = b'1,2,[{\\"\\\\,' * (MAX_VALUES // 3)
+    payload = b'{"csv":"' + text + b'","b":1}'
+    assert canonicalize(payload) == b'{"b":1,"csv":"' + text + b'"}'
+    with pytest.raises(MalformedPayload, match="ends too early"):
+        canonicalize(payload[:-20])
+
+
+def test_what_would_explode_is_refused_within_its_own_memory() -> None:
+    code = """
+try:
+    hash_payload(b'{"a":[' + b"[]," * (8 * 2**20) + b"[]]}")
+except PayloadTooComplex as error:
+    print(error)
+"""
+    assert run(code, megabytes=80) == f"more than {MAX_VALUES} values"
+
+
+@pytest.mark.parametrize(
+    ("number", "canonical"),
+    [
+        (b"9" * 1_000_000, b"9" * 1_000_000),
+        (b"1e" + b"9" * 1_000_000, b"1e+" + b"9" * 1_000_000),
+        (b"10e-" + b"9" * 1_000_000, b"1e-" + b"9" * 999_999 + b"8"),
+        (b"0." + b"0" * 1_000_000 + b"1e1000001", b"1.0"),
+        (b"1" + b"0" * 1_000_000 + b".0", b"1e+1000000"),
+        (b"-0." + b"3" * 1_000_000, b"-0." + b"3" * 1_000_000),
+    ],
+    ids=["integer", "exponent", "negative exponent", "small", "round", "long"],
+)
+def test_numbers_of_a_million_digits(number: bytes, canonical: bytes) -> None:
+    payload = b'{"b":' + number + b',"a":1}'
+    assert canonicalize(payload) == b'{"a":1,"b":' + canonical + b"}"
+    assert canonicalize_exactly(payload) == b'{"a":1,"b":' + canonical + b"}"
+
+
+@pytest.mark.parametrize("work", [canonicalize, hash_payload, is_plain])
+def test_large_payloads_are_taken_one_at_a_time(
+    work: Callable[[bytes], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+    original = sys.modules["portable_core.canonical"].__dict__["_check_values"]
+
+    def check(payload: bytes) -> None:
+        inside.append(1)
+        most.append(len(inside))
+        original(payload)
+        inside.pop()
+
+    monkeypatch.setattr("portable_core.canonical._check_values", check)
+    payload = b'{"a":"' + b"," * (2 * LARGE) + b'"}'
+    threads = [threading.Thread(target=work, args=(payload,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
+
+
+def test_a_refused_large_payload_does_not_block_the_next() -> None:
+    bad = b'{"a":"' + b"x" * LARGE
+    with pytest.raises(MalformedPayload):
+        hash_payload(bad)
+    assert hash_payload(bad + b'"}') == hash_payload(b" " + bad + b'"}')

@@ -1,0 +1,64 @@
+"""The feed: lines that carry payloads exactly, and an end before which nothing is added."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from portable_core.errors import AnswerInvalid, BadRequest
+from portable_core.feed import decode_line, encode_line, find_reached, find_settled, parse_position
+from portable_core.ports import SlaveState
+from portable_core.records import Meta, Pair, Record, Recovery
+from portable_core.report import HOUR_MS, extend_day
+
+META = Meta("github", {"content-type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    "payload", [b'{"a":1}', b'{\r\n "a":\n1 }', rb'{"a":"\n\ud83d"}', b'{"a":1e400}', b"\xff"]
+)
+def test_a_line_is_one_line_and_exact(payload: bytes) -> None:
+    record = Record(Pair(5, 7), payload, META, Recovery("slave-1", 9))
+    line = encode_line(record)
+    assert line.count(b"\n") == 1
+    assert b"\r" not in line
+    document = json.loads(line)
+    if "data" in document:
+        assert document["data"] == json.loads(payload)
+    assert decode_line(encode_line(record, raw=True)) == record
+
+
+def test_a_line_that_is_none() -> None:
+    for line in (b"", b"{}", b'{"id":"1-2","raw":"!"}', b'{"id":"x","raw":""}', b"[1]"):
+        with pytest.raises(AnswerInvalid):
+            decode_line(line)
+
+
+def test_positions() -> None:
+    assert parse_position("17") == Pair(17, 0)
+    assert parse_position("17-3") == Pair(17, 4)
+    with pytest.raises(BadRequest):
+        parse_position("yesterday")
+
+
+def test_the_feed_ends_where_a_slave_may_still_add() -> None:
+    empty = SlaveState(store="u", report={"error": "", "behind_ms": None, "horizon": 80})
+    assert find_settled(100, {}) == 100
+    assert find_settled(100, {"a": SlaveState(cursor=70), "b": SlaveState(cursor=90)}) == 70
+    assert find_settled(100, {"a": empty}) == 80
+    assert find_settled(100, {"a": SlaveState()}) == 0
+    failed = {"error": "Slave unreachable: x", "behind_ms": None, "horizon": None}
+    assert find_reached(SlaveState(report=failed)) == 0
+    cut = {"error": "", "behind_ms": 50, "horizon": 80}
+    assert find_reached(SlaveState(report=cut)) == 0
+
+
+def test_a_day_by_the_hour() -> None:
+    now = 1000 * HOUR_MS + 5
+    day = extend_day(None, now, {1000: 2, 997: 3}, 5)
+    assert day == [[997, 3, 0], [1000, 2, 5]]
+    day = extend_day(day, now + HOUR_MS, {997: 1}, 1)
+    assert day == [[997, 4, 0], [1000, 2, 5], [1001, 0, 1]]
+    assert extend_day(day, now + 22 * HOUR_MS, {}, 0) == [[1000, 2, 5], [1001, 0, 1]]
+    assert extend_day(day, now + 90 * HOUR_MS, {5: 7}, 0) == []

@@ -1,0 +1,63 @@
+"""Payloads as text: values found as they are meant, indentation that changes nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from portable_core.payload_text import contains_value, indent, preview
+
+PAYLOAD = (
+    rb'{"key":"a \"quoted\" caf\u00e9","n":-1.50e3,"t":true,"z":null,"l":["x",{"deep":"K\\"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ('a "quoted"', True),
+        ("café", True),
+        ("K\\", True),
+        ("-1.50e3", True),
+        ("true", True),
+        ("null", True),
+        ("x", True),
+        ("key", False),
+        ("deep", False),
+        ("1.50", False),
+        ("tru", False),
+        (",", False),
+        ("X", False),
+    ],
+)
+def test_values_and_not_keys(wanted: str, found: bool) -> None:
+    assert contains_value(PAYLOAD, wanted) is found
+
+
+def test_a_lone_surrogate_and_depth_are_no_trouble() -> None:
+    assert contains_value(rb'{"a":"\ud83d!"}', "!")
+    deep = b'{"a":' * 3000 + b'"needle"' + b"}" * 3000
+    assert contains_value(deep, "needle")
+    assert len(indent(deep, 10_000_000)[0]) < len(deep) * 40
+
+
+def test_indentation_is_that_of_json() -> None:
+    for document in ({}, {"a": []}, {"a": [1, {"b": [[], {}, 'x,]{\\"']}], "c": "d: e"}):
+        text, whole = indent(json.dumps(document, separators=(",", ":")).encode(), 10**6)
+        assert (text, whole) == (json.dumps(document, indent=2), True)
+
+
+def test_indentation_keeps_what_was_sent() -> None:
+    sent = rb'{ "a" : 1.0, "a":1e400, "b":"\u003c" }'
+    assert indent(sent, 10**6)[0] == '{\n  "a": 1.0,\n  "a": 1e400,\n  "b": "\\u003c"\n}'
+
+
+def test_only_the_beginning_is_made() -> None:
+    text, whole = indent(b'{"a":[%b]}' % b",".join([b"1"] * 100_000), 500)
+    assert (len(text), whole) == (500, False)
+
+
+def test_a_preview_is_one_short_line() -> None:
+    assert preview(b'{\n  "a": 1\n}') == '{ "a": 1 }'
+    assert len(preview(b'{"a":"%b"}' % (b"\xc3\xa9" * 5000))) <= 161

@@ -1,0 +1,104 @@
+"""The small texts of the sync protocol: what is written is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from portable_core.ports import SlaveInfo, SyncRequest
+from portable_core.protocol import (
+    format_store_header,
+    format_sync_query,
+    info_from_json,
+    info_to_json,
+    parse_integer,
+    parse_store_header,
+)
+from portable_core.records import MAX_INTEGER
+
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+INFO = SlaveInfo(UUID, 7, 5, 1000, 1001, 120_000, "crc32c", ("application/json", "a/b"))
+
+
+@pytest.mark.parametrize("number", [0, 1, 1_700_000_000_000, MAX_INTEGER])
+def test_integers(number: int) -> None:
+    assert parse_integer(str(number)) == number
+    assert parse_store_header(format_store_header(UUID, number)) == (UUID, number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " 1", "1 ", "1\n", "+1", "-1", "1_0", "1.0", "0x1", "١", str(MAX_INTEGER + 1), "9" * 5000],
+)
+def test_what_is_no_integer(text: str) -> None:
+    with pytest.raises(ValueError, match="must be an integer of 0 to 9007199254740991"):
+        parse_integer(text)
+    with pytest.raises(ValueError, match="must be an integer"):
+        parse_store_header(f"{UUID}/{text}")
+
+
+@pytest.mark.parametrize(
+    "text", ["", UUID, "/1", f"{UUID.upper()}/1", f"{UUID[:-1]}/1", f"{UUID}\n/1", f" {UUID}/1"]
+)
+def test_what_is_no_store_header(text: str) -> None:
+    with pytest.raises(ValueError, match=r"UUID|<uuid>/<generation>"):
+        parse_store_header(text)
+
+
+@pytest.mark.parametrize(("uuid", "generation"), [("alpha", 1), (UUID, -1), (UUID, 2**53)])
+def test_a_store_that_cannot_be_named(uuid: str, generation: int) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        format_store_header(uuid, generation)
+
+
+def test_query() -> None:
+    request = SyncRequest(1, MAX_INTEGER, 3, "blake2b", "a/b", ())
+    assert format_sync_query(request) == {
+        "start": "1",
+        "end": "9007199254740991",
+        "span": "3",
+        "hash": "blake2b",
+    }
+
+
+@pytest.mark.parametrize("first", [None, 0, MAX_INTEGER])
+def test_info_through_json(first: int | None) -> None:
+    info = SlaveInfo(UUID, 7, first, 1000, 1001, 120_000, "crc32c", ("application/json", "a/b"))
+    document = json.loads(json.dumps(info_to_json(info)))
+    assert info_from_json(document) == info
+    assert info_from_json({**document, "more": [1]}) == info
+
+
+@pytest.mark.parametrize("member", list(info_to_json(INFO)))
+def test_a_member_that_is_missing(member: str) -> None:
+    document = info_to_json(INFO)
+    del document[member]
+    with pytest.raises(ValueError, match=f"^{member}: missing$"):
+        info_from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("member", "values"),
+    [
+        ("store", [None, 1, "", "alpha", UUID.upper(), UUID + "\n"]),
+        ("generation", [None, True, -1, 2**53, 1.0, "1", 10**5000, [], {}]),
+        ("first", [False, -1, 2**53, 1.5, "1", []]),
+        ("horizon", [None, True, -1, 2**53, 1.0, "1"]),
+        ("now", [None, True, -1, 2**53, 1.0, "1"]),
+        ("span", [None, True, -1, 2**53, 1.0, "1"]),
+        ("hash", [None, 1, "", "x" * 65, "crc\n", "ﬁ", ["crc32c"]]),
+        ("encodings", [None, "application/json", {}, [], [1], [""], ["x" * 65], ["a"] * 17]),
+    ],
+)
+def test_a_member_of_another_kind(member: str, values: list[object]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{member}: must be ") as failed:
+            info_from_json(info_to_json(INFO) | {member: value})
+        assert len(str(failed.value)) < 250
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 1, [["store", UUID]]])
+def test_what_is_no_object(document: object) -> None:
+    with pytest.raises(ValueError, match="is not a JSON object"):
+        info_from_json(document)

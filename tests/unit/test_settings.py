@@ -1,0 +1,115 @@
+"""Settings: defaults, every complaint in one line that names the setting, the README's table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from portable_core.errors import SettingsError
+from portable_core.settings import SETTINGS, Role, Settings, SlaveAddress, StoreAddress
+
+TOKEN = {"SYNC_TOKENS": "a-token"}
+
+
+def read(role: Role = "slave", **env: str) -> Settings:
+    return Settings.from_env(role, {**TOKEN, **env})
+
+
+def test_defaults() -> None:
+    settings = read("master")
+    assert settings.store == StoreAddress("sqlite", "./data/master")
+    assert (settings.span_ms, settings.settle_ms, settings.linger_ms) == (120_000, 10_000, 0)
+    assert read(STORE="firestore:p/d").linger_ms == 5
+    assert (settings.ack, settings.hash, settings.sync_auth) == ("committed", "crc32c", ("token",))
+    assert settings.max_body_bytes == 25 * 2**20
+    assert "x-github-*" in settings.keep_headers
+
+
+def test_slaves_are_named() -> None:
+    slaves = read("master", SLAVES="a=https://a.example/, b=http://b.example:8080/x").slaves
+    assert slaves == (
+        SlaveAddress("a", "https://a.example"),
+        SlaveAddress("b", "http://b.example:8080/x"),
+    )
+
+
+def test_a_short_span_shortens_what_depends_on_it() -> None:
+    assert read(SPAN_S="4").settle_ms == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORE", "mysql:x"),
+        ("STORE", "sqlite:"),
+        ("STORE", "firestore:project"),
+        ("SLAVES", "a"),
+        ("SLAVES", "a=ftp://b"),
+        ("SLAVES", "a=http://b,a=http://c"),
+        ("SPAN_S", "two"),
+        ("SPAN_S", "-1"),
+        ("SPAN_S", "1e3"),
+        ("SPAN_S", "3601"),
+        ("ACK", "soon"),
+        ("LINGER_MS", "6000"),
+        ("SETTLE_S", "31"),
+        ("HASH", "md5"),
+        ("MAX_BODY_BYTES", "1"),
+        ("SYNC_AUTH", "none,token"),
+        ("SYNC_AUTH", "password"),
+        ("SYNC_TOKENS", "pass word"),
+        ("PORT", "65536"),
+        ("THREADS", "1"),
+        ("HAND_OVER", "master"),
+        ("NODE_NAME", "a b"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read("master", **{name: value})
+    assert str(caught.value).startswith(f"{name}:")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_token_is_named_but_can_be_done_without() -> None:
+    with pytest.raises(SettingsError, match="SYNC_TOKENS: missing"):
+        Settings.from_env("slave", {})
+    assert Settings.from_env("slave", {"SYNC_AUTH": "none"}).sync_tokens == ()
+
+
+def test_a_keyed_hash_needs_its_key() -> None:
+    with pytest.raises(SettingsError, match="HASH_KEY"):
+        read(HASH="blake2b")
+    assert read(HASH="blake2b", HASH_KEY="k").hash_key == b"k"
+
+
+def test_a_flush_interval_stays_below_the_span() -> None:
+    with pytest.raises(SettingsError, match="FLUSH_INTERVAL_S"):
+        read(ACK="buffered", SPAN_S="10")
+    assert read(ACK="buffered", SPAN_S="11").flush_interval_ms == 10_000
+
+
+@pytest.mark.parametrize("store", ["memory:", "sqlite:x"])
+def test_a_store_that_dies_with_its_instance_is_refused_on_cloud_run(store: str) -> None:
+    with pytest.raises(SettingsError, match=r"STORE: .*HAND_OVER"):
+        read(STORE=store, K_SERVICE="slave")
+    assert read(STORE=store, K_SERVICE="slave", ALLOW_EPHEMERAL="1")
+    assert read(STORE=store, K_SERVICE="slave", HAND_OVER="https://m.example").hand_over
+    assert read(STORE="firestore:p/d", K_SERVICE="slave")
+
+
+def test_a_nodes_name_is_its_services_unless_it_is_set() -> None:
+    assert read().node_name == "unnamed"
+    assert read(K_SERVICE="eu", ALLOW_EPHEMERAL="1").node_name == "eu"
+    assert read(K_SERVICE="eu", ALLOW_EPHEMERAL="1", NODE_NAME="eu-1").node_name == "eu-1"
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", readme, re.MULTILINE))
+    shown = {
+        setting.name: f"`{setting.default}`" if setting.default else "none" for setting in SETTINGS
+    }
+    assert rows == shown
