@@ -46,16 +46,24 @@ class BufferStatus:
     oldest: Milliseconds | None
 
 
+_OPEN = StoreError("this webhook is not committed yet; send it again")
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One waiting record. ``wake`` is a lock held until its waiter has something to do."""
+    """One waiting record. ``wake`` is a lock held until its waiter has something to do.
+
+    A ``future`` costs as much as all the rest: only who asks for one gets it.
+    """
 
     record: Record
     since: float
-    future: Future[Pair] = field(default_factory=Future)
+    future: Future[Pair] | None
     wake: threading.Lock = field(default_factory=threading.Lock)
     waited_for: bool = False
     leads: bool = False
+    done: bool = False
+    error: WebhookSyncError | None = _OPEN
 
 
 class Buffer:
@@ -99,7 +107,9 @@ class Buffer:
         The future holds its pair once it is committed, or the error of its batch. Raises
         :class:`BufferFull` and :class:`Stopping`.
         """
-        return self._submit(hash_, payload, meta).future
+        future: Future[Pair] = Future()
+        self._submit(hash_, payload, meta, future)
+        return future
 
     def take(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Submit a record without waiting for its commit; returns the pair it will have."""
@@ -112,9 +122,13 @@ class Buffer:
         """
         entry = self._submit(hash_, payload, meta)
         self._wait(entry)
-        return entry.future.result(timeout=0)
+        if entry.error is not None:
+            raise entry.error
+        return entry.record.pair
 
-    def _submit(self, hash_: int, payload: bytes, meta: Meta) -> _Entry:
+    def _submit(
+        self, hash_: int, payload: bytes, meta: Meta, future: Future[Pair] | None = None
+    ) -> _Entry:
         with self._lock:
             if self._closed:
                 raise Stopping("this node is being stopped; send the webhook again")
@@ -127,7 +141,7 @@ class Buffer:
             # Read before the stamp is given: if this thread is held up in between, the commit has
             # less time, never more.
             since = self._clock.monotonic()
-            entry = _Entry(Record(self._stamp(hash_), payload, meta), since)
+            entry = _Entry(Record(self._stamp(hash_), payload, meta), since, future)
             entry.wake.acquire()
             self._waiting.append(entry)
             self._bytes += size
@@ -163,7 +177,7 @@ class Buffer:
         """
         with self._idle:
             entries = [*self._batch, *self._waiting]
-            while any(not entry.future.done() for entry in entries):
+            while any(not entry.done for entry in entries):
                 if self._committing:
                     if not self._idle.wait(self._limits.settle_s):
                         raise BatchTooLate("the store does not answer")
@@ -179,19 +193,17 @@ class Buffer:
 
     def _wait(self, entry: _Entry) -> None:
         with self._lock:
-            if entry.future.done():
+            if entry.done:
                 return  # a leader took it along before this thread came to wait for it
             entry.leads = not self._committing
             if entry.leads:
                 self._committing = True
             else:
                 entry.waited_for = True
-        if not entry.leads:
-            entry.wake.acquire(timeout=self._limits.settle_s + 1)
+        if not entry.leads and not entry.wake.acquire(timeout=self._limits.settle_s + 1):
             with self._lock:
-                if not entry.leads and not entry.future.done():
+                if not entry.leads and not entry.done:
                     self._give_up(entry)
-                    return
         if entry.leads:
             self._lead()
 
@@ -199,8 +211,9 @@ class Buffer:
         if entry in self._waiting:
             self._waiting.remove(entry)
             self._bytes -= len(entry.record.payload)
-        entry.future.set_exception(
-            BatchTooLate("the store did not commit in time; send the webhook again")
+        entry.waited_for = False
+        self._resolve(
+            entry, BatchTooLate("the store did not commit in time; send the webhook again")
         )
 
     def _lead(self) -> WebhookSyncError | None:
@@ -274,12 +287,14 @@ class Buffer:
 
     @staticmethod
     def _resolve(entry: _Entry, error: WebhookSyncError | None) -> None:
-        if entry.future.done():
+        if entry.done:
             return  # its waiter gave up
-        if error is None:
-            entry.future.set_result(entry.record.pair)
-        else:
-            entry.future.set_exception(error)
+        entry.done, entry.error = True, error
+        if entry.future is not None:
+            if error is None:
+                entry.future.set_result(entry.record.pair)
+            else:
+                entry.future.set_exception(error)
         if entry.waited_for:
             entry.waited_for = False
             entry.wake.release()

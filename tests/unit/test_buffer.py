@@ -246,4 +246,5 @@ def test_a_webhook_that_was_taken_along_before_its_thread_waits_is_answered_at_o
         finally:
             disk.gate.set()
         leader.result(5)
-    assert early.future.result(0) == disk.pairs[0]
+    assert early.error is None
+    assert early.record.pair == disk.pairs[0]
