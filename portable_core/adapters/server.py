@@ -6,6 +6,7 @@ time waiting for the disk. More cores means more slaves.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ def _make(role: Role) -> Flask:
     app = build_app_or_exit(role, nodes.append)
     watch_signals(stop, close)
     SlowSenders(Settings.from_env(role, os.environ).threads).watch()
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it for every webhook
     return app
 
 
