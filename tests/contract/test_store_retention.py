@@ -1,0 +1,89 @@
+"""What every store promises about removing: never what is newer, and the gap is told."""
+
+from __future__ import annotations
+
+import random
+
+from portable_core.ports import MasterStore
+from portable_core.records import MAX_INTEGER
+from tests.contract.samples import DAY, HOUR, NOON, make_record, make_records
+from tests.contract.stores import ALGORITHM, Place
+
+ALL = (0, MAX_INTEGER + 1)
+
+
+def test_prune_never_removes_what_is_newer(store: MasterStore) -> None:
+    records = [make_record(NOON + step * HOUR // 3, step) for step in range(30)]
+    store.append(records)
+    before = NOON + 5 * HOUR + 1
+    store.prune(before)
+    left = list(store.records(*ALL))
+    assert left == records[len(records) - len(left) :]
+    assert [r for r in left if r.pair.timestamp >= before] == [
+        r for r in records if r.pair.timestamp >= before
+    ]
+
+
+def test_prune_removes_what_is_days_older(store: MasterStore) -> None:
+    old, new = make_records(20, NOON - 3 * DAY), make_records(20)
+    store.append([*old, *new])
+    assert store.prune(NOON) > 0
+    assert list(store.records(*ALL)) == new
+    assert store.first() == NOON
+    assert store.fetch([record.pair for record in old]) == []
+    assert store.prune(NOON) == 0
+
+
+def test_prune_of_everything_and_then_on(store: MasterStore) -> None:
+    store.append(make_records(20))
+    store.prune(NOON + 10 * DAY)
+    assert (store.first(), store.last(), list(store.pairs(*ALL))) == (None, None, [])
+    store.append(make_records(3, NOON + 11 * DAY))
+    store.append(make_records(2))
+    assert len(list(store.records(*ALL))) == 5
+
+
+def test_a_scan_survives_a_prune(store: MasterStore) -> None:
+    old, new = make_records(2000, NOON - 3 * DAY), make_records(2000)
+    store.append([*old, *new])
+    scan = store.records(*ALL)
+    got = [next(scan)]
+    store.prune(NOON)
+    got += scan
+    assert [record for record in got if record.pair.timestamp >= NOON] == new
+    assert got == sorted(got, key=lambda record: record.pair)
+    assert set(got) <= {*old, *new}
+
+
+def test_prune_to_size_takes_the_oldest_and_tells_the_gap(place: Place) -> None:
+    store = place.connect()
+    store.open(ALGORITHM)
+    noise = random.Random(4)
+    records = [
+        make_record(NOON + day * DAY + i, i, noise.randbytes(5000))
+        for day in range(5)
+        for i in range(20)
+    ]
+    store.append(records)
+    size = store.status().bytes
+    assert store.prune_to_size(2**50) is None
+    assert len(list(store.pairs(*ALL))) == 100
+    if size is not None:
+        gap = store.prune_to_size(size // 2)
+        assert gap is not None
+        left = list(store.records(*ALL))
+        assert left == records[len(records) - len(left) :]
+        assert 0 < len(left) < len(records)
+        gone = records[: len(records) - len(left)]
+        assert gap[0] <= gone[0].pair.timestamp
+        assert gone[-1].pair.timestamp < gap[1] <= left[0].pair.timestamp
+        now = store.status()
+        assert now.bytes is not None
+        assert now.bytes <= size // 2
+        assert now.gaps == (gap,)
+        store.close()
+        store = place.connect()
+        store.open(ALGORITHM)
+        assert store.status().gaps == (gap,)
+        assert list(store.records(*ALL)) == left
+    store.close()
