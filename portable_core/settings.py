@@ -50,7 +50,11 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("SLAVES", "", "master: the slaves as `name=url,name=url`"),
     Setting("SPAN_S", "120", "how far apart two nodes may stamp the same webhook, in seconds"),
-    Setting("ACK", "committed", "when a sender gets 200: `committed` or `buffered`"),
+    Setting(
+        "ACK",
+        "committed",
+        "when a sender gets 200: `committed` or, not on Firestore, `buffered`",
+    ),
     Setting("LINGER_MS", "", "the longest a batch's first webhook waits; 5 on Firestore, else 0"),
     Setting("FLUSH_INTERVAL_S", "10", "`buffered` only: a batch is committed at least this often"),
     Setting("SETTLE_S", "", "the longest a commit may take; a quarter of the span, at most 10"),
@@ -241,6 +245,11 @@ class Settings:
                 "may call this node (anybody at all can get a token for its address)"
             )
         store = read.store(role)
+        if ack == "buffered" and store.kind == "firestore":
+            raise SettingsError(
+                "ACK: buffered cannot go with firestore:, whose other writers tell masters that "
+                "nothing old is still to come; use ACK=committed"
+            )
         hand_over = read.url("HAND_OVER")
         if (
             role == "slave"

@@ -91,6 +91,16 @@ def test_a_flush_interval_stays_below_the_span() -> None:
     assert read(ACK="buffered", SPAN_S="11").flush_interval_ms == 10_000
 
 
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_what_waits_in_one_process_is_not_for_a_shared_store(role: Role) -> None:
+    with pytest.raises(SettingsError, match=r"^ACK: buffered .*firestore:.*committed$") as caught:
+        read(role, ACK="buffered", STORE="firestore:p/d")
+    assert "\n" not in str(caught.value)
+    assert read(role, STORE="firestore:p/d").ack == "committed"
+    assert read(role, ACK="buffered", STORE="sqlite:x").ack == "buffered"
+    assert read(role, ACK="buffered", STORE="memory:").ack == "buffered"
+
+
 @pytest.mark.parametrize("store", ["memory:", "sqlite:x"])
 def test_a_store_that_dies_with_its_instance_is_refused_on_cloud_run(store: str) -> None:
     with pytest.raises(SettingsError, match=r"STORE: .*HAND_OVER"):
