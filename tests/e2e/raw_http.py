@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Longer than any answer may take; nothing is measured with it.
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
+
+NO_ANSWER = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """``status`` is 0 where the connection was closed without an answer."""
+    """``status`` is ``NO_ANSWER`` where the connection was closed without one; header names are
+    lower case."""
 
     status: int
-    headers: dict[str, str]
-    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
     @property
-    def problem(self) -> dict[str, object]:
-        """The problem document of the body. Raises ``ValueError`` if it is none."""
+    def detail(self) -> str:
+        """What the problem document in the body says. Raises ``ValueError`` if it is none."""
         if self.headers.get("content-type") != "application/problem+json":
             raise ValueError(f"{self.status} {self.headers} {self.body[:200]!r} is no problem")
-        document: dict[str, object] = json.loads(self.body)
-        return document
+        document = json.loads(self.body)
+        if document["status"] != self.status or not document["title"]:
+            raise ValueError(f"{self.status} is answered with {document}")
+        return str(document["detail"])
 
 
 def connect(port: int) -> socket.socket:
+    """A connection whose every wait ends after ``PATIENCE_S``."""
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
 
 
@@ -45,72 +53,53 @@ def exchange(port: int, request: bytes, *, end: bool = False) -> RawAnswer:
 
 
 def pour(port: int, head: bytes, pieces: Iterable[bytes]) -> tuple[RawAnswer, int]:
-    """Send a body in pieces until the server answers or closes; the answer, and the bytes sent."""
+    """Send a body for as long as the server lets it, answered or not, and read one answer.
+
+    Returns the answer, and how many bytes of the body were sent.
+    """
     sent = 0
+    answers: list[RawAnswer] = []
     with connect(port) as connection:
-        connection.sendall(head)
-        for piece in pieces:
-            try:
+        # Read at once: what was answered is lost when the server resets the connection later.
+        reader = threading.Thread(target=lambda: answers.append(read_answer(connection)))
+        reader.start()
+        with contextlib.suppress(OSError):
+            connection.sendall(head)
+            for piece in pieces:
                 connection.sendall(piece)
-            except OSError:
-                break
-            sent += len(piece)
-            if _has_answer(connection):
-                break
-        return read_answer(connection), sent
-
-
-def _has_answer(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return len(connection.recv(1, socket.MSG_PEEK)) >= 0
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        connection.settimeout(PATIENCE_S)
+                sent += len(piece)
+        reader.join(PATIENCE_S)
+    return answers[0], sent
 
 
 def read_answer(connection: socket.socket) -> RawAnswer:
-    """Read one answer with a length, or up to the connection's end."""
-    data = b""
-    for piece in _receive(connection):
-        data += piece
-        head, gap, body = data.partition(b"\r\n\r\n")
-        if gap:
-            status, headers = _parse_head(head)
-            if len(body) >= int(headers.get("content-length", 2**62)):
-                return RawAnswer(status, headers, body)
-    head, gap, body = data.partition(b"\r\n\r\n")
-    if not gap:
-        return RawAnswer(0, {}, data)
-    return RawAnswer(*_parse_head(head), body)
+    """Read one answer, whole. A wait that takes too long is an error of the test: ``TimeoutError``.
+
+    An answer that is cut is one with the part of the body that came.
+    """
+    response = http.client.HTTPResponse(connection)
+    try:
+        response.begin()
+    except (http.client.HTTPException, ConnectionError):
+        return RawAnswer(NO_ANSWER)
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    try:
+        body = response.read()
+    except http.client.IncompleteRead as error:
+        body = error.partial
+    except ConnectionError:
+        body = b""
+    return RawAnswer(response.status, headers, body)
 
 
-def _receive(connection: socket.socket) -> Iterator[bytes]:
-    with contextlib.suppress(ConnectionError):
-        while piece := connection.recv(65536):
-            yield piece
-
-
-def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    first, *lines = head.decode("latin-1").split("\r\n")
-    fields = (line.partition(":") for line in lines)
-    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in fields}
-
-
-def read_resident_bytes(group: int) -> int:
-    """The anonymous resident memory of all processes of a group, in bytes."""
-    total = 0
+def measure_resident(group: int) -> tuple[int, int]:
+    """The resident memory of all processes of a group in bytes: now, and the most it ever was."""
+    now = peak = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # a process may end while it is looked at
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                status = (folder / "status").read_text()
-                total += sum(
-                    int(line.split()[1]) * 1024
-                    for line in status.splitlines()
-                    if line.startswith("RssAnon:")
-                )
-    return total
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+                lines = (line.split() for line in (folder / "status").read_text().splitlines())
+                sizes = {words[0]: int(words[1]) * 1024 for words in lines if words[-1] == "kB"}
+                now += sizes.get("VmRSS:", 0)
+                peak += sizes.get("VmHWM:", 0)
+    return now, peak

@@ -34,6 +34,7 @@ def create_app(
     """
     app = Flask("webhook-sync", static_folder=None)
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     app.before_request(started)
     add_problem_handlers(app)
     _add_webhook_routes(app, WebhookDoor(app.wsgi_app, node, started, observer))

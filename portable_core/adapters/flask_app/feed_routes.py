@@ -124,7 +124,7 @@ def _answer_feed(node: Node, master: Master) -> Response:
         if record.pair >= first and source in (None, record.meta.source)
     )
     limit = query.get("limit")
-    if limit is not None and not (limit.isdecimal() and len(limit) < 16):
+    if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < 16):
         raise BadRequest("limit: must be a whole number")
     lines = _stream(islice(records, None if limit is None else int(limit)), "raw" in query, node)
     return Response(lines, content_type=NDJSON, headers={THROUGH_HEADER: str(end)})

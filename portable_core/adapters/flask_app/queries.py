@@ -40,7 +40,7 @@ def read_before(query: Query) -> Pair | None:
 def read_limit(query: Query) -> int:
     """The rows of a page."""
     text = query.get("limit", "")
-    if text and not (text.isdecimal() and 1 <= int(text[:9]) <= MAX_PAGE_ROWS):
+    if text and not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_PAGE_ROWS):
         raise BadRequest(f"limit: must be 1 to {MAX_PAGE_ROWS}")
     return int(text) if text else PAGE_ROWS
 

@@ -69,11 +69,13 @@ def _name_store(response: Response, info: StoreInfo) -> None:
 
 
 def _read_query(node: Node) -> SyncQuery:
+    for name in (QUERY_START, QUERY_END, QUERY_SPAN, QUERY_HASH, QUERY_KEEP):
+        times = len(request.args.getlist(name))
+        if times > 1:
+            raise BadRequest(f"{name}: comes {times} times in the query")
     values = {}
     for name in (QUERY_START, QUERY_END, QUERY_SPAN):
         given = request.args.getlist(name)
-        if len(given) > 1:
-            raise BadRequest(f"{name}: comes {len(given)} times in the query")
         if not given and name == QUERY_SPAN:
             values[name] = node.settings.span_ms
             continue

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from portable_core.adapters.flask_app.observer import Observer
 from portable_core.adapters.flask_app.problems import answer_fault, answer_problem, name_problem
 from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_framing
-from portable_core.errors import BadRequest, NotFound, WebhookSyncError
+from portable_core.errors import NotFound, WebhookSyncError
 from portable_core.node import Node
 from portable_core.records import Meta
 
@@ -47,11 +47,12 @@ class WebhookDoor:
         self._name_kept = _make_filter(node.settings.keep_headers)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path: str = environ.get("PATH_INFO", "")
         try:
             check_framing(environ)
-        except BadRequest as error:
+            _check_path(path)
+        except WebhookSyncError as error:
             return answer_problem(error)(environ, start_response)
-        path: str = environ.get("PATH_INFO", "")
         if environ["REQUEST_METHOD"] != "POST" or not path.startswith(WEBHOOK_PATH):
             return self._app(environ, start_response)
         source = path[len(WEBHOOK_PATH) :].removesuffix("/")
@@ -111,6 +112,15 @@ class WebhookDoor:
             name: value for key, value in environ.items() if value and (name := name_kept(key))
         }
         return Meta(source, headers)
+
+
+def _check_path(path: str) -> None:
+    """Raise ``NotFound`` for a path that is one of ours but for more slashes before it.
+
+    werkzeug takes it for the same; a proxy in front that hides ``/sync`` by its name does not.
+    """
+    if path.startswith("//"):
+        raise NotFound("a path begins with one slash")
 
 
 def is_source(text: str) -> bool:
