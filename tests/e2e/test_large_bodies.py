@@ -1,0 +1,67 @@
+"""A body far beyond the limit: 413, and the node's memory does not grow with it.
+
+``pytest -s`` prints the figures. ``BODY_BYTES=1073741824`` makes the bodies of 1 GiB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portable_core.demo.processes import NodeProcess
+from tests.e2e.bad_requests import ask, post
+from tests.e2e.raw_http import exchange, measure_resident, pour
+from tests.e2e.sync_nodes import Nodes, start
+
+MIB = 2**20
+BODY_BYTES = int(os.environ.get("BODY_BYTES", 128 * MIB))
+GROWTH = 8 * MIB
+
+PIECE = 64 * 1024
+
+
+def make_node(nodes: Nodes, name: str) -> NodeProcess:
+    if name == "master":
+        return nodes.make_master({})
+    return nodes.make_slave(name, "function" if name == "function" else "container")
+
+
+def make_pieces(framing: str) -> Iterator[bytes]:
+    """One endless string, that begins like a payload."""
+    head, text = b'{"bad":"', b"x" * PIECE
+    for number in range(BODY_BYTES // PIECE):
+        piece = head + text[len(head) :] if number == 0 else text
+        yield piece if framing == "Content-Length" else b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
+@pytest.mark.parametrize("name", ["slave", "function", "master"])
+def test_a_body_beyond_the_limit(tmp_path: Path, name: str, framing: str) -> None:
+    """The sender goes on sending after it was answered, for as long as the node lets it."""
+    with Nodes(tmp_path) as nodes:
+        node = make_node(nodes, name)
+        start(node)
+        for number in range(100):  # what a node needs to work at all counts for nothing here
+            assert exchange(node.port, post(b'{"n":%d}' % number)).status == 200
+        before, _ = measure_resident(node.pid)
+        header = {
+            "Content-Length": f"Content-Length: {BODY_BYTES}",
+            "chunked": "Transfer-Encoding: chunked",
+        }[framing]
+        head = ask("POST", "/webhook", "Content-Type: application/json", framing=(header,))
+        answer, sent = pour(node.port, head, make_pieces(framing))
+        after, peak = measure_resident(node.pid)
+        print(
+            f"{name}, {framing}: {answer.status} to a body of {BODY_BYTES / MIB:.0f} MiB, "
+            f"of which {sent / MIB:.1f} MiB left the sender; resident memory {before / MIB:.1f} "
+            f"MiB, then {after / MIB:.1f} MiB, at most {peak / MIB:.1f} MiB"
+        )
+        assert answer.status == 413
+        assert "26214400" in answer.detail
+        assert peak - before < GROWTH
+        assert exchange(node.port, post(b'{"n":"last"}')).status == 200
+        node.stop()
+        assert len(nodes.read(node)) == 101
