@@ -32,6 +32,9 @@ from portable_core.report import SlaveReport, SyncReport
 #: A sender chooses the source in ``/webhook/<source>``; the first so many get series of their own.
 MAX_SOURCES = 64
 
+#: So many parts of the store that cannot be read are named; ``store_damaged_parts`` counts all.
+MAX_DAMAGED = 64
+
 _SOURCE = re.compile(r"(?:^|,)([^,=]*)=")
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -206,6 +209,14 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
     ):
         if value is not None:
             yield _gauge(name, meaning, value)
+    damaged = GaugeMetricFamily(
+        "webhook_sync_store_part_damaged",
+        "1 for each part of the store that cannot be read, by its name.",
+        labels=["part"],
+    )
+    for part in store.damaged[:MAX_DAMAGED]:
+        damaged.add_metric([part.name], 1)
+    yield damaged
 
 
 def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:

@@ -12,13 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.memory_store import MemoryStore
-from portable_core.adapters.metrics import MAX_SOURCES, Metrics
+from portable_core.adapters.metrics import MAX_DAMAGED, MAX_SOURCES, Metrics
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.adapters.wiring import build_app, build_observer
 from portable_core.errors import SlaveUnreachable, StoreError, Unauthorized
 from portable_core.master import Master
 from portable_core.node import Node
 from portable_core.ports import (
+    Damage,
     KeepWaiting,
     SlaveInfo,
     StoreStatus,
@@ -195,6 +196,18 @@ def test_the_stores_size_is_told() -> None:
     assert metrics["store_records"] == 3
     assert metrics["store_damaged_parts"] == 0
     assert metrics["horizon_age_seconds"] == 0
+
+
+def test_damaged_parts_are_counted_and_the_first_of_them_named() -> None:
+    rig = Rig("slave")
+    assert not [name for name in rig.read() if name.startswith("store_part_damaged")]
+    parts = tuple(Damage(f"{number}.sqlite3", "overwritten") for number in range(MAX_DAMAGED + 1))
+    rig.store.status = lambda: StoreStatus(0, None, None, damaged=parts)  # type: ignore[method-assign]  # a store with damage
+    metrics = rig.read()
+    assert metrics["store_damaged_parts"] == MAX_DAMAGED + 1
+    assert metrics["store_part_damaged|0.sqlite3"] == 1
+    named = [name for name in metrics if name.startswith("store_part_damaged")]
+    assert len(named) == MAX_DAMAGED
 
 
 def test_a_store_that_cannot_be_read_is_a_value_not_an_error() -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.writer import Writer
 from portable_core.errors import LeaseHeld, LeaseLost, StoreError
 from portable_core.records import Record
+from tests.adapters.small_disks import mount_small_disk
 from tests.adapters.sqlite_folders import ALGORITHM, ALL, list_data_files, opened, read_timestamps
 from tests.contract.samples import HOUR, NOON, make_record, make_records
 
@@ -28,21 +28,8 @@ from tests.contract.samples import HOUR, NOON, make_record, make_records
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 12 MB. Where none may be mounted, this fails in CI and skips elsewhere."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mount.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"cannot mount a small disk: {mount.stderr}")
-        pytest.skip("mounting a small disk needs root")
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
+    with mount_small_disk(tmp_path / "disk") as path:
+        yield path
 
 
 def make_noise(start: int, size: int = 2000) -> list[Record]:

@@ -7,10 +7,13 @@ import itertools
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from portable_core.demo.cluster import read_records
 from portable_core.demo.processes import Kind, NodeProcess
@@ -26,12 +29,25 @@ def make_slave(
     return NodeProcess(name, "slave", kind, settings, folder / f"{name}.log")
 
 
+class Refusal(NamedTuple):
+    """An answer that was not 200: its status, its text, and the seconds that its sender waited."""
+
+    status: int
+    text: str
+    seconds: float
+
+
 @dataclass(slots=True)
 class Acknowledged:
-    """By a webhook's number: the timestamp it got, and when its sender was told (monotonic)."""
+    """By a webhook's number: the timestamp it got, and when its sender was told (monotonic).
+
+    ``unanswered``: the errors of requests that got no whole answer within 15 s.
+    """
 
     timestamps: dict[int, int] = field(default_factory=dict)
     told: dict[int, float] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
 
 
 def read_numbers(folder: Path) -> list[int]:
@@ -40,6 +56,17 @@ def read_numbers(folder: Path) -> list[int]:
         json.loads(record.payload)["n"]
         for record in read_records({"STORE": f"sqlite:{folder / 'store'}"})
     ]
+
+
+def read_health(url: str) -> dict[str, object] | None:
+    """The document of ``/health``, with its status; None where nobody listens yet."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+            return {**json.load(answer), "status": answer.status}
+    except urllib.error.HTTPError as error:
+        return {**json.load(error), "status": error.code}
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -60,6 +87,7 @@ def sending(
             while number not in acknowledged.timestamps:
                 if stop.is_set():
                     return
+                begun = time.monotonic()
                 try:
                     if connection is None:
                         connection = http.client.HTTPConnection(
@@ -72,8 +100,12 @@ def sending(
                         acknowledged.told[number] = time.monotonic()
                         acknowledged.timestamps[number] = json.loads(body)["timestamp"]
                         continue
-                except (OSError, http.client.HTTPException):
-                    pass  # not acknowledged, which is all a sender learns
+                    acknowledged.refusals.append(
+                        Refusal(answer.status, body.decode(), time.monotonic() - begun)
+                    )
+                except (OSError, http.client.HTTPException) as error:
+                    # not acknowledged, which is all a sender learns
+                    acknowledged.unanswered.append(repr(error))
                 if connection is not None:
                     connection.close()
                 connection = None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from portable_core.demo.processes import Kind
-from tests.e2e.senders import make_slave, read_numbers, sending
+from tests.e2e.senders import make_slave, read_health, read_numbers, sending
 
 KILLS = 20
 
@@ -104,14 +101,3 @@ def test_a_rolling_restart_keeps_every_webhook_once_and_in_order(tmp_path: Path)
     assert set(numbers) == set(range(10_000))
     stamps = [told.timestamps[number] for number in numbers]
     assert stamps == sorted(stamps)
-
-
-def read_health(url: str) -> dict[str, object] | None:
-    """The document of ``/health``, with its status; None where nobody listens yet."""
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
-            return {**json.load(answer), "status": answer.status}
-    except urllib.error.HTTPError as error:
-        return {**json.load(error), "status": error.code}
-    except OSError:
-        return None
