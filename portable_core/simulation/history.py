@@ -1,7 +1,6 @@
 """Histories: a world, a few hundred accidents from one seed, and then calm and a judgement.
 
-Every history draws which kinds of accidents it has and how often: some have all of them, some a
-single one again and again, so that none hides behind another.
+Which accidents, and how often, is drawn first (:mod:`.conditions`).
 """
 
 from __future__ import annotations
@@ -9,28 +8,24 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from portable_core.master import LEASE_MS
 from portable_core.ports import Milliseconds
 from portable_core.settings import Role
+from portable_core.simulation.conditions import SPAN_MS, draw_conditions
 from portable_core.simulation.disk import Disk, Image
 from portable_core.simulation.network import NEVER, Fault
 from portable_core.simulation.oracle import Violation
 from portable_core.simulation.payloads import make_meta
 from portable_core.simulation.process_store import Accident, Killed
 from portable_core.simulation.world import Node, Parts, Process, World
-from portable_core.wire import ENCODINGS
-
-SPAN_MS = 60_000
 
 #: How many syncs after the last accident may be needed until nothing is left to fetch.
 _ROUNDS = 300
 
 _HOUR_MS = 3_600_000
-
-_ACCIDENTS = tuple(accident for accident in Accident if accident is not Accident.NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +36,12 @@ class Result:
     counts: Counter[str]
 
 
-def run_history(seed: int, parts: Parts | None = None) -> Result:
-    """Run one history. Raises :class:`Violation` if a promise was broken."""
-    history = History(seed, parts or Parts())
+def run_history(seed: int, parts: Parts | None = None, theme: str | None = None) -> Result:
+    """Run one history. Raises :class:`Violation` if a promise was broken.
+
+    ``theme``: one of :data:`.conditions.THEMES`, where it is not to be drawn.
+    """
+    history = History(seed, parts or Parts(), theme)
     history.run()
     return Result(seed, history.world.oracle.counts)
 
@@ -51,70 +49,26 @@ def run_history(seed: int, parts: Parts | None = None) -> Result:
 class History:
     """One master and 2 to 4 slaves, and what happens to them."""
 
-    def __init__(self, seed: int, parts: Parts) -> None:
+    def __init__(self, seed: int, parts: Parts, theme: str | None = None) -> None:
         self._random = random = Random(seed)  # noqa: S311  # repeatable, not secret
         self._depth = 0
         self._images: list[tuple[Node, Image]] = []
-        names = [f"slave-{number}" for number in range(random.randint(2, 4))]
-        encodings = tuple(ENCODINGS)
-        env = {
-            "SYNC_WINDOW_PAIRS": random.choice(("10", "50", "100000")),
-            "SYNC_WINDOW_S": random.choice(("60", "600", "86400")),
-            "SYNC_SLAVE_RECORDS": random.choice(("5", "100000", "100000")),
-            "RETENTION_S": random.choice(("1", "60", "86400")),
-        }
-        speaks = {name: random.choice((encodings, encodings, encodings[1:])) for name in names}
-        self.world = world = World(random, SPAN_MS, speaks, env, parts)
-        kinds = ((1, False), (1, False), (1, True), (2, False))
-        for name in ("master", *names):
-            processes, buffered = random.choice(kinds)
+        self._conditions = conditions = draw_conditions(random, theme)
+        self.world = world = World(random, SPAN_MS, conditions.speaks, conditions.env, parts)
+        for name, (processes, buffered) in conditions.nodes.items():
             role: Role = "master" if name == "master" else "slave"
             world.add_node(name, role, processes=processes, buffered=buffered)
         world.accident = self._pick_accident
         world.pick_fault = self._pick_fault
         world.pause = self._pause
-        self._accidents = random.choice((0.0, 0.01, 0.05, 0.2))
-        self._kinds = random.sample(_ACCIDENTS, random.choice((1, 1, 2, len(_ACCIDENTS))))
-        self._faults = random.choice((0.0, 0.1, 0.4))
-        self._calm = random.choice((math.inf, 300.0, 30.0))
-        self._until_pause = self._calm
-        self._forgeries = random.choice((0.0, 0.0, 0.2))
-        self._longest_delay = random.choice((100, SPAN_MS // 4, SPAN_MS // 2, SPAN_MS))
-        #: A platform that ends every answer of one slave after so many bytes.
-        self._limited = (random.choice([*names, "", ""]), random.randrange(600, 3000))
-        self._weights = self._draw_weights()
+        self._until_pause = conditions.calm
 
     # -- what can happen ---------------------------------------------------------------------------
 
-    def _draw_weights(self) -> dict[Callable[[], None], float]:
-        always = {self.send: 6.0, self.wait: 6.0, self.flush: 5.0, self.sync: 4.0}
-        sometimes: list[Callable[[], None]] = [
-            self.restart,
-            self.resolve_doubt,
-            self.stop_for_long,
-            self.step_clock,
-            self.jump_clock,
-            self.damage,
-            self.mend,
-            self.damage_master,
-            self.lose_disk,
-            self.copy,
-            self.restore,
-            self.corrupt,
-            self.retain,
-            self.hand_over,
-        ]
-        share = self._random.choice((0.1, 0.3, 0.6))
-        return always | {
-            event: self._random.choice((0.3, 1.0, 3.0))
-            for event in sometimes
-            if self._random.random() < share
-        }
-
     def _pick_accident(self, process: Process, name: str) -> Accident:
-        if self._random.random() >= self._accidents:
-            return Accident.NONE
-        accident = self._random.choice(self._kinds)
+        accident = self._conditions.pick_accident(self._random)
+        if accident is Accident.NONE:
+            return accident
         if accident is Accident.FAIL_LATE and process.store.shared:
             return Accident.FAIL_AFTER  # nothing can appear there after SETTLE_S
         if name == "append" and self._random.random() < 0.3:
@@ -127,22 +81,11 @@ class History:
         return accident
 
     def _pick_fault(self, slave: str) -> Fault:
-        random = self._random
-        chunk = random.choice((1, 7, 64, 1024, 65536))
-        limit = self._limited[1] if slave == self._limited[0] else NEVER
-        if random.random() >= self._faults:
-            return Fault(chunk=chunk, answer_cut=limit)
+        fault = self._conditions.pick_fault(self._random, slave)
+        if fault is None:
+            return self._conditions.make_plain_fault(self._random, slave)
         self.world.oracle.counts["faults"] += 1
-        kind = random.randrange(4)
-        cut = int(10 ** random.uniform(0, 3.7))
-        return Fault(
-            unreachable=kind == 0,
-            request_cut=cut if kind == 1 else NEVER,
-            request_clean=random.random() < 0.5,
-            answer_cut=min(limit, cut if kind == 2 else NEVER),
-            answer_clean=random.random() < 0.5,
-            chunk=chunk,
-        )
+        return fault
 
     def _pause(self) -> None:
         """Something happens in the middle of an exchange."""
@@ -150,7 +93,7 @@ class History:
         if self._depth >= 2 or self._until_pause > 0:
             return
         self._depth += 1
-        self._until_pause = self._calm ** self._random.random()
+        self._until_pause = self._conditions.calm ** self._random.random()
         try:
             self.world.oracle.counts["in the middle"] += 1
             if self._random.random() < 0.3:
@@ -160,8 +103,11 @@ class History:
             self._depth -= 1
 
     def _pick_event(self) -> Callable[[], None]:
-        weights = self._weights
-        return self._random.choices(list(weights), list(weights.values()))[0]
+        weights = self._conditions.weights
+        event: Callable[[], None] = getattr(
+            self, self._random.choices(list(weights), list(weights.values()))[0]
+        )
+        return event
 
     # -- the run -----------------------------------------------------------------------------------
 
@@ -173,7 +119,7 @@ class History:
     def settle(self) -> None:
         """Let calm return, let every slave be synced to its end, and judge."""
         world = self.world
-        self._accidents = self._faults = 0.0
+        self._conditions = replace(self._conditions, accidents=0.0, faults=0.0)
         self._until_pause = math.inf
         if self._random.random() < 0.5:
             self.mend()
@@ -222,18 +168,25 @@ class History:
     def send(self) -> None:
         """Senders bring some webhooks to some of the nodes, not at the same moment."""
         world, random = self.world, self._random
-        nodes = list(world.nodes)
+        slaves = [slave.name for slave in world.slaves]
         for _ in range(random.choice((1, 1, 3, 12))):
             kind = random.random()
-            if kind < self._forgeries:
+            if kind < self._conditions.forgeries:
                 payload = world.payloads.forge()
-            elif kind < self._forgeries + 0.2:
+            elif kind < self._conditions.forgeries + 0.2:
                 payload = world.payloads.repeat()
             else:
                 payload = world.payloads.make_new()
             meta = make_meta(random)
+            reached = random.random() < self._conditions.reach_master
+            nodes = ["master", *slaves] if reached else slaves
             for node in random.sample(nodes, random.randint(1, len(nodes))):
-                world.send(node, payload, meta, world.now + random.randint(0, self._longest_delay))
+                world.send(
+                    node,
+                    payload,
+                    meta,
+                    world.now + random.randint(0, self._conditions.longest_delay),
+                )
 
     def wait(self) -> None:
         self.world.advance(int(10 ** self._random.uniform(0, math.log10(3 * SPAN_MS))))
@@ -367,9 +320,11 @@ class History:
             self.world.oracle.corrupted.add((node.disk.uuid, record.pair))
 
     def retain(self) -> None:
-        process = self._pick_process()
-        if process is not None and process.slave is not None:
-            disk = process.node.disk
+        """A slave removes what it believes that it may."""
+        node = self._random.choice(self.world.slaves)
+        if node.processes:
+            process, disk = self._random.choice(node.processes), node.disk
+            assert process.slave is not None  # noqa: S101  # a slave's processes have one
             before = disk.all_records()
             try:
                 process.slave.retain(now=True)

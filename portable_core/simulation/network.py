@@ -52,7 +52,8 @@ class SimulatedClient:
 
     ``find_slave`` gives the process that answers, or raises ``SlaveUnreachable``; ``pick_fault``
     is asked once an exchange; ``pause`` is called whenever something travels: the rest of the world
-    moves on then. ``tell`` is told every horizon that the slave gave out: store, generation, ms.
+    moves on then. ``tell`` is told every horizon that the slave gave out: store, generation, ms;
+    ``count_cut`` is called whenever a direction ends before its time.
     Any of the ``encodings`` is understood, another one is answered with 415.
     """
 
@@ -64,6 +65,7 @@ class SimulatedClient:
         pick_fault: Callable[[], Fault] = Fault,
         pause: Callable[[], None] = lambda: None,
         tell: Callable[[str, int, int], None] = lambda store, generation, horizon: None,
+        count_cut: Callable[[], None] = lambda: None,
         encodings: tuple[str, ...] = tuple(ENCODINGS),
     ) -> None:
         self._name = name
@@ -71,6 +73,7 @@ class SimulatedClient:
         self._pick_fault = pick_fault
         self._pause = pause
         self._tell = tell
+        self._count_cut = count_cut
         self._encodings = encodings
         self.traffic = Traffic()
 
@@ -202,6 +205,7 @@ class _Exchange:
                     yield piece
                 carried += len(piece)
                 if len(piece) < min(size, len(chunk) - start):
+                    self._client._count_cut()
                     yield None
                     return
 

@@ -177,7 +177,9 @@ class ProcessStore:
         return self._write("raise_mark", lambda: self.disk.raise_mark(name, value))
 
     def check(self) -> None:
-        self._check_alive()
+        self._write("check", self._settle_and_check)
+
+    def _settle_and_check(self) -> None:
         self.settle_late(written=True)
         self.disk.check()
 

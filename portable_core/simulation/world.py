@@ -171,6 +171,7 @@ class World:
                 pick_fault=lambda name=name: self.pick_fault(name),
                 pause=lambda: self.pause(),
                 tell=self.oracle.tell_horizon,
+                count_cut=lambda: self.oracle.counts.update(["cuts"]),
                 encodings=encodings,
             )
 
@@ -194,6 +195,7 @@ class World:
         """End a process at once; senders that waited for it try again."""
         if process in process.node.processes:
             process.node.processes.remove(process)
+            self.oracle.counts["crashes"] += 1
         if process.store.alive:
             process.store.settle_late(written=self.random.random() < 0.5)
         process.store.kill()
