@@ -16,14 +16,17 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
+import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from loadtests.faults import CONTAINER, FIRESTORE, FUNCTION, MASTER, NODES, SLAVES
+from loadtests.faults import CONTAINER, FIRESTORE, FUNCTION, MASTER, SLAVES
 from loadtests.ledger import Excuse, PairIndex
 from loadtests.proxy import FaultProxy
+from loadtests.timeline import Presence, note_presence
 from portable_core.demo.cluster import read_records
 from portable_core.demo.emulator import HOST_VARIABLE, FirestoreEmulator
 from portable_core.demo.processes import NodeProcess
@@ -49,8 +52,11 @@ class FaultNodes:
         self.token = secrets.token_urlsafe(24)
         self.excuses: list[Excuse] = []
         self.set_aside: list[str] = []
-        #: What each damage took, by node: whether there were copies or not.
-        self.destroyed: list[tuple[str, set[Pair]]] = []
+        #: What damage took from the master for good, whether there were copies or not.
+        self.destroyed: set[Pair] = set()
+        self.destroyed_presences: list[Presence] = []
+        self._copies: dict[str, tuple[Path, Path]] = {}
+        self._to_come_back: set[Pair] = set()
         self._folder = folder
         self._mounts: list[Path] = []
         self._clock_file = folder / "clock"
@@ -169,31 +175,60 @@ class FaultNodes:
     def damage(self, name: str) -> str:
         """Overwrite the beginning of the newest data file of a node that does not run.
 
-        What no store holds any more, and the master does not represent, is excused. Returns what
-        was done.
+        A slave's file can be put back with :meth:`put_back`. The master's is gone for good: what no
+        store holds any more, and the master does not represent, is excused. Returns what was done.
         """
         folder = self._folder / name / "store"
         files = sorted(folder.glob("[0-9]*.sqlite3"))
         if not files:
             return "no file yet"
-        held = {each: self._read_pairs(each) for each in NODES}
-        target, size = files[-1], files[-1].stat().st_size
+        target, before = files[-1], self.read(name)
+        if name != MASTER:
+            self._keep_copy(name, target)
+        size = target.stat().st_size
         with target.open("r+b") as file:
             file.write(secrets.token_bytes(min(size, 8192)) if size else b"damaged")
         with suppress(FileNotFoundError):
             target.with_name(f"{target.name}-wal").unlink()
         left = self._read_pairs(name)
-        gone = held[name] - left
-        held[name] = left
-        self.destroyed.append((name, gone))
-        # What another node lost earlier may have been represented by what is gone now.
-        before = set().union(*(pairs for _, pairs in self.destroyed))
-        represented = PairIndex(SPAN_S * 1000, [held[MASTER]])
+        lost = [record for record in before if record.pair not in left]
+        if name == MASTER:
+            self._excuse(lost, left)
+        else:
+            self._to_come_back |= {record.pair for record in lost}
+        return f"{len(lost)} records unreadable"
+
+    def _excuse(self, lost: list[Record], left: set[Pair]) -> None:
+        """The master has lost these records and has those left."""
+        self.destroyed |= {record.pair for record in lost}
+        self.destroyed_presences += note_presence(lost, time.time_ns() // 1_000_000)
+        # A slave that has not noticed yet that its file is back has to have these all the same.
+        held = [left, self._to_come_back, *map(self._read_pairs, SLAVES)]
+        represented = PairIndex(SPAN_S * 1000, [left])
         only = frozenset(
-            pair for pair in before.difference(*held.values()) if not represented.represents(pair)
+            pair for pair in self.destroyed.difference(*held) if not represented.represents(pair)
         )
-        self.excuses.append(Excuse(name, only))
-        return f"{len(gone)} records unreadable"
+        self.excuses.append(Excuse(MASTER, only))
+
+    def _keep_copy(self, name: str, target: Path) -> None:
+        """A copy of a file with its log, as one file, on the file system that it came from."""
+        copy = self._folder / name / f"{target.name}.copy"
+        shutil.copyfile(target, copy)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(f"{target}-wal", f"{copy}-wal")
+        with closing(sqlite3.connect(copy)) as connection:
+            # What waits in the log goes into the file, and the log goes away.
+            connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        self._copies[name] = (copy, target)
+
+    def put_back(self, name: str) -> str:
+        """Put a slave's damaged file back while the slave runs; it has to notice by itself."""
+        if name not in self._copies:
+            return "nothing to put back"
+        copy, target = self._copies.pop(name)
+        copy.replace(target)
+        return "put back"
 
     def _read_pairs(self, name: str) -> set[Pair]:
         return {record.pair for record in self.read(name)}

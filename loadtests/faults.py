@@ -21,7 +21,8 @@ class Kind(NamedTuple):
     amount: tuple[int, int] = (0, 0)
 
 
-#: All kinds of faults. ``amount`` is bytes, bytes a second or milliseconds, as the kind says.
+#: All kinds of faults. A slave's damaged file is put back after ``seconds``; the master's is not.
+#: ``amount`` is bytes, bytes a second or milliseconds, as the kind says.
 #:
 #: Clocks stay within what is promised: ``clock`` is less than a quarter of the span wrong;
 #: ``clock-far`` is more than half of it, so that the slave is not synced until it is mended, and
@@ -37,7 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "half-open": Kind(NODES, (1.5, 4.0)),
     "half-open-sync": Kind(SLAVES, (2.0, 4.0)),
     "full-disk": Kind((MASTER, CONTAINER), (1.0, 4.0)),
-    "damaged-file": Kind((MASTER, FUNCTION, CONTAINER), (0.3, 0.5)),
+    "damaged-file": Kind((MASTER, FUNCTION, CONTAINER), (2.0, 6.0)),
     "clock": Kind((CONTAINER,), (3.0, 5.0), (-2_500, 2_500)),
     "clock-far": Kind((CONTAINER,), (3.0, 5.0), (9_000, 12_000)),
     "firestore-gone": Kind((FIRESTORE,), (1.5, 4.0)),

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--slaves", type=int, default=3)
     parser.add_argument("--users", type=int, default=60, help="webhooks on their way at once")
     parser.add_argument("--scenario", default="steady")
+    parser.add_argument("--max-p99", type=float, default=2000, help="ms; above it the run fails")
     parser.add_argument("--out", type=Path, default=_ROOT / "reports")
     parser.add_argument("rest", nargs="*", help="more options for Locust, after --")
     options = parser.parse_args()
@@ -39,8 +40,10 @@ def main() -> None:
         *(sys.executable, "-m", "locust", "-f", str(_ROOT / "loadtests" / "locustfile.py")),
         *("--headless", "--only-summary", "-u", str(options.users), "-r", str(options.users)),
         *("--html", f"{report}.html", "--csv", str(report), "--verdict", f"{report}.json"),
+        *("--plots", str(report), "--max-p99", str(options.max_p99)),
         *("--nodes", ",".join(f"{node.name}={node.url}" for node in cluster.nodes)),
         *("--sync-token", cluster.token, "--span", str(SPAN_S), "--sync-every", "4"),
+        *("--seed", "1"),
         *("--master-store", cluster.master.env["STORE"], "--scenario", options.scenario),
         *(("--secrets", _SOURCES) if options.scenario == "mixed" else ()),
         *options.rest,

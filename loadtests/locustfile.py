@@ -1,48 +1,39 @@
 """Locust users for any deployment of webhook-sync. ``make load`` runs them against local nodes::
 
-    locust -f loadtests/locustfile.py --headless -u 40 -r 40 --html load.html --csv load \\
+    locust -f loadtests/locustfile.py --headless -u 60 -r 60 --html load.html --csv load \\
         --nodes master=https://m.example,slave-1=https://s1.example --sync-token … \\
         --scenario mixed --secrets github=github:s3cret --webhooks 12000 --rate 100
 
-Each webhook goes to every node, as senders with several registered addresses send it. When all are
-sent the run ends: a last sync, and the judgement of :mod:`loadtests.ledger` over the master's
-records. The exit code is 1 where a promise or a threshold is broken. Locust's own statistics carry
-``acknowledged`` (until the first node did), ``refused`` (by every node), ``recovered`` (until the
-master had it) and ``missing``.
+Each webhook goes to every node, as senders with several registered addresses send it; a share is
+left out, so that syncs have something to bring. When all are sent the run ends: a last sync, and
+the judgement of :mod:`loadtests.ledger` over the master's records. The exit code is 1 where a
+promise or a threshold is broken. Locust's own statistics carry ``acknowledged`` (until the first
+node did), ``refused`` (by every node), ``recovered`` (until the master had it) and ``missing``.
 
 The ledger is in one process, so ``--processes`` and workers are refused.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
 import time
-from argparse import Namespace
-from random import Random
 from typing import Any
 
 import gevent
 from gevent.pool import Pool
+from geventhttpclient.response import HTTPConnectionClosed
 from locust import FastHttpUser, constant, events, task
+from locust import stats as locust_stats
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests.closing import NotSettled, read_master, settle
-from loadtests.ledger import Ledger, Verdict, digest_value
-from loadtests.scenarios import SCENARIOS, schedule
-from loadtests.signing import Signer, make_signers
-from loadtests.webhooks import Webhooks
+from loadtests.load_run import Run
+from loadtests.scenarios import SCENARIOS
 from portable_core.demo.cluster import trigger_sync
-from portable_core.errors import WebhookSyncError
+from portable_core.errors import SettingsError, WebhookSyncError
 from portable_core.records import Pair
-
-logger = logging.getLogger("loadtests")
-
-_HOUR_MS = 3_600_000
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # Locust's have no types
@@ -63,77 +54,34 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("scenario", "steady", "what is sent", choices=list(SCENARIOS))
     add("webhooks", 12_000, "how many are sent to each node")
     add("rate", 100.0, "webhooks a second")
+    add("left-out", 0.05, "the share of all deliveries that is left out: what syncs have to bring")
     add("sync-every", 5.0, "seconds between syncs that are triggered, 0 for none")
     add("span", 120.0, "the nodes' SPAN_S")
-    add("seed", 1, "another seed, other webhooks")
+    add(
+        "seed", 0, "the same seed, the same webhooks; 0 for new ones, as stores need that have some"
+    )
     add("master-store", "", "the master's STORE where this machine can read it")
     add("max-p99", 0.0, "fail where the p99 of a node is above so many ms, 0 for any")
-    add("max-errors", 0.0, "fail where a larger share of requests than this is not acknowledged")
+    add("max-errors", 0.001, "fail where a larger share of tries than this is not acknowledged")
     add("verdict", "", "a file for the verdict as JSON")
-
-
-class Run:
-    """What the users share."""
-
-    def __init__(self, environment: Environment, options: Namespace) -> None:
-        self.environment = environment
-        self.options = options
-        self.nodes = _parse_nodes(options)
-        self.scenario = SCENARIOS[options.scenario]
-        self.webhooks = Webhooks(options.seed, self.scenario.large)
-        self.ledger = Ledger(round(options.span * 1000))
-        self.signers: dict[str, Signer] = make_signers(options.secrets)
-        self.begun = time.monotonic()
-        self.started_ms = time.time_ns() // 1_000_000
-        self.done = 0
-        self.late_s = 0.0
-        times = schedule(self.scenario, options.webhooks, options.rate)
-        self._due = enumerate(times)
-        self._sources = sorted(self.signers) if self.scenario.signed else []
-
-    @property
-    def master(self) -> str:
-        return self.nodes[self.options.master_node]
-
-    def take(self) -> int | None:
-        """The next webhook's number, when it is due; None after the last."""
-        number, due = next(self._due, (None, 0.0))
-        if number is not None:
-            wait = self.begun + due - time.monotonic()
-            self.late_s = max(self.late_s, -wait)
-            gevent.sleep(max(0.0, wait))
-        return number
-
-    def choose_source(self, number: int) -> str:
-        return self._sources[number % len(self._sources)] if self._sources else "github"
-
-    def tell(self, name: str, milliseconds: float, error: Exception | None = None) -> None:
-        """Add to a row of Locust's statistics."""
-        self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
-            request_type="webhook",
-            name=name,
-            response_time=milliseconds,
-            response_length=0,
-            exception=error,
-            context={},
-        )
+    add("plots", "", "the beginning of two plots' names, -latency.png and -recovery.png")
 
 
 _runs: dict[int, Run] = {}
 
-
-def _parse_nodes(options: Namespace) -> dict[str, str]:
-    if not options.nodes:
-        return {options.master_node: (options.host or "http://127.0.0.1:8080").rstrip("/")}
-    pairs = (item.partition("=") for item in options.nodes.split(","))
-    return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+#: The most connections that one try may need because servers close idle ones.
+_CONNECTIONS = 6
 
 
 class Sender(FastHttpUser):
-    """Takes the next webhook when it is due, and brings it to every node at once."""
+    """Takes the next webhook when it is due, and brings it to every node at once.
+
+    Who has to wait before trying again does so in the background: users are for first tries.
+    """
 
     host = "http://every-node.invalid"  # addresses are absolute
     wait_time = constant(0)
+    concurrency = 100  # of this user's connections
     connection_timeout = 10
     network_timeout = 30
 
@@ -144,64 +92,121 @@ class Sender(FastHttpUser):
         if number is None:
             raise StopUser
         value = run.ledger.add(number, run.webhooks.spell(number, 0))
+        nodes = run.choose_nodes(number)
         begun = time.monotonic()
-        first: list[float] = []
-        pool = Pool(len(run.nodes))
-        for index, node in enumerate(run.nodes):
-            pool.spawn(self._deliver, run, node, number, index, value, first)
+        pool = Pool(len(nodes))
+        firsts = [
+            (index, node, pool.spawn(self._post, run, node, number, index, value, begun))
+            for index, node in nodes
+        ]
         pool.join()
-        if first:
-            run.tell("acknowledged", (min(first) - begun) * 1000)
+        answers = {node: answer.get() for _, node, answer in firsts}
+        again = [
+            (index, node)
+            for index, node, _ in firsts
+            if run.tries_again(node, number, 0, answers[node] is not None)
+        ]
+        if again:
+            run.later.spawn(self._send_later, run, again, number, value, begun, answers)
+        else:
+            self._conclude(run, answers)
+
+    def _send_later(
+        self,
+        run: Run,
+        nodes: list[tuple[int, str]],
+        number: int,
+        value: bytes,
+        begun: float,
+        answers: dict[str, float | None],
+    ) -> None:
+        def retry(index: int, node: str) -> None:
+            for attempt, wait in enumerate(run.scenario.retries_s, 1):
+                gevent.sleep(wait)
+                taken = self._post(run, node, number, index, value, begun)
+                if answers[node] is None:
+                    answers[node] = taken
+                if not run.tries_again(node, number, attempt, taken is not None):
+                    return
+
+        gevent.joinall([gevent.spawn(retry, *each) for each in nodes])
+        self._conclude(run, answers)
+
+    @staticmethod
+    def _conclude(run: Run, answers: dict[str, float | None]) -> None:
+        taken = [after for after in answers.values() if after is not None]
+        if taken:
+            run.tell("acknowledged", min(taken) * 1000)
         else:
             run.tell("refused", 0, RuntimeError("no node acknowledged it"))
         run.done += 1
 
-    def _deliver(
-        self, run: Run, node: str, number: int, index: int, value: bytes, first: list[float]
-    ) -> None:
-        random = Random(f"{run.options.seed}/{node}/{number}")
-        body = run.webhooks.spell(number, index)
-        again = random.random() < run.scenario.duplicates
-        for wait in (0.0, *run.scenario.retries_s):
-            gevent.sleep(wait)
-            if self._post(run, node, number, value, body):
-                first.append(time.monotonic())
-                if not again:
-                    return
-                again = False
+    def _post(
+        self, run: Run, node: str, number: int, spelling: int, value: bytes, begun: float
+    ) -> float | None:
+        """One try. Returns how many seconds after ``begun`` it was acknowledged, if it was.
 
-    def _post(self, run: Run, node: str, number: int, value: bytes, body: bytes) -> bool:
+        A server may close an idle connection just when it is used again. Clients then take another
+        one, and so does this; such tries have a row of their own.
+        """
+        body = run.webhooks.spell(number, spelling)
         source, name = run.choose_source(number), run.webhooks.name(number)
         headers = {"Content-Type": "application/json", "X-GitHub-Delivery": name}
         if source in run.signers:
             headers |= run.signers[source](name, int(time.time()), body)
-        run.ledger.send(node, value, source, body)
-        with self.client.post(
-            f"{run.nodes[node]}/webhook/{source}",
-            data=body,  # type: ignore[arg-type]  # bytes are taken as they are
-            headers=headers,
-            name=f"/webhook at {node}",
-            catch_response=True,
-        ) as answer:
-            if answer.status_code != 200:
+        for connection in range(_CONNECTIONS):
+            run.ledger.send(node, value, source, body)
+            tried = run.timeline.now()
+            with self.client.post(
+                f"{run.nodes[node]}/webhook/{source}",
+                data=body,  # type: ignore[arg-type]  # bytes are taken as they are
+                headers=headers,
+                name=f"/webhook at {node}",
+                catch_response=True,
+            ) as answer:
+                now = time.monotonic()
+                pair = _read_pair(answer.content) if answer.status_code == 200 else None
+                if pair is not None:
+                    run.ledger.acknowledge(node, value, pair, now - run.timeline.begun)
+                    took = (run.timeline.now() - tried) * 1000
+                    run.timeline.latencies.append((tried, node, took))
+                    return now - begun
+                if isinstance(answer.error, HTTPConnectionClosed) and connection + 1 < _CONNECTIONS:
+                    answer.request_meta["name"] = f"idle connection closed by {node}"
+                    answer.success()
+                    continue
                 run.ledger.refuse(node, str(answer.status_code))
+                run.timeline.refused.append((tried, node))
                 answer.failure(f"not acknowledged: {answer.status_code} {answer.error or ''}")
-                return False
-            document = json.loads(answer.content)
-            pair = Pair(document["timestamp"], document["hash"])
-            run.ledger.acknowledge(node, value, pair, time.monotonic() - run.begun)
-            return True
+                return None
+        raise AssertionError("the last connection's answer counts")
+
+
+def _read_pair(content: bytes | None) -> Pair | None:
+    """What a node answers; None where it is not a node's answer."""
+    try:
+        document = json.loads(content or b"")
+        return Pair(int(document["timestamp"]), int(document["hash"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # Locust's have no types
-def refuse_workers(environment: Environment, **_: object) -> None:
+def check_options(environment: Environment, **_: object) -> None:
+    """Stop at once where a run could not be judged in the end."""
     if isinstance(environment.runner, MasterRunner | WorkerRunner):
         raise SystemExit("the ledger is in one process: no --processes, no --master, no --worker")
+    if environment.parsed_options is not None and not environment.web_ui:
+        try:
+            Run(environment, environment.parsed_options)
+        except SettingsError as error:
+            raise SystemExit(str(error)) from error
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]  # Locust's have no types
 def begin(environment: Environment, **_: object) -> None:
     assert environment.parsed_options is not None  # Locust itself has parsed them
+    environment.process_exit_code = 1  # until the judgement says otherwise
     run = _runs[id(environment)] = Run(environment, environment.parsed_options)
     gevent.spawn(_watch, run)
     if run.options.sync_every and run.options.sync_token:
@@ -209,104 +214,35 @@ def begin(environment: Environment, **_: object) -> None:
 
 
 def _watch(run: Run) -> None:
-    while run.done < run.options.webhooks:
+    while not run.over:
         gevent.sleep(0.2)
     assert run.environment.runner is not None  # the test has started
     run.environment.runner.quit()
 
 
 def _sync(run: Run) -> None:
-    while run.done < run.options.webhooks:
+    while not run.over:
         gevent.sleep(run.options.sync_every)
-        begun, error = time.monotonic(), None
+        begun = time.monotonic()
+        error, saved = None, 0
         try:
             report = trigger_sync(run.master, run.options.sync_token)
+            saved = sum(slave["saved"] for slave in report["slaves"])
             if not report["ok"]:
                 error = RuntimeError("; ".join(s["error"] for s in report["slaves"] if s["error"]))
         except (OSError, ValueError, WebhookSyncError) as trouble:
             error = RuntimeError(str(trouble))
-        run.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
-            request_type="POST",
-            name="/trigger-sync",
-            response_time=(time.monotonic() - begun) * 1000,
-            response_length=0,
-            exception=error,
-            context={},
-        )
+        run.timeline.syncs.append((run.timeline.now(), saved, error is None))
+        run.tell("/trigger-sync", (time.monotonic() - begun) * 1000, error, "POST")
 
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]  # Locust's have no types
 def finish(environment: Environment, **_: object) -> None:
-    """The last syncs, the judgement, the thresholds, the exit code."""
+    """The judgement, and the exit code."""
     run = _runs.pop(id(environment), None)
     if run is None:
         return
-    options = run.options
-    faults = []
-    verdict = None
-    if options.sync_token:
-        try:
-            settle(run.master, options.sync_token, options.span)
-            verdict = _judge(run)
-            faults += [] if verdict.holds else ["a promise is broken"]
-        except (NotSettled, OSError, WebhookSyncError) as error:
-            faults.append(f"nothing could be judged: {error}")
-    else:
-        faults.append("nothing could be judged without --sync-token")
-    faults += _check_thresholds(run)
-    environment.process_exit_code = 1 if faults else 0
-    _say(run, verdict, faults)
-
-
-def _judge(run: Run) -> Verdict:
-    options = run.options
-    since = max(0, run.started_ms - _HOUR_MS)  # more than clocks and retries can make of it
-    records = list(read_master(run.master, options.sync_token, options.master_store, since))
-    if not options.master_store:
-        # Others send to a deployment, too: what this run did not send is not its to judge.
-        records = [each for each in records if digest_value(each.payload) in run.ledger.values]
-    for record in records:
-        if record.recovery is not None:
-            run.tell("recovered", record.recovery.at - record.pair.timestamp)
-    verdict = run.ledger.judge(records, options.master_node)
-    for webhook in verdict.missing:
-        run.tell("missing", 0, RuntimeError(f"acknowledged by {webhook.node}, not in the master"))
-    return verdict
-
-
-def _check_thresholds(run: Run) -> list[str]:
-    faults = []
-    stats = run.environment.stats
-    requests = failures = 0
-    for node in run.nodes:
-        entry = stats.get(f"/webhook at {node}", "POST")
-        requests, failures = requests + entry.num_requests, failures + entry.num_failures
-        p99 = entry.get_response_time_percentile(0.99)
-        if run.options.max_p99 and p99 > run.options.max_p99:
-            faults.append(f"p99 of {node} is {p99:.0f} ms, above {run.options.max_p99:.0f}")
-    if failures > run.options.max_errors * requests:
-        faults.append(f"{failures} of {requests} requests were not acknowledged")
-    return faults
-
-
-def _say(run: Run, verdict: Verdict | None, faults: list[str]) -> None:
-    p99 = {
-        node: run.environment.stats.get(f"/webhook at {node}", "POST").get_response_time_percentile(
-            0.99
-        )
-        for node in run.nodes
-    }
-    document = {
-        **(verdict.to_json() if verdict else {}),
-        "p99 ms": p99,
-        "latest start s": round(run.late_s, 2),
-        "refused": dict(run.ledger.refused),
-        "faults": faults,
-    }
-    if run.options.verdict:
-        with open(run.options.verdict, "w") as file:
-            json.dump(document, file, indent=1)
-    for what, value in document.items():
-        print(f"{what}: {value}")
-    for line in itertools.islice(map(str, verdict.missing if verdict else ()), 5):
-        print(f"  missing: {line}")
+    run.later.kill()  # only where somebody stopped the run
+    environment.process_exit_code = run.finish()
+    if run.options.csv_prefix:
+        gevent.sleep(2 * locust_stats.CSV_STATS_INTERVAL_SEC)  # its writer looks that often

@@ -24,13 +24,15 @@ class Scenario:
     """``pace``: how many times the rate, for a part of the run from 0 to 1.
 
     ``large``: the share of large payloads. ``duplicates``: the share that is sent again although it
-    was acknowledged. ``retries_s``: after how many seconds a sender tries again that got no 200.
+    was acknowledged. ``unheard``: the share of answers that do not reach the sender, who takes them
+    for refusals. ``retries_s``: after how many seconds a sender tries again that heard no 200.
     ``signed``: webhooks go to the sources of ``--secrets`` in turn, with valid signatures.
     """
 
     pace: Callable[[float], float] = _steady
     large: float = 0.0
     duplicates: float = 0.0
+    unheard: float = 0.0
     retries_s: tuple[float, ...] = ()
     signed: bool = False
 
@@ -40,8 +42,8 @@ SCENARIOS: dict[str, Scenario] = {
     "ramp": Scenario(pace=_ramp),
     "burst": Scenario(pace=_burst),
     "large": Scenario(large=0.2),
-    "retries": Scenario(duplicates=0.05, retries_s=(1.0, 5.0, 20.0)),
-    "mixed": Scenario(signed=True, duplicates=0.02, retries_s=(1.0, 5.0)),
+    "retries": Scenario(duplicates=0.05, unheard=0.1, retries_s=(1.0, 5.0, 20.0)),
+    "mixed": Scenario(signed=True, duplicates=0.02, unheard=0.02, retries_s=(1.0, 5.0)),
 }
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import aiohttp
 
 from loadtests.ledger import Ledger
+from loadtests.timeline import Timeline
 from loadtests.webhooks import Webhooks
 from portable_core.records import Pair
 
@@ -24,26 +23,12 @@ SOURCE = "github"
 RETRIES_S = (0.7, 2.5, 18.0)
 _RETRY_SHARE = 0.5  # of the webhooks; the other senders give up at once
 _DUPLICATE_SHARE = 0.02  # sent again although it was acknowledged
-_SINGLE_SHARE = 0.25  # of the senders know one node only: nothing makes good what that one loses
+_SINGLE_SHARE = 0.25  # of the senders know one slave only: nothing makes good what that one loses
 _TIMEOUT = aiohttp.ClientTimeout(total=4)
 
 
-@dataclass(slots=True)
-class Timeline:
-    """For plots: moments in seconds from ``begun`` (monotonic), latencies in milliseconds."""
-
-    begun: float = field(default_factory=time.monotonic)
-    latencies: list[tuple[float, str, float]] = field(default_factory=list)
-    refused: list[tuple[float, str]] = field(default_factory=list)
-    syncs: list[tuple[float, int, bool]] = field(default_factory=list)
-    faults: list[tuple[float, float, str]] = field(default_factory=list)
-
-    def now(self) -> float:
-        return time.monotonic() - self.begun
-
-
 class Senders:
-    """Send webhooks to every node of ``targets`` (name, address), some of them to one only."""
+    """To every node of ``targets`` (name, address); some webhooks to one of ``single`` only."""
 
     def __init__(
         self,
@@ -51,15 +36,17 @@ class Senders:
         timeline: Timeline,
         webhooks: Webhooks,
         targets: Mapping[str, str],
+        single: Sequence[str],
         seed: int,
     ) -> None:
         self._ledger = ledger
         self._timeline = timeline
         self._webhooks = webhooks
         self._targets = targets
+        self._single = single
         self._seed = seed
 
-    async def send(self, count: int, rate: float, tick: Callable[[int], None]) -> None:
+    async def send(self, count: int, rate: float) -> None:
         loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=64)
         async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector) as session:
@@ -67,7 +54,6 @@ class Senders:
             begun = loop.time()
             for number in range(count):
                 await asyncio.sleep(max(0.0, begun + number / rate - loop.time()))
-                tick(number)
                 value = self._ledger.add(number, self._webhooks.spell(number, 0))
                 for index, node in self._choose_nodes(number):
                     body = self._webhooks.spell(number, index)
@@ -77,9 +63,9 @@ class Senders:
             await asyncio.gather(*pending)
 
     def _choose_nodes(self, number: int) -> list[tuple[int, str]]:
-        nodes = list(enumerate(self._targets))
         random = Random(f"{self._seed}/{number}")
-        return [random.choice(nodes)] if random.random() < _SINGLE_SHARE else nodes
+        only = random.choice(self._single) if random.random() < _SINGLE_SHARE else None
+        return [each for each in enumerate(self._targets) if only in (None, each[1])]
 
     async def _deliver(
         self, session: aiohttp.ClientSession, node: str, number: int, value: bytes, body: bytes
