@@ -1,4 +1,4 @@
-"""The endpoints that both roles have: webhooks, health, status."""
+"""The endpoints that both roles have: webhooks, health, status, the description of them all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.console import add_console
 from portable_core.adapters.flask_app.master_routes import add_master_routes
 from portable_core.adapters.flask_app.observer import Observer
+from portable_core.adapters.flask_app.openapi import add_description
 from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
 from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookDoor
@@ -41,6 +42,7 @@ def create_app(
     if observer is not None:
         _add_observer(app, node, observer)
     _add_status_routes(app, node)
+    add_description(app, node.settings.role)
     if node.slave is not None:
         add_slave_routes(app, node, node.slave)
     if node.master is not None:
