@@ -46,7 +46,12 @@ class _LazyGroup(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_LazyGroup)
+_EXIT_CODES = """Exit codes: 0 all went well; 1 the answer is no (something is missing, late, failed
+or malformed), a node does not answer, or a setting is wrong; 2 the command line is not
+understood."""
+
+
+@click.group(cls=_LazyGroup, epilog=_EXIT_CODES)
 @click.version_option(package_name="webhook-sync")
 def main() -> None:
     """Redundant webhook receivers that lose nothing."""

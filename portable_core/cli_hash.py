@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -23,12 +24,15 @@ from portable_core.hashing import ALGORITHMS
     show_default=True,
     help="How to hash; blake2b takes its key from HASH_KEY, as a node does.",
 )
-def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one payload a line.")
+def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str, as_json: bool) -> None:
     """Print the hash of each payload, one a line; of standard input for no FILE or "-".
 
     Where there are several, the name of its file follows each hash. Exit code 1 if a payload is
     malformed or a file cannot be read; the others are still printed.
     """
+    if canonical and as_json:
+        raise click.UsageError("--canonical prints the canonical bytes, which are JSON already")
     key = os.environ.get("HASH_KEY", "").strip().encode()
     failed = False
     for file in files or ("-",):
@@ -36,6 +40,9 @@ def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str) -> Non
             payload = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
             if canonical:
                 line = canonicalize(payload)
+            elif as_json:
+                told = {"file": file, "hash": hash_payload(payload, algorithm, key)}
+                line = json.dumps(told).encode()
             else:
                 name = f"  {file}" if len(files) > 1 else ""
                 line = f"{hash_payload(payload, algorithm, key)}{name}".encode()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -42,3 +46,44 @@ def test_the_check_fails_where_the_sync_is_left_out() -> None:
     done = run_demo("--no-sync", "--remove-one")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "A PROMISE IS BROKEN" in done.stdout
+
+
+def read_console(url: str, token: str) -> str:
+    """The console's first page, after a login."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    login = browser.open(f"{url}login", timeout=30).read().decode()
+    csrf = re.search(r'name="csrf" value="([^"]+)"', login)
+    assert csrf is not None
+    form = urllib.parse.urlencode({"csrf": csrf[1], "token": token}).encode()
+    with browser.open(f"{url}login", form, timeout=30) as page:
+        return str(page.read().decode())
+
+
+def test_kept_nodes_are_shown_by_a_console_that_opens() -> None:
+    command = [str(BIN / "webhook-sync"), "demo", "--webhooks", "20", "--keep"]
+    demo = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert demo.stdout is not None
+    said = []
+    try:
+        for line in demo.stdout:
+            said.append(line)
+            if "Its console:" in line:
+                break
+        console = re.search(r"(http://127\.0\.0\.1:\d+/) \(console token (\S+)\)", said[-1])
+        assert console is not None, "".join(said)
+        assert "Everything is in." in read_console(console[1], console[2])
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=60)
+        assert demo.returncode == 0, "".join(said) + rest
+        folder = re.search(r"stores and logs are in\s+(\S+)", rest)
+        assert folder is not None, rest
+        shutil.rmtree(folder[1])
+    finally:
+        demo.kill()
+        demo.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,15 @@ def test_it_loads_no_web_framework() -> None:
         [sys.executable, "-c", code], input=b"{}", capture_output=True, timeout=60
     )
     assert result.stdout.split() == [b"%d" % hash_payload(b"{}"), b"set()"]
+
+
+def test_json_is_a_line_for_each_payload(tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    file.write_bytes(b'{"a":1}')
+    code, output, _ = run("--json", str(file), "-", payload=b"{}")
+    assert code == 0
+    assert [json.loads(line) for line in output.splitlines()] == [
+        {"file": str(file), "hash": hash_payload(b'{"a":1}')},
+        {"file": "-", "hash": hash_payload(b"{}")},
+    ]
+    assert run("--json", "--canonical", payload=b"{}")[0] == 2

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from portable_core.adapters.flask_app.console.texts import advise
 from portable_core.errors import NotFound, Unavailable, WebhookSyncError
 from portable_core.replay import Replay, ReplayStatus
 from portable_core.report import SlaveReport, SyncReport
@@ -35,11 +36,17 @@ class SyncState:
     ok: bool | None = None
     problem: str = ""
 
+    @property
+    def advice(self) -> str:
+        """What to do about ``problem``."""
+        return advise(self.problem)
+
     def to_json(self) -> dict[str, object]:
         return {
             "running": self.running,
             "ok": self.ok,
             "problem": self.problem,
+            "advice": self.advice,
             "slaves": {name: report.to_json() for name, report in self.slaves.items()},
         }
 
@@ -70,7 +77,7 @@ class SyncJob:
         threading.Thread(target=self._work, name="console-sync", daemon=True).start()
 
     def _work(self) -> None:
-        problem, ok = "Internal error: the log tells more", False
+        problem, ok = "Internal error: the sync ended before its time", False
         try:
             report = self._run(self._progress)
             problem, ok = "", report.ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import orjson
 from flask import Flask, Response, redirect, render_template, request
@@ -12,7 +13,7 @@ from portable_core.adapters.flask_app.console.jobs import Replays
 from portable_core.adapters.flask_app.console.pages import frame
 from portable_core.adapters.flask_app.events import EVENT_STREAM
 from portable_core.adapters.flask_app.queries import read_search
-from portable_core.browse import find_record, parse_id
+from portable_core.browse import Search, find_record, parse_id
 from portable_core.errors import BadRequest, Forbidden
 from portable_core.node import Node
 from portable_core.records import Pair, Record
@@ -20,6 +21,7 @@ from portable_core.replay import Connect, Replay, check_target
 
 _SHOWN_FAILURES = 200
 _MAX_PARALLEL = 8
+_MOST_COUNTED = 300_000
 
 
 class ReplayPages:
@@ -61,7 +63,10 @@ class ReplayPages:
             return self._run(form.get("url", ""), self._read_pairs([pair]), 1)
         if not form.get("start", "").strip() or not form.get("end", "").strip():
             raise BadRequest("start, end: say from when to when; this sends many webhooks")
-        return self._run(form.get("url", ""), self._read_range(), None)
+        search = read_search(form)
+        if search.start >= search.end:
+            raise BadRequest("start, end: the end must come after the start")
+        return self._run(form.get("url", ""), self._read_range(search), self._count(search))
 
     def _start_again(self, name: str) -> object:
         """Send those that failed in another run, and only those."""
@@ -97,12 +102,17 @@ class ReplayPages:
         for pair in pairs:
             yield from self._node.receiver.store.fetch([pair])
 
-    def _read_range(self) -> Iterator[Record]:
-        search = read_search(request.form)
+    def _read_range(self, search: Search) -> Iterator[Record]:
         records = self._node.receiver.store.records(search.start, search.end)
-        if search.start >= search.end:
-            raise BadRequest("start, end: the end must come after the start")
         return (record for record in records if search.source in (None, record.meta.source))
+
+    def _count(self, search: Search) -> int | None:
+        """How many it will be; None where telling that would mean to read them, or too many."""
+        if search.source is not None:
+            return None
+        pairs = self._node.receiver.store.pairs(search.start, search.end)
+        count = sum(1 for _ in islice(pairs, _MOST_COUNTED + 1))
+        return count if count <= _MOST_COUNTED else None
 
     def _until_stopped(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:

@@ -15,10 +15,29 @@ _ADVICE = (
         "Is the address in SLAVES that of a slave, of this version, and are SPAN_S, HASH and the "
         "clock set alike?",
     ),
+    ("Slave not synced", "Look at the log of the master; it tells more."),
     ("Stream cut", "The connection broke. The next sync goes on where this one stopped."),
+    (
+        "Malformed stream",
+        "Is it a slave of this version? Does a proxy change its answers?",
+    ),
+    ("Stream too large", "Is it a slave of this version? Its log and the master's tell more."),
+    ("Unsupported encoding", "Is it a slave of this version? Update both sides."),
     ("Conflict", "Set the same SPAN_S, HASH and HASH_KEY on every node."),
     ("Sync already running", "Wait for it to end; the page shows it then."),
+    (
+        "Lease lost",
+        "Another instance of this master syncs. Nothing is lost; look again later.",
+    ),
+    ("Stopping", "The master is being stopped. Press “Sync now” when it is back."),
+    ("Store locked", "Another process writes the master's store. Is an old one still running?"),
+    ("Store damaged", "Look at the disk of the master; the log names the file."),
     ("Store", "Look at the disk of the master: is it full, or was something removed?"),
+    ("Record refused", "The master's store cannot hold one of the records; its log names it."),
+    ("Batch too late", "The disk of the master is too slow, or hangs. The next sync goes on."),
+    ("Buffer full", "The disk of the master is too slow for what comes in. The next sync goes on."),
+    ("Unavailable", "Try again in a moment."),
+    ("Internal error", "The log of the master tells more."),
 )
 
 

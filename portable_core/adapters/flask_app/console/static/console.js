@@ -47,6 +47,7 @@ function followSync(form, progress) {
     progress.replaceChildren();
     const told = state.running ? "A sync is running." : state.problem || (state.ok ? "Synced." : "Synced, but a slave failed; see below.");
     addLine(progress, told, state.problem ? "problem" : "");
+    if (state.advice) addLine(progress, state.advice, "advice");
     for (const report of Object.values(state.slaves)) addLine(progress, describe(report), "line");
     return state.running;
   }).then(async () => {

@@ -1,0 +1,41 @@
+"""What the console says: every error of a sync comes with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from portable_core import errors
+from portable_core.adapters.flask_app.console.jobs import SyncState
+from portable_core.adapters.flask_app.console.texts import advise
+
+
+def list_kinds(kind: type[errors.WebhookSyncError]) -> Iterator[type[errors.WebhookSyncError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from list_kinds(below)
+
+
+#: What a sync may end with; the others are answers to requests, or stop the start.
+OF_A_SYNC = [
+    *list_kinds(errors.SlaveError),
+    *list_kinds(errors.Unavailable),
+    *list_kinds(errors.Conflict),
+    *list_kinds(errors.MalformedStream),
+    errors.StreamCut,
+    errors.UnsupportedEncoding,
+    errors.LeaseLost,
+    errors.WebhookSyncError,
+]
+
+
+@pytest.mark.parametrize("kind", OF_A_SYNC, ids=lambda kind: kind.__name__)
+def test_every_error_of_a_sync_comes_with_advice(kind: type[errors.WebhookSyncError]) -> None:
+    problem = f"{kind.title}: the reason"
+    assert advise(problem).endswith((".", "?"))
+    assert SyncState(problem=problem).to_json()["advice"] == advise(problem)
+
+
+def test_there_is_no_advice_where_there_is_no_problem() -> None:
+    assert advise("") == SyncState(ok=True).advice == ""
