@@ -144,7 +144,6 @@ def _write(
         "sync": sync,
     }
     (out / "bench.json").write_text(json.dumps(document, indent=1))
-    (out / "receive.json").write_text(json.dumps(rows, indent=1))
     plot_peers(hashes[_HASH_SETS[0]], f"Hash: {_HASH_SETS[0]}", "MB/s", out / "bench-hash.png")
     plot_peers(
         receive, "Receiving, 64 senders, one core", "durable webhooks/s", out / "bench-receive.png"

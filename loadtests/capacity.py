@@ -2,9 +2,9 @@
 
 A model, not a measurement. Its inputs:
 
-- the processor's time a webhook: from ``reports/receive.json`` where ``make bench`` has written it
-  (one core divided by the rate at 64 senders), else :data:`DEFAULT_RATE`;
-- the pairs and records that one core compares and sends: :data:`PAIRS_PER_S`;
+- the processor's time a webhook, and a pair of a sync: from ``reports/bench.json`` where ``make
+  bench`` has written it (one core divided by the rate at 64 senders; the processor's time of both
+  sides), else :data:`DEFAULT_RATE` and :data:`PAIRS_PER_S`;
 - operations of Firestore: n webhooks in b commits are n + b writes, as the tests count them; a
   sync reads the pages of its window and a span on either side (see ``docs/firestore.md``);
 - prices: ``prices.json``, with its date.
@@ -32,8 +32,8 @@ RATES = (10, 100, 1_000, 10_000, 100_000)
 #: Durable webhooks a second of one core, where no benchmark says better.
 DEFAULT_RATE = 1_500.0
 
-#: Pairs a second that one side of a sync reads, compares and writes with one core.
-PAIRS_PER_S = 400_000.0
+#: Pairs a second that a sync reads, compares and writes with one core, likewise.
+PAIRS_PER_S = 100_000.0
 
 #: The share of a core that receiving may use; the rest is for syncs and bursts.
 HEADROOM = 0.5
@@ -50,6 +50,9 @@ SEQUENTIAL_WRITES_PER_S = 500.0
 #: What a network disk of a small machine writes; the log, the file and its index are written.
 DISK_BYTES_PER_S = 50e6
 WRITTEN_TIMES = 2.5
+
+#: Senders of one instance that may wait at once: half of its 256 threads (``THREADS=32``).
+WAITING_SENDERS = 128
 
 MEMORY_GIB = 0.5
 RECORD_BYTES = 2_000
@@ -73,7 +76,9 @@ class Estimate:
         return f"{name} ({self.used[name]:.0%})"
 
 
-def estimate_sqlite(rate: int, per_core: float, prices: dict[str, Any]) -> Estimate:
+def estimate_sqlite(
+    rate: int, per_core: float, prices: dict[str, Any], pairs_per_s: float = PAIRS_PER_S
+) -> Estimate:
     """Machines with disks, one core each."""
     shards = max(1, math.ceil(rate / (per_core * HEADROOM)))
     share = rate / shards
@@ -88,17 +93,25 @@ def estimate_sqlite(rate: int, per_core: float, prices: dict[str, Any]) -> Estim
         dollars,
         {
             "a core's time for webhooks": share / per_core,
-            "a core's time for syncs": share * _compared() / PAIRS_PER_S,
+            "a core's time for syncs": share * _compared() / pairs_per_s,
             "bytes to the disk": share * RECORD_BYTES * WRITTEN_TIMES / DISK_BYTES_PER_S,
         },
     )
 
 
 def estimate_firestore(
-    rate: int, per_core: float, prices: dict[str, Any], linger_s: float = 1.0
+    rate: int,
+    per_core: float,
+    prices: dict[str, Any],
+    pairs_per_s: float = PAIRS_PER_S,
+    linger_s: float = 1.0,
 ) -> Estimate:
     """Cloud Run services on Firestore; instances share a node's database."""
-    instances = max(1, math.ceil(rate / (per_core * HEADROOM)))
+    # A sender waits for its commit on a thread of its own.
+    waiting = rate * (linger_s + COMMIT_S)
+    instances = max(
+        1, math.ceil(rate / (per_core * HEADROOM)), math.ceil(waiting / WAITING_SENDERS)
+    )
     commits = count_commits(rate, instances, linger_s)
     # Firestore takes 500 writes in a commit; more webhooks than that are more commits.
     commits = max(commits, rate / 500)
@@ -120,7 +133,8 @@ def estimate_firestore(
         dollars,
         {
             "a core's time for webhooks": rate / instances / per_core,
-            "the master's time for syncs": rate * _compared() / PAIRS_PER_S,
+            "threads for waiting senders": waiting / instances / WAITING_SENDERS * HEADROOM,
+            "the master's time for syncs": rate * _compared() / pairs_per_s,
             "commits on pages.key": commits / SEQUENTIAL_WRITES_PER_S,
         },
     )
@@ -142,37 +156,46 @@ def _compared() -> float:
     return (NODES - 1) * _read_again()
 
 
-def read_rate(report: Path) -> tuple[float, str]:
-    """Webhooks a second of one core, and where the figure is from."""
+def read_figures(report: Path) -> tuple[float, float, str]:
+    """Webhooks a second of one core, pairs of a sync likewise, and where the figures are from."""
     if report.exists():
-        for row in json.loads(report.read_text()):
-            if row["server"] == "slave, container (granian)" and row["senders"] == 64:
-                return median(row["rates"]), f"measured, {report}"
-    return DEFAULT_RATE, "the stated default; make bench measures it"
+        document = json.loads(report.read_text())
+        rates = [
+            row["rates"]
+            for row in document["receive"]
+            if row["server"] == "slave, container (granian)" and row["senders"] == 64
+        ]
+        date = document["machine"]["date"]
+        return median(rates[0]), median(document["sync"]["a sync"]), f"measured on {date[:10]}"
+    return DEFAULT_RATE, PAIRS_PER_S, "assumed; make bench measures it"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--per-core", type=float, help="webhooks a second of one core")
-    parser.add_argument("--report", type=Path, default=Path("reports/receive.json"))
+    parser.add_argument("--report", type=Path, default=Path("reports/bench.json"))
     parser.add_argument("--prices", type=Path, default=Path(__file__).with_name("prices.json"))
     parser.add_argument("--linger-s", type=float, default=1.0, help="LINGER_MS on Firestore")
     options = parser.parse_args()
     prices = json.loads(options.prices.read_text())
-    per_core, source = read_rate(options.report)
+    per_core, pairs, source = read_figures(options.report)
     if options.per_core:
         per_core, source = options.per_core, "given"
     print(
-        f"{per_core:,.0f} webhooks a second and core ({source}), of which {HEADROOM:.0%} is used;"
+        f"One core: {1e6 / per_core:,.0f} µs a webhook, {1e6 / pairs:.1f} µs a pair of a sync "
+        f"({source}); {HEADROOM:.0%} of it is used.\n"
+        f"Firestore: n webhooks in b commits are n + b writes; a sync reads their pages "
+        f"{_read_again():.1f} times; LINGER_MS={options.linger_s * 1000:.0f}.\n"
+        f"Prices of {prices['date']}. One master and {NODES - 1} slaves that all receive "
+        "everything, a sync every 5 minutes."
     )
-    print(f"prices of {prices['date']}; one master and {NODES - 1} slaves, a sync every 5 minutes.")
     table = Table()
     for column in ("layout", "webhooks/s", "instances", "dollars a month", "first bottleneck"):
         table.add_column(column, justify="left" if column[:2] in ("la", "fi") else "right")
     for rate in RATES:
         for each in (
-            estimate_sqlite(rate, per_core, prices),
-            estimate_firestore(rate, per_core, prices, options.linger_s),
+            estimate_sqlite(rate, per_core, prices, pairs),
+            estimate_firestore(rate, per_core, prices, pairs, options.linger_s),
         ):
             table.add_row(
                 *(each.layout, f"{rate:,}", f"{each.instances:,}", f"{each.dollars:,.0f}"),
