@@ -11,9 +11,11 @@ import os
 from functools import cache
 
 import functions_framework
-from flask import Flask, Request
+from flask import Flask, Request, current_app
 from werkzeug import Response
+from werkzeug.exceptions import HTTPException
 
+from portable_core.adapters.flask_app.problems import answer_http_exception
 from portable_core.adapters.slow_senders import READERS_PER_THREAD, SlowSenders
 from portable_core.adapters.stopping import watch_worker
 from portable_core.adapters.wiring import build_app_or_exit, check_role
@@ -49,3 +51,6 @@ def prepare_server(role: str) -> None:
 if target := os.environ.get("FUNCTION_TARGET"):
     application(target)
     prepare_server(target)
+    # functions-framework answers a few paths itself (/robots.txt, any with a line break).
+    if current_app:
+        current_app.register_error_handler(HTTPException, answer_http_exception)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def add_problem_handlers(app: Flask) -> None:
     """Answer every exception of a view with a problem document; log those nobody expected."""
     app.register_error_handler(WebhookSyncError, answer_problem)
-    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(HTTPException, answer_http_exception)
     app.register_error_handler(Exception, answer_fault)
 
 
@@ -34,7 +34,8 @@ def answer_problem(error: WebhookSyncError) -> Response:
     return response
 
 
-def _answer_http_exception(error: HTTPException) -> Response:
+def answer_http_exception(error: HTTPException) -> Response:
+    """The problem document of an error of the framework: an unknown path, a wrong method."""
     response = _answer(error.code or 500, error.name, error.description or "", "about:blank")
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):

@@ -1,0 +1,192 @@
+"""The description of the HTTP surface against the routes, the errors, and OpenAPI 3.1 itself."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import schemathesis
+from flask import Flask
+
+import portable_core
+from portable_core import errors
+from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
+from portable_core.adapters.wiring import build_app
+from portable_core.settings import Role
+
+ROOT = Path(__file__).parents[2]
+ROLES: tuple[Role, ...] = ("slave", "master")
+
+#: For people: behind the login of the console, but for itself and what makes pages look well.
+CONSOLE = {
+    ("get", "/"),
+    ("get", "/login"),
+    ("post", "/login"),
+    ("post", "/logout"),
+    ("get", "/console/static/{filename}"),
+    ("get", "/console/live"),
+    ("get", "/console/events"),
+    ("post", "/console/sync"),
+    ("get", "/webhooks/{webhook}/payload"),
+    ("get", "/quarantine"),
+    ("get", "/quarantine/{item}/payload"),
+    ("get", "/replays"),
+    ("post", "/replays"),
+    ("get", "/replays/{name}"),
+    ("get", "/replays/{name}/live"),
+    ("get", "/replays/{name}/events"),
+    ("post", "/replays/{name}/stop"),
+    ("post", "/replays/{name}/again"),
+}
+
+
+def make_app(role: Role, **env: str) -> Flask:
+    return build_app(role, {"STORE": "memory:", "SYNC_TOKENS": "secret", **env})
+
+
+def list_routes(app: Flask) -> set[tuple[str, str]]:
+    """Methods and paths, these in the form of OpenAPI."""
+    return {
+        (method.lower(), re.sub(r"<(?:[^:<>]*:)?([^<>]*)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if method not in ("HEAD", "OPTIONS")
+    }
+
+
+def list_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_route_is_described_and_everything_described_is_a_route(role: Role) -> None:
+    described = {(method, path) for method, path, _ in list_operations(describe_surface(role))}
+    slaves = {"SLAVES": "a=http://127.0.0.1:9"} if role == "master" else {}
+    without = list_routes(make_app(role, **slaves))
+    assert without - {("get", "/")} == described
+    if role == "master":
+        routes = list_routes(make_app(role, CONSOLE_TOKEN="x" * 16, **slaves))
+        assert routes == described | CONSOLE
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_door_for_webhooks_answers_what_is_described_for_it_and_nothing_else(
+    role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(role, **({"SLAVES": "a=http://127.0.0.1:9"} if role == "master" else {}))
+    passed = []
+    door: Any = app.wsgi_app
+    inner = door._app
+
+    def watch(environ: Any, start_response: Any) -> Any:
+        passed.append((environ["REQUEST_METHOD"].lower(), environ["PATH_INFO"]))
+        return inner(environ, start_response)
+
+    monkeypatch.setattr(door, "_app", watch)
+    operations = [
+        (method, path.replace("{", "").replace("}", ""))
+        for method, path, _ in list_operations(describe_surface(role))
+    ]
+    for method, path in operations:
+        app.test_client().open(path, method=method.upper(), data=b"{}")
+    answered = [operation for operation in operations if operation not in passed]
+    assert answered == [("post", "/webhook"), ("post", "/webhook/source")]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_document_is_openapi_3_1(role: Role) -> None:
+    document = describe_surface(role)
+    schemathesis.openapi.from_dict(document).validate()  # the schema of the OpenAPI Initiative
+    for schema in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate(
+            {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+        )
+    names = [operation["operationId"] for _, _, operation in list_operations(document)]
+    assert len(set(names)) == len(names)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert document["info"]["version"] == project["version"]
+
+
+def test_a_wrong_document_would_be_noticed() -> None:
+    document = describe_surface("slave")
+    del document["paths"]["/health"]["get"]["responses"]["200"]["description"]
+    with pytest.raises(Exception, match="description"):
+        schemathesis.openapi.from_dict(document).validate()
+
+
+def find_references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for member in value.values():
+            yield from find_references(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from find_references(member)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_reference_leads_somewhere_and_every_part_is_used(role: Role) -> None:
+    document = describe_surface(role)
+    parts = {
+        f"#/components/{kind}/{name}"
+        for kind, named in document["components"].items()
+        for name in named
+        if kind != "securitySchemes"
+    }
+    assert set(find_references(document)) == parts
+
+
+def list_errors(kind: type[errors.WebhookSyncError]) -> Iterator[type[errors.WebhookSyncError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from list_errors(below)
+
+
+def test_every_status_of_an_error_is_described_somewhere_and_no_other() -> None:
+    described = {
+        int(status)
+        for role in ROLES
+        for _, _, operation in list_operations(describe_surface(role))
+        for status in operation["responses"]
+        if int(status) >= 400
+    }
+    assert described == {kind.status for kind in list_errors(errors.WebhookSyncError)}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_needs_credentials_says_so(role: Role) -> None:
+    """And every operation says what may go wrong with any request."""
+    for method, path, operation in list_operations(describe_surface(role)):
+        statuses = set(operation["responses"])
+        assert {"200", "400", "500"} <= statuses, (method, path)
+        if operation.get("security") != []:
+            assert {"401", "403", "503"} <= statuses, (method, path)
+
+
+def test_the_package_ships_every_file_that_is_not_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    package = Path(portable_core.__file__).parent
+    shipped = {
+        file
+        for pattern in project["tool"]["setuptools"]["package-data"]["portable_core"]
+        for file in package.glob(pattern)
+    }
+    files = {
+        file for file in package.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")
+    }
+    assert files <= shipped
+    assert any(file.match("openapi/*.json") for file in files)
+
+
+def test_it_is_served_without_credentials() -> None:
+    answer = make_app("slave").test_client().get(DESCRIPTION_PATH)
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert answer.json == describe_surface("slave")
