@@ -16,6 +16,7 @@
     │   └── LeaseHeld               409  another sync of this master is running
     ├── PayloadTooLarge             413  more bytes than MAX_BODY_BYTES
     ├── UnsupportedEncoding         415  a media type or content coding that is not understood
+    ├── HeadersTooLarge             431  more bytes of headers to be kept than a record may have
     ├── TooManySyncs                429  this slave is answering as many syncs as it may
     ├── SettingsError               500  a wrong or missing setting; stops the start
     ├── SlaveError                  502  a slave could not be synced; the message says why
@@ -166,6 +167,11 @@ class PayloadTooLarge(WebhookSyncError):
 class UnsupportedEncoding(WebhookSyncError):
     status = 415
     title = "Unsupported encoding"
+
+
+class HeadersTooLarge(WebhookSyncError):
+    status = 431
+    title = "Request header fields too large"
 
 
 class TooManySyncs(WebhookSyncError):

@@ -34,7 +34,8 @@ class Node:
     """``slave`` or ``master`` is set, after the settings' role.
 
     ``hand_over`` sends what a slave's dying store holds to the master, from the moment of the stop
-    until the event says that nothing more will come; None where there is no need.
+    until the event says that nothing more will come; None where there is no need. ``warning`` is
+    what whoever starts it should know, None if there is nothing.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class Node:
     master: Master | None = None
     hand_over: Callable[[threading.Event], object] | None = None
     authorize_slave: AuthorizeSlave | None = None
+    warning: str | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _drained: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)

@@ -7,6 +7,7 @@ serves it.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -26,6 +27,8 @@ from portable_core.slave import Slave
 
 if TYPE_CHECKING:
     from flask import Flask
+
+logger = logging.getLogger(__name__)
 
 
 def build_store(settings: Settings) -> MasterStore:
@@ -63,6 +66,7 @@ def build_node(role: Role, env: Mapping[str, str]) -> Node:
     sources = parse_sources(settings.sources)
     node = Node(settings, receiver, guard.check, sources.verify)
     node.authorize_slave = guard.check_slave
+    node.warning = guard.warning
     if role == "slave":
         node.slave = Slave(receiver)
         if settings.hand_over:
@@ -104,6 +108,8 @@ def build_app(
     from portable_core.adapters.stopping import close_at_exit
 
     node = build_node(check_role(role), env)
+    if node.warning is not None:
+        logger.warning(node.warning)
     served_by = 0
 
     def start() -> None:

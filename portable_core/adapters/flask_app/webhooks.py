@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from portable_core.adapters.flask_app.observer import Observer
 from portable_core.adapters.flask_app.problems import answer_fault, answer_problem, name_problem
 from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_framing
-from portable_core.errors import NotFound, WebhookSyncError
+from portable_core.errors import HeadersTooLarge, NotFound, WebhookSyncError
 from portable_core.node import Node
 from portable_core.records import Meta
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 WEBHOOK_PATH = "/webhook"
+
+#: Names and values of the headers that are kept with one webhook. Written in whatever way, they are
+#: far from what a record's meta may have on the wire (``Limits.meta_bytes``), so that no webhook is
+#: acknowledged which no master could get.
+MAX_KEPT_CHARACTERS = 64 * 1024
 
 _SOURCE_CHARACTERS = 200
 #: The last one stands for bytes that are not UTF-8.
@@ -111,6 +116,12 @@ class WebhookDoor:
         headers = {
             name: value for key, value in environ.items() if value and (name := name_kept(key))
         }
+        size = sum(map(len, headers)) + sum(map(len, headers.values()))
+        if size > MAX_KEPT_CHARACTERS:
+            raise HeadersTooLarge(
+                f"the headers that are kept have {size} characters, more than "
+                f"{MAX_KEPT_CHARACTERS}; KEEP_HEADERS says which are kept"
+            )
         return Meta(source, headers)
 
 

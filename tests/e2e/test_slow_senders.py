@@ -1,0 +1,50 @@
+"""Senders that begin a request and stand still do not stop a node."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from portable_core.demo.processes import Kind
+from tests.e2e.bad_requests import ask, post
+from tests.e2e.raw_http import connect, exchange
+from tests.e2e.sync_nodes import Nodes, start
+
+SLOW = 200
+
+
+@pytest.mark.parametrize(("threads", "what"), [(32, "head"), (8, "body")])
+@pytest.mark.parametrize("kind", ["container", "function"])
+def test_half_open_requests(tmp_path: Path, kind: Kind, threads: int, what: str) -> None:
+    """A node takes webhooks while 200 senders stand still: with its default of threads there are
+    more than that, with fewer the slow ones are ended when they are too many."""
+    if threads == 8 and not tells_of_connections():
+        pytest.skip("this kernel tells too little of connections (TCP_INFO) to find slow ones")
+    with Nodes(tmp_path) as nodes:
+        slave = nodes.make_slave("slave", kind, THREADS=str(threads))
+        start(slave)
+        begun = {"head": b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-", "body": b""}[what]
+        if what == "body":
+            begun = ask("POST", "/webhook", body=b'{"slow":', framing=("Content-Length: 1000",))
+        with contextlib.ExitStack() as stack:
+            for _ in range(SLOW):
+                stack.enter_context(connect(slave.port)).sendall(begun)
+            # Those that waited longest are ended first, by the kernel's clock, which may tick every
+            # 10 ms only: a webhook of the same tick might be taken for one of them.
+            time.sleep(0.25)
+            for number in range(20):
+                assert exchange(slave.port, post(b'{"n":%d}' % number)).status == 200
+        assert exchange(slave.port, post(b'{"n":"last"}')).status == 200
+        slave.stop()
+        assert len(nodes.read(slave)) == 21
+
+
+def tells_of_connections() -> bool:
+    """Whether ``TCP_INFO`` is as long as what is read of it (136 bytes)."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.connect(server.getsockname())
+        return len(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)) >= 136
