@@ -47,6 +47,20 @@ LAWS ?= tests/property/test_hash_*.py
 properties: setup
 	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 0 $(LAWS)
 
+# 5,000 simulated histories (ARGS="--histories 1 --seed 7"), and the table of rules taken away.
+.PHONY: simulate
+simulate: setup
+	$(BIN)/python -m portable_core.simulation $(ARGS)
+
+.PHONY: simulate-mutants
+simulate-mutants: setup
+	$(BIN)/python -m tests.property.simulation_faults
+
+# A sync cut after every byte, its master killed at every write.
+.PHONY: cut-sweep
+cut-sweep: setup
+	$(BIN)/python -m tests.property.cut_sweep
+
 .PHONY: bench-console
 bench-console: setup
 	$(BIN)/python loadtests/bench_console.py $(ARGS)
@@ -96,4 +110,4 @@ cost: setup
 .PHONY: fuzz
 fuzz: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	$(BIN)/python loadtests/fuzz_wire.py $(ARGS)
+	$(BIN)/python loadtests/fuzz.py $(ARGS)

@@ -94,7 +94,7 @@ class Conditions:
 
     def make_plain_fault(self, random: Random, slave: str) -> Fault:
         """What the network does to any exchange."""
-        chunk = random.choice((1, 7, 64, 1024, 65536))
+        chunk = random.choice((1, 16, 16, 64, 64, 1024, 1024, 65536))
         limited, limit, clean = self.limited
         if slave != limited:
             return Fault(chunk=chunk)
@@ -128,7 +128,7 @@ def draw_conditions(random: Random, theme: str | None = None) -> Conditions:
         ),
         weights=_draw_weights(random),
     )
-    return THEMES[theme or random.choice(("any", "any", *THEMES))](drawn)
+    return THEMES[theme or random.choice((*("any",) * 7, *THEMES))](drawn)
 
 
 def _draw_weights(random: Random) -> Weights:

@@ -27,7 +27,8 @@ class Fault:
 
     ``request_cut`` and ``answer_cut``: after how many bytes that direction ends; ``…_clean``: it
     seems to have ended, although its closing mark is missing; otherwise the connection breaks.
-    ``unreachable``: nothing gets through. ``chunk``: how many bytes travel at a time.
+    ``unreachable``: nothing gets through. ``chunk``: how many bytes travel at a time. ``buffered``:
+    a proxy collects each direction whole before it passes anything on.
     """
 
     unreachable: bool = False
@@ -36,6 +37,7 @@ class Fault:
     answer_cut: int = NEVER
     answer_clean: bool = False
     chunk: int = 65536
+    buffered: bool = False
 
 
 @dataclass(slots=True)
@@ -197,6 +199,8 @@ class _Exchange:
     def _carry(self, chunks: Iterable[bytes], limit: int) -> Iterator[bytes | None]:
         """The chunks in pieces, and None where they are cut after ``limit`` bytes."""
         carried, size = 0, self._fault.chunk
+        if self._fault.buffered:
+            chunks = (whole for whole in [b"".join(chunks)] if whole)
         for chunk in chunks:
             for start in range(0, len(chunk), size):
                 self._client._pause()

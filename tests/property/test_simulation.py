@@ -1,0 +1,58 @@
+"""Simulated histories with accidents of every kind: what is promised holds in each.
+
+A failure names its seed. ``make simulate`` runs thousands.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from portable_core.simulation.conditions import THEMES
+from portable_core.simulation.history import run_history
+from portable_core.simulation.oracle import Violation
+
+#: Histories of each theme in one test; each test has other seeds.
+_HISTORIES = 12
+_TESTS = 5
+
+#: What has to happen in some of the histories, or they would prove little.
+_EXPECTED = (
+    "acknowledged",
+    "syncs",
+    "fetched",
+    "handed over",
+    "in the middle",
+    "faults",
+    "crashes",
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Nodes warn of every simulated accident."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("test", range(_TESTS))
+def test_no_promise_is_broken(test: int) -> None:
+    counts: Counter[str] = Counter()
+    for theme in THEMES:
+        first = 10_000 + test * _HISTORIES
+        for seed in range(first, first + _HISTORIES):
+            try:
+                counts += run_history(seed, theme=theme).counts
+            except Violation as violation:
+                pytest.fail(f"seed {seed}, theme {theme!r}: {violation}")
+    print(f"\n{len(THEMES) * _HISTORIES} histories, violations 0: {dict(counts)}")
+    assert all(counts[name] for name in _EXPECTED), counts
+
+
+def test_a_seed_repeats_its_history() -> None:
+    assert run_history(3).counts == run_history(3).counts
+    assert run_history(3).counts != run_history(4).counts
