@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,21 +17,23 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.canonical import hash_payload
 from portable_core.demo.cluster import Cluster
-from portable_core.records import Meta, Pair, Record
+from portable_core.records import Meta, Pair, Record, format_key
+from tests.adapters.sqlite_folders import list_data_files
 from tests.e2e.receivers import run_receiver
 
 WEBHOOKS = 1000
 REMOVED = 654
+MANY = 100_000
 
 BIN = Path(sys.executable).parent
 
 
-def make_records() -> list[Record]:
-    """Of the last minutes, in order, each with bytes of its own spelling."""
+def make_records(count: int = WEBHOOKS) -> list[Record]:
+    """In order, up to some minutes ago, each with bytes of its own spelling."""
     random = Random(10)
-    start = time.time_ns() // 1_000_000 - 300_000
+    start = time.time_ns() // 1_000_000 - 200_000 - count * 100
     records = []
-    for number in range(WEBHOOKS):
+    for number in range(count):
         payload = b'{ "number":%d, "note":"\\u00e9 %d" }' % (number, random.getrandbits(40))
         pair = Pair(start + number * 100, hash_payload(payload))
         meta = Meta("shop", {"content-type": "application/json", "x-event-key": "sold"})
@@ -41,7 +44,8 @@ def make_records() -> list[Record]:
 def fill(folder: Path, records: list[Record]) -> None:
     store = SqliteStore(str(folder))
     store.open("crc32c")
-    store.append(records)
+    for begin in range(0, len(records), 2_000):
+        store.append(records[begin : begin + 2_000])
     store.close()
 
 
@@ -97,6 +101,33 @@ def test_verify_finds_the_one_that_was_removed_and_changes_nothing(
     assert "nothing is missing" in done.stderr
     done = run(cluster, "status", "--json")
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True)
+
+
+def test_verify_finds_one_among_many(tmp_path: Path) -> None:
+    """One row is deleted from the master's file, past all of the program."""
+    records = make_records(MANY)
+    gone = Random(11).choice(records)
+    fill(tmp_path / "slave-1", records)
+    fill(tmp_path / "master", records)
+    deleted = 0
+    for path in list_data_files(tmp_path / "master"):
+        connection = sqlite3.connect(path)
+        with connection:
+            query = "DELETE FROM unnamed WHERE key = ?"
+            deleted += connection.execute(query, [format_key(gone.pair)]).rowcount
+        connection.close()
+    assert deleted == 1
+    cluster = Cluster(tmp_path, 1)
+    try:
+        cluster.start()
+        begun = time.monotonic()
+        done = run(cluster, "verify", "--slave", cluster.slaves[0].url, "--json")
+        took = time.monotonic() - begun
+    finally:
+        cluster.stop()
+    print(f"verify compared {MANY} webhooks in {took:.2f} s and found: {done.stdout.strip()}")
+    assert done.returncode == 1, done.stderr
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [format_record(gone)]
 
 
 def test_webhooks_are_listed_shown_and_exported(cluster: Cluster, records: list[Record]) -> None:
