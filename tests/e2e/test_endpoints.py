@@ -1,0 +1,226 @@
+"""Every endpoint of real nodes, asked without credentials, with wrong ones and with right ones.
+
+The endpoints come from the description and from the list of the console's pages, both of which are
+checked against the routes elsewhere; so none is forgotten. The table of what was seen is the one in
+``docs/authentication.md``; ``pytest -s`` prints it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from portable_core.demo.processes import NodeProcess
+from portable_core.settings import Role
+from portable_core.signatures import sign_github
+from tests.adapters.test_description import CONSOLE
+from tests.e2e.questions import Headers, Login, Question, ask, list_described
+from tests.e2e.sync_nodes import Nodes, start
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "authentication.md"
+BEGIN, END = "<!-- seen -->\n\n", "\n<!-- end of seen -->"
+
+MASTERS, ALPHAS = "the-token-of-the-master", "the-token-of-alpha"
+SECRET = "the-secret-of-a-source"
+CONSOLES = ("the-token-of-the-console", "the-token-of-another-console")
+
+HEAD = (
+    "| endpoint | role | no credentials | wrong ones | right ones | `SYNC_AUTH=none` |",
+    "| --- | --- | --- | --- | --- | --- |",
+)
+
+Row = tuple[str, str, str, str, str]
+
+
+def bear(token: str) -> Headers:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A node that asks for tokens and one of the same role with ``SYNC_AUTH=none``."""
+
+    role: Role
+    node: NodeProcess
+    unguarded: NodeProcess
+
+    def ask(
+        self, question: Question, wrong: Sequence[Headers], right: Headers, bare: Question
+    ) -> Row:
+        """A row; ``bare`` is the question to the unguarded node."""
+        seen = [
+            [ask(self.node, question).shown],
+            [ask(self.node, question, headers).shown for headers in wrong],
+            [ask(self.node, question, right).shown],
+            [ask(self.unguarded, bare).shown],
+        ]
+        first, second, third, fourth = (" or ".join(sorted(set(cells))) for cells in seen)
+        return question.label, first, second, third, fourth
+
+
+def keep_webhook(node: NodeProcess) -> str:
+    """Post a webhook; its id."""
+    reply = ask(node, Question("", "POST", "/webhook", body=b'{"kept":true}'))
+    document = json.loads(reply.body)
+    return f"{document['timestamp']}-{document['hash']}"
+
+
+def make_wrong(other: str) -> list[Headers]:
+    """No token, another scheme, and the token of another node."""
+    return [bear("nonsense"), {"Authorization": "Basic YTpi"}, bear(other)]
+
+
+def see_described(pair: Pair, token: str, other: str) -> list[Row]:
+    names = {"webhook": keep_webhook(pair.node)}
+    bare_names = {"webhook": keep_webhook(pair.unguarded)}
+    rows = []
+    for question, bare in zip(
+        list_described(pair.role, names), list_described(pair.role, bare_names), strict=True
+    ):
+        row = pair.ask(question, make_wrong(other), bear(token), bare)
+        rows.append(row)
+        # What the table has to say, from the description alone.
+        assert row[1:] == (("200",) * 4 if question.is_open else ("401", "401", "200", "200"))
+    return rows
+
+
+def see_signed(pair: Pair) -> Row:
+    """A source with a signature: neither a token nor ``SYNC_AUTH=none`` opens it."""
+    body = b'{"signed":true}'
+    question = Question("POST /webhook/{source}, signed", "POST", "/webhook/signed", body=body)
+    wrong = [sign_github("another", body), {"X-Hub-Signature-256": "x"}, bear(MASTERS)]
+    row = pair.ask(question, wrong, sign_github(SECRET, body), question)
+    assert row[1:] == ("401", "401", "200", "401")
+    return row
+
+
+def see_console(pair: Pair, slave: NodeProcess) -> list[Row]:
+    """The pages for people. Their wrong credentials are a login elsewhere, and a node's token."""
+    login, other = Login(pair.node, CONSOLES[0]), Login(pair.unguarded, CONSOLES[1])
+    forms = {
+        "/login": {"token": CONSOLES[0]},
+        "/replays": {"webhook": keep_webhook(pair.node), "url": f"{slave.url}/webhook"},
+    }
+    names = {"webhook": forms["/replays"]["webhook"], "filename": "console.css"}
+    names |= set_aside(pair.node, login) | replay(pair.node, login, forms["/replays"])
+    browser = {"Accept": "text/html"}
+    pages = [
+        Question("GET /webhooks, for a browser", "GET", "/webhooks", browser),
+        Question("GET /webhooks/{webhook}, for a browser", "GET", "/webhooks/{webhook}", browser),
+    ]
+    for method, path in sorted(CONSOLE, key=lambda route: route[::-1]):
+        label = f"{method.upper()} {path}"
+        form = forms.get(path, {})
+        pages.append(
+            replace(login.fill(path, form), label=label)
+            if method == "post"
+            else Question(label, "GET", path)
+        )
+    rows = []
+    for page in pages:
+        question = replace(page, path=page.path.format_map(names))
+        wrong = [other.headers, bear(MASTERS), {**other.headers, **bear(MASTERS)}]
+        right = login.headers
+        if page.label == "POST /login":
+            visitor = Login(pair.node)
+            denied = visitor.fill("/login", {"token": CONSOLES[1]})
+            row = pair.ask(question, [], visitor.headers, question)
+            row = (*row[:2], ask(pair.node, denied, visitor.headers).shown, *row[3:])
+            assert row[1:] == ("403", "401", "303", "403")
+        else:
+            row = pair.ask(question, wrong, right, question)
+            is_open = page.path in ("/login", "/console/static/{filename}")
+            closed = ("200" if is_open else "303 to /login",) * 2
+            assert row[1:3] == closed, row
+            assert row[4] == closed[0], row
+            assert row[3] in ("200", "303") or page.path == "/logout", row
+        rows.append(row)
+    return rows
+
+
+def set_aside(master: NodeProcess, login: Login) -> dict[str, str]:
+    """Put a record into the quarantine, by a hash that is not its payload's."""
+    record = b'[{"hash":1,"timestamp":1,"data":{}}]'
+    question = Question("", "POST", "/records?slave=alpha", {"Content-Type": "application/json"})
+    taken = ask(master, replace(question, body=record), bear(ALPHAS))
+    assert json.loads(taken.body)["set_aside"] == 1
+    page = ask(master, Question("", "GET", "/quarantine"), login.headers)
+    found = re.search(rb'"/quarantine/([^"]+)/payload"', page.body)
+    assert found is not None
+    return {"item": found[1].decode()}
+
+
+def replay(master: NodeProcess, login: Login, form: dict[str, str]) -> dict[str, str]:
+    """Send a webhook again, and wait for the end of it."""
+    started = ask(master, login.fill("/replays", form), login.headers)
+    assert started.status == 303, started
+    page = started.headers["location"]
+    ask(master, Question("", "GET", f"{page}/events"), login.headers)
+    return {"name": page.rpartition("/")[2]}
+
+
+def merge(tables: dict[Role, list[Row]]) -> Iterable[str]:
+    """The rows of both roles as lines, those that are alike as one."""
+    for role, rows in tables.items():
+        for row in rows:
+            where = "both" if all(row in others for others in tables.values()) else role
+            if where != "both" or role == "slave":
+                label, *cells = row
+                yield f"| `{label.partition(',')[0]}`{''.join(label.partition(',')[1:])} | " + (
+                    " | ".join([where, *cells]) + " |"
+                )
+
+
+def test_every_endpoint_opens_to_the_right_credentials_alone(tmp_path: Path) -> None:
+    with Nodes(tmp_path) as nodes:
+        shared = {"SOURCES": f"signed=github:{SECRET}", "STORE": "memory:"}
+        alpha = nodes.make_slave("alpha", **shared, SYNC_TOKENS=ALPHAS)
+        free = nodes.make_slave("free", **shared, SYNC_AUTH="none")
+        targets = {"REPLAY_TARGETS": f"{alpha.url}/"}
+        master = nodes.make_master(
+            {"alpha": alpha.url},
+            **(shared | targets),
+            SYNC_TOKENS=MASTERS,
+            SLAVE_TOKENS=f"alpha={ALPHAS}",
+            CONSOLE_TOKEN=CONSOLES[0],
+        )
+        free_master = nodes.make_master(
+            {"free": free.url},
+            name="free-master",
+            **(shared | targets),
+            SYNC_AUTH="none",
+            CONSOLE_TOKEN=CONSOLES[1],
+        )
+        start(alpha, free, master, free_master)
+        slaves, masters = Pair("slave", alpha, free), Pair("master", master, free_master)
+        tables: dict[Role, list[Row]] = {
+            "slave": [*see_described(slaves, ALPHAS, MASTERS), see_signed(slaves)],
+            "master": [*see_described(masters, MASTERS, "another"), see_signed(masters)],
+        }
+        tables["master"] += see_console(masters, alpha)
+        check_slaves_token(master)
+    seen = "\n".join([*HEAD, *merge(tables)])
+    print(f"\n{seen}")
+    assert DOCUMENT.read_text().partition(BEGIN)[2].partition(END)[0] == seen
+
+
+def check_slaves_token(master: NodeProcess) -> None:
+    """The token of a slave's own opens the handing over of its records on the master, no more."""
+    names = {"webhook": keep_webhook(master)}
+    opened = {
+        question.label
+        for question in list_described("master", names)
+        if not question.is_open and ask(master, question, bear(ALPHAS)).status != 401
+    }
+    assert opened == {"POST /records"}
+
+
+def test_a_function_has_the_same_doors(tmp_path: Path) -> None:
+    with Nodes(tmp_path) as nodes:
+        slave = nodes.make_slave("alpha", "function", SYNC_TOKENS=ALPHAS)
+        free = nodes.make_slave("free", "function", SYNC_AUTH="none")
+        start(slave, free)
+        assert see_described(Pair("slave", slave, free), ALPHAS, MASTERS)
