@@ -98,7 +98,9 @@ def compare(rounds: Mapping[str, Sequence[float]], ours: str, peer: str) -> list
 
 
 def describe_spread(values: Sequence[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    """Median, least and most; large figures without decimals."""
+    form = ",.0f" if median(values) >= 100 else ".2f"
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def _list_receive(rows: list[dict[str, Any]], senders: int) -> Rounds:
@@ -148,8 +150,12 @@ def _write(
     plot_peers(
         receive, "Receiving, 64 senders, one core", "durable webhooks/s", out / "bench-receive.png"
     )
+    peers = {name: values for name, values in sync.items() if not name.startswith("bytes")}
+    title = f"Sync of {_SYNC_RECORDS:,} records"
+    plot_peers(peers, title, "records by a second of all processors", out / "bench-sync.png")
     lines = ["# Benchmarks", "", *(f"- {key}: {value}" for key, value in machine.items())]
     lines += ["", f"## Ratios within a round: median of {rounds} rounds (spread)", ""]
+    lines += ["Speed by speed: above 1 is faster than the peer.", ""]
     lines += ["| ours / peer | ratio |", "| --- | ---: |"]
     lines += [f"| {name} | {describe_spread(values)} |" for name, values in ratios]
     lines += ["", "## Hash, MB a second", "", "| payloads | contender | median (spread) |"]
@@ -167,10 +173,11 @@ def _write(
         f"{row['p50']:.1f} | {row['p99']:.1f} | {row['refused']:.0f} |"
         for row in rows
     ]
-    lines += ["", "![receive](bench-receive.png)", "", f"## Sync of {_SYNC_RECORDS:,} records", ""]
+    lines += ["", "![receive](bench-receive.png)", "", f"## {title}", ""]
     lines += ["1 % missing, MessagePack; records by a second of all processors' time.", ""]
     lines += ["| | median (spread) |", "| --- | ---: |"]
     lines += [f"| {name} | {describe_spread(values)} |" for name, values in sync.items()]
+    lines += ["", "![sync](bench-sync.png)"]
     text = "\n".join([*lines, ""])
     (out / "bench.md").write_text(text)
     return text
