@@ -1,0 +1,167 @@
+"""schemathesis against real nodes, after the description that each serves at ``/openapi.json``.
+
+Deterministic: the same requests in every run. ``pytest -s`` shows how many were tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
+from portable_core.demo.processes import Kind, NodeProcess
+from portable_core.protocol import PROBLEM_TYPE
+from tests.e2e.sync_nodes import TOKEN, Nodes, start
+
+ROOT = Path(__file__).parents[2]
+
+#: Left out is what asks for more than a description can say: that every described request be
+#: accepted (a window's end must come after its start), or that every other one be refused (a page
+#: of webhooks does not look at the feed's parameters).
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "ignored_auth",
+)
+
+
+def run_schemathesis(
+    folder: Path, location: str, *options: str
+) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+    """One whole run, and every request of it with its answer (as in a HAR file)."""
+    har = folder / "requests.har"
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("st")), "run", location, *options),
+            *("--header", f"Authorization: Bearer {TOKEN}", "--checks", ",".join(CHECKS)),
+            *("--generation-deterministic", "--max-examples", "8", "--continue-on-failure"),
+            *("--request-timeout", "60", "--suppress-health-check", "all", "--no-color"),
+            *("--report", "har", "--report-har-path", str(har)),
+        ],
+        cwd=folder,  # it leaves files behind
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "SCHEMATHESIS_HOOKS": "tests.e2e.openapi_hooks",
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    entries = json.loads(har.read_text())["log"]["entries"] if har.exists() else []
+    return done, entries
+
+
+def describe_problem(entry: dict[str, Any]) -> str:
+    """Why an answer of 400 or more is no problem document that names its fault; empty if it is."""
+    answer = entry["response"]
+    kind, text = answer["content"].get("mimeType"), answer["content"].get("text", "")
+    if kind != PROBLEM_TYPE:
+        return f"{answer['status']} as {kind}"
+    document = json.loads(text)
+    named = document["status"] == answer["status"] and document["title"] and document["detail"]
+    return "" if named else text
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("name", "kind"), [("slave", "container"), ("slave", "function"), ("master", "container")]
+)
+def test_real_nodes_answer_as_described(tmp_path: Path, name: str, kind: Kind) -> None:
+    with Nodes(tmp_path) as nodes:
+        node = slave = nodes.make_slave("alpha", kind)
+        if name == "master":
+            node = nodes.make_master({"alpha": slave.url})
+        start(*{slave, node})
+        done, entries = run_schemathesis(tmp_path, node.url + DESCRIPTION_PATH)
+        check_run(name, kind, done, entries)
+        assert node.stop() == 0
+        log = node.log.read_text()
+        assert "Traceback" not in log
+        assert "unexpected error" not in log
+
+
+def check_run(
+    name: Any, kind: Kind, done: subprocess.CompletedProcess[str], entries: list[dict[str, Any]]
+) -> None:
+    assert done.returncode == 0, done.stdout
+    statuses = Counter(entry["response"]["status"] for entry in entries)
+    errors = sum(count for status, count in statuses.items() if not 100 <= status < 500)
+    shown = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+    print(f"{name} as {kind}: {len(entries)} requests tried, {errors} server errors ({shown})")
+    assert errors == 0
+    refused = [entry for entry in entries if entry["response"]["status"] >= 400]
+    assert not [fault for fault in map(describe_problem, refused) if fault]
+    # Each endpoint was reached behind its door, so that the run says something about it.
+    answered = {
+        (entry["request"]["method"].lower(), find_template(name, entry["request"]["url"]))
+        for entry in entries
+        if entry["response"]["status"] == 200
+    }
+    for path, item in describe_surface(name)["paths"].items():
+        if path != DESCRIPTION_PATH:  # it is what the run was made from
+            assert {(method, path) for method in item} <= answered, path
+
+
+def find_template(name: Any, url: str) -> str:
+    """The described path that an address belongs to."""
+    path = urlsplit(url).path
+    above = path.rpartition("/")[0]
+    templates = describe_surface(name)["paths"]
+    return (
+        path
+        if path in templates
+        else next((t for t in templates if t[: t.find("/{")] == above), "")
+    )
+
+
+def test_schemathesis_would_find_an_answer_that_is_not_as_described(tmp_path: Path) -> None:
+    with Nodes(tmp_path) as nodes:
+        node = nodes.make_slave()
+        start(node)
+        document = read_description(node)
+        document["components"]["schemas"]["Health"]["properties"]["status"]["const"] = "well"
+        wrong = tmp_path / "wrong.json"
+        wrong.write_text(json.dumps(document))
+        done, entries = run_schemathesis(
+            tmp_path,
+            str(wrong),
+            "--url",
+            node.url,
+            "--include-path",
+            "/health",
+            "--phases",
+            "fuzzing",
+        )
+    assert entries
+    assert done.returncode == 1, done.stdout
+    assert "violates schema" in done.stdout
+
+
+def read_description(node: NodeProcess) -> Any:
+    with urllib.request.urlopen(node.url + DESCRIPTION_PATH, timeout=60) as answer:
+        assert answer.headers["Content-Type"] == "application/json"
+        return json.load(answer)
+
+
+def test_a_node_serves_its_description_to_anybody(tmp_path: Path) -> None:
+    with Nodes(tmp_path) as nodes:
+        slave = nodes.make_slave("alpha")
+        master = nodes.make_master({"alpha": slave.url})
+        start(slave, master)
+        assert read_description(slave) == describe_surface("slave")
+        assert read_description(master) == describe_surface("master")
