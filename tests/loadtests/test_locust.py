@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,55 +28,87 @@ SPAN_S = 3
 pytestmark = pytest.mark.xdist_group("locust")
 
 
+class Ended(NamedTuple):
+    """A run of Locust: its exit code, its verdict, what it printed, where its files are."""
+
+    code: int
+    verdict: dict[str, Any]
+    output: str
+    folder: Path
+
+    def read_rows(self) -> dict[str, dict[str, str]]:
+        """Locust's statistics by name."""
+        with (self.folder / "load_stats.csv").open() as file:
+            return {row["Name"]: row for row in csv.DictReader(file)}
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(
-        tmp_path_factory.mktemp("nodes"), 1, {"SOURCES": SECRETS, "SPAN_S": str(SPAN_S)}
-    )
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
+    """Several at once against one deployment: each judges what it sent itself."""
+    folder = tmp_path_factory.mktemp("locust")
+    empty = SqliteStore(str(folder / "empty"))
+    empty.open("crc32c")
+    empty.close()
+    wrong = SECRETS.replace("github:load-secret", "github:wrong-secret")
+    options = {
+        "healthy": ("--left-out", "0.3", "--plots", "load"),
+        "broken": (
+            *("--master-store", f"sqlite:{folder / 'empty'}", "--secrets", wrong),
+            *("--max-p99", "0.001", "--max-errors", "0.01"),
+        ),
+        "impossible": ("--master-node", "another"),
+    }
+    cluster = Cluster(folder, 1, {"SOURCES": SECRETS, "SPAN_S": str(SPAN_S)})
+    started: dict[str, subprocess.Popen[str]] = {}
     try:
         cluster.start()
-        yield cluster
+        for name, more in options.items():
+            (folder / name).mkdir()
+            started[name] = start_locust(cluster, folder / name, *more)
+        yield {name: finish(process, folder / name) for name, process in started.items()}
     finally:
+        for process in started.values():
+            process.kill()
         cluster.stop()
 
 
-def run_locust(cluster: Cluster, folder: Path, *more: str) -> tuple[int, dict[str, Any], str]:
-    """Exit code, verdict and output of 100 webhooks in two seconds."""
-    verdict = folder / "verdict.json"
-    done = subprocess.run(
+def start_locust(cluster: Cluster, folder: Path, *more: str) -> subprocess.Popen[str]:
+    """100 webhooks in two seconds."""
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py")),
             *("--headless", "--only-summary", "-u", "20", "-r", "20"),
             *("--html", str(folder / "load.html"), "--csv", str(folder / "load")),
             *("--nodes", ",".join(f"{node.name}={node.url}" for node in cluster.nodes)),
-            *("--span", str(SPAN_S), "--sync-every", "1", "--verdict", str(verdict)),
+            *("--span", str(SPAN_S), "--sync-every", "1"),
+            *("--verdict", str(folder / "verdict.json")),
             *("--webhooks", "100", "--rate", "50", "--max-errors", "0.2"),
             *("--scenario", "mixed", "--secrets", SECRETS, *more),
         ],
         cwd=folder,
         env={"PATH": "", "PYTHONPATH": str(ROOT), "LOAD_SYNC_TOKEN": cluster.token},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
     )
-    document = json.loads(verdict.read_text()) if verdict.exists() else {}
-    return done.returncode, document, done.stdout + done.stderr
 
 
-def read_rows(folder: Path) -> dict[str, dict[str, str]]:
-    """Locust's statistics by name."""
-    with (folder / "load_stats.csv").open() as file:
-        return {row["Name"]: row for row in csv.DictReader(file)}
+def finish(process: subprocess.Popen[str], folder: Path) -> Ended:
+    output, _ = process.communicate(timeout=100)
+    file = folder / "verdict.json"
+    verdict = json.loads(file.read_text()) if file.exists() else {}
+    return Ended(process.returncode, verdict, output, folder)
 
 
-def test_a_healthy_deployment_passes_and_is_reported(cluster: Cluster, tmp_path: Path) -> None:
-    code, verdict, output = run_locust(cluster, tmp_path, "--left-out", "0.3", "--plots", "load")
-    assert code == 0, output
+def test_a_healthy_deployment_passes_and_is_reported(runs: dict[str, Ended]) -> None:
+    run = runs["healthy"]
+    verdict = run.verdict
+    assert run.code == 0, run.output
     assert verdict["webhooks"] == 100
     assert (verdict["lost"], verdict["needless"], verdict["faults"]) == (0, 0, [])
     assert verdict["acknowledged"] > 50  # all of them, where the machine is not very busy
     assert verdict["recovered"] > 0
-    rows = read_rows(tmp_path)
+    rows = run.read_rows()
     for name, count in (
         ("acknowledged", verdict["acknowledged"]),
         ("refused", 100 - verdict["acknowledged"]),
@@ -84,35 +116,27 @@ def test_a_healthy_deployment_passes_and_is_reported(cluster: Cluster, tmp_path:
         ("missing", 0),
     ):
         assert int(rows[name]["Request Count"]) == count
-    html = (tmp_path / "load.html").read_text()
-    assert "recovered" in html
+    assert "recovered" in (run.folder / "load.html").read_text()
     for plot in ("load-latency.png", "load-recovery.png"):
-        assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+        assert (run.folder / plot).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_broken_promise_and_a_threshold_are_failures(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_broken_promise_and_a_threshold_are_failures(runs: dict[str, Ended]) -> None:
     """The judgement is given a store that lacks everything; a source's secret is wrong."""
-    empty = SqliteStore(str(tmp_path / "empty"))
-    empty.open("crc32c")
-    empty.close()
-    wrong = SECRETS.replace("github:load-secret", "github:wrong-secret")
-    code, verdict, output = run_locust(
-        *(cluster, tmp_path, "--master-store", f"sqlite:{tmp_path / 'empty'}"),
-        *("--secrets", wrong, "--max-p99", "0.001", "--max-errors", "0.01"),
-    )
-    assert code == 1, output
-    assert verdict["lost"] > 0
-    assert 0 < verdict["acknowledged"] < 100
-    faults = "; ".join(verdict["faults"])
+    run = runs["broken"]
+    assert run.code == 1, run.output
+    assert run.verdict["lost"] > 0
+    assert 0 < run.verdict["acknowledged"] < 100
+    faults = "; ".join(run.verdict["faults"])
     for fault in ("a promise is broken", "p99 of master", "tries were not acknowledged"):
         assert fault in faults
-    rows = read_rows(tmp_path)
-    assert int(rows["missing"]["Failure Count"]) == verdict["lost"]
+    rows = run.read_rows()
+    assert int(rows["missing"]["Failure Count"]) == run.verdict["lost"]
     assert int(rows["refused"]["Failure Count"]) > 0
 
 
-def test_a_run_that_could_not_be_judged_does_not_begin(cluster: Cluster, tmp_path: Path) -> None:
-    code, verdict, output = run_locust(cluster, tmp_path, "--master-node", "another")
-    assert code != 0
-    assert "--master-node" in output
-    assert not verdict
+def test_a_run_that_could_not_be_judged_does_not_begin(runs: dict[str, Ended]) -> None:
+    run = runs["impossible"]
+    assert run.code != 0
+    assert "--master-node" in run.output
+    assert not run.verdict
