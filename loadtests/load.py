@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import os
 import shutil
 import subprocess
@@ -56,8 +57,25 @@ def main() -> None:
     finally:
         codes = cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    _complete(report)
     print(f"report: {report}.html; the nodes' exit codes: {codes}")
     sys.exit(code or any(codes.values()))
+
+
+def _complete(report: Path) -> None:
+    """Add the judgement and the plots to Locust's page."""
+    page, verdict = Path(f"{report}.html"), Path(f"{report}.json")
+    if not (page.exists() and verdict.exists()):
+        return
+    images = "".join(
+        f'<p><img src="{report.name}-{plot}.png" style="max-width: 100%"></p>'
+        for plot in ("latency", "recovery")
+    )
+    more = f"<h2>The judgement</h2><pre>{html.escape(verdict.read_text())}</pre>{images}"
+    style = "background: white; color: black; padding: 1em 3em"
+    # Its scripts hold the same words.
+    before, end, after = page.read_text().rpartition("</body>")
+    page.write_text(f'{before}<div style="{style}">{more}</div>{end}{after}')
 
 
 if __name__ == "__main__":
