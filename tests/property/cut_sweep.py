@@ -126,7 +126,9 @@ class Trial:
         step_s: float = 0.0,
     ) -> None:
         self._parts = parts
-        self._faults = iter([Fault(), *faults])  # the first one is that of GET /sync
+        # Before the exchange come GET /sync and, for each encoding preferred to this one, a 415.
+        before = 1 + list(ENCODINGS).index(media_type)
+        self._faults = iter([Fault()] * before + list(faults))
         self._accidents = accidents or {}
         self._step_s = step_s
         self.clock = SimulatedClock(START + 3_600_000)
@@ -144,6 +146,7 @@ class Trial:
             lambda: slave,
             pick_fault=lambda: next(self._faults, Fault(buffered=True)),
             pause=lambda: self.clock.sleep(self._step_s),
+            count_cut=lambda: self.totals.counts.update(["cuts"]),
             encodings=(media_type,),
         )
         self.master = self._start_master()
@@ -249,7 +252,6 @@ def cut(media_type: str, faults: Iterable[Fault], parts: Parts | None = None) ->
     totals = Totals()
     for fault in faults:
         totals.add(Trial(parts or Parts(), media_type, faults=[fault]).run())
-        totals.counts["cuts"] += 1
     return totals
 
 
