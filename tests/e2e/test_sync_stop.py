@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from portable_core.wire import ENCODINGS
 from tests.adapters.hostile_slave import HostileSlave, Talk
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import (
+    TOKEN,
     Answer,
     Nodes,
     ask,
@@ -143,6 +145,19 @@ def test_a_master_that_is_stopped_while_it_receives(nodes: Nodes, kind: Kind) ->
         finish(nodes, master, records)  # at once: the lease was given back
 
 
+def wait_for_answering(slave: NodeProcess) -> None:
+    """Until the slave has begun to answer a sync. (Asking for one might take its only place.)"""
+    for _ in range(1000):
+        request = urllib.request.Request(
+            f"{slave.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            if b"\nwebhook_sync_syncs_answered_total 1.0\n" in answer.read():
+                return
+        time.sleep(0.02)
+    raise AssertionError("the slave answers no sync")
+
+
 def _describe(talk: Talk) -> None:
     now = now_ms()
     encodings = ",".join(f'"{name}"' for name in ENCODINGS)
@@ -190,8 +205,8 @@ def test_a_client_that_goes_away_is_worked_for_no_more(
     client = RawSync(slave, 0, now_ms(), MSGPACK)
     if where == "reading the request":
         client.send(b"".join(ENCODINGS[MSGPACK].encode_pairs(r.pair for r in records))[:-1])
-        while ask(slave, "POST", "/sync?start=1&end=2").status != 429:
-            time.sleep(0.02)
+        wait_for_answering(slave)
+        assert ask(slave, "POST", "/sync?start=1&end=2").status == 429
     else:
         client.send(b"\xc0")
         client.finish()
