@@ -1,0 +1,190 @@
+"""What the fuzzer feeds: each target takes bytes, and raises for what no parser may do.
+
+Errors of the project's own root are answers; every other exception is a finding.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import atheris
+
+with atheris.instrument_imports(include=["portable_core"]):
+    from portable_core.adapters.authentication import Guard
+    from portable_core.adapters.authentication_oidc import IdTokenVerifier, KeySet
+    from portable_core.adapters.flask_app.queries import (
+        read_before,
+        read_limit,
+        read_search,
+    )
+    from portable_core.adapters.flask_app.webhooks import is_source
+    from portable_core.canonical import canonicalize, hash_payload, is_plain
+    from portable_core.canonical_exact import canonicalize_exactly
+    from portable_core.errors import MalformedPayload, WebhookSyncError
+    from portable_core.feed import parse_position
+    from portable_core.protocol import parse_integer, parse_store_header
+    from portable_core.signatures import parse_sources
+    from portable_core.wire import (
+        ENCODINGS,
+        Limits,
+        Reader,
+        choose_encoding,
+        negotiate,
+        read_stream,
+    )
+
+from werkzeug.datastructures import MultiDict  # after the imports that are watched
+
+#: Takes the input and the size of the chunks it comes in.
+Target = Callable[[bytes, int], None]
+
+LIMITS = Limits(element_bytes=4096, meta_bytes=1024)
+
+JSON = ENCODINGS["application/json"]
+MSGPACK = ENCODINGS["application/vnd.msgpack"]
+
+_KEY = base64.b64encode(b"k" * 24).decode()
+_SCHEMES = {
+    "github": ("github:secret", ("X-Hub-Signature-256",)),
+    "stripe": ("stripe:secret", ("Stripe-Signature",)),
+    "standard": (
+        f"standard:whsec_{_KEY}",
+        ("webhook-id", "webhook-timestamp", "webhook-signature"),
+    ),
+    "hmac": ("hmac-sha256@X-Signature:secret", ("X-Signature",)),
+}
+_BODY = b'{"signed":true}'
+
+
+def check_stream(make_reader: Callable[[], Reader[Any]]) -> Target:
+    """The reader has to tell the same of the whole and of the chunks."""
+
+    def check(data: bytes, size: int) -> None:
+        whole = _read(make_reader(), data, max(1, len(data)))
+        cut = _read(make_reader(), data, size)
+        if whole != cut:
+            raise AssertionError(f"whole: {whole}; in chunks of {size}: {cut}")
+
+    return check
+
+
+def _read(reader: Reader[Any], data: bytes, size: int) -> tuple[object, ...]:
+    items: list[Any] = []
+    fault: tuple[object, ...] = ()
+    chunks = (data[start : start + size] for start in range(0, len(data), size))
+    try:
+        for item in read_stream(reader, chunks):
+            items.append(item)
+    except WebhookSyncError as error:
+        fault = (type(error), getattr(error, "element", None))
+    return items, reader.whole, reader.count, fault
+
+
+def check_payload(data: bytes, size: int) -> None:
+    """Both paths to the canonical bytes give the same ones, or refuse for the same reason."""
+    paths = _canonicalize(canonicalize, data), _canonicalize(canonicalize_exactly, data)
+    if paths[0] != paths[1]:
+        raise AssertionError(f"{paths[0]!r} by the fast path, {paths[1]!r} by the exact one")
+    plain = is_plain(data)
+    if isinstance(paths[0], bytes):
+        if canonicalize(paths[0]) != paths[0]:
+            raise AssertionError(f"{paths[0]!r} has other canonical bytes")
+        if not 0 <= hash_payload(data, "blake2b", b"key") < 2**53:
+            raise AssertionError("a hash out of range")
+    elif plain:
+        raise AssertionError("plain, but malformed")
+
+
+def _canonicalize(path: Callable[[bytes], bytes], data: bytes) -> bytes | tuple[object, ...]:
+    try:
+        return path(data)
+    except MalformedPayload as error:
+        return type(error), error.offset
+
+
+def check_text(parse: Callable[[str], object]) -> Target:
+    """A header or a part of an address: bytes as WSGI hands them over (PEP 3333)."""
+
+    def check(data: bytes, size: int) -> None:
+        with suppress(WebhookSyncError):
+            parse(data.decode("latin-1"))
+
+    return check
+
+
+def check_value(parse: Callable[[str], object]) -> Target:
+    """A parser of the protocol's small texts, whose error is ``ValueError`` by contract."""
+
+    def check(data: bytes, size: int) -> None:
+        with suppress(ValueError):
+            parse(data.decode("utf-8", "replace"))
+
+    return check
+
+
+def check_signature(scheme: str) -> Target:
+    """No header that was not made with the secret admits a webhook."""
+    setting, names = _SCHEMES[scheme]
+    sources = parse_sources(f"source={setting}")
+
+    def check(data: bytes, size: int) -> None:
+        values = dict(zip(names, data.decode("latin-1").split("\0"), strict=False))
+        try:
+            sources.verify(
+                "source",
+                lambda name: [values[name]] if name in values else [],
+                _BODY,
+                1_700_000_000_000,
+            )
+        except WebhookSyncError:
+            return
+        raise AssertionError(f"{values} was admitted")
+
+    return check
+
+
+def check_token(guard: Guard) -> Target:
+    def check(data: bytes, size: int) -> None:
+        try:
+            guard.check(data.decode("latin-1"))
+        except WebhookSyncError:
+            return
+        raise AssertionError(f"{data!r} was let in")
+
+    return check
+
+
+def check_query(data: bytes, size: int) -> None:
+    """The query of a page: each parser that reads one."""
+    names = ("start", "end", "source", "hash", "id", "value", "before", "limit")
+    query = MultiDict(zip(names, data.decode("utf-8", "replace").split("\0"), strict=False))
+    for read in (read_search, read_before, read_limit):
+        with suppress(WebhookSyncError):
+            read(query)
+
+
+#: Nothing listens there, so that a key is never found.
+_NO_KEYS = KeySet("http://127.0.0.1:9/")
+
+TARGETS: Mapping[str, Target] = {
+    "json-pairs": check_stream(JSON.read_pairs),
+    "json-records": check_stream(lambda: JSON.read_records(LIMITS)),
+    "msgpack-pairs": check_stream(MSGPACK.read_pairs),
+    "msgpack-records": check_stream(lambda: MSGPACK.read_records(LIMITS)),
+    "payload": check_payload,
+    "accept": check_text(negotiate),
+    "content-type": check_text(choose_encoding),
+    "position": check_text(parse_position),
+    "source": check_text(is_source),
+    "integer": check_value(parse_integer),
+    "store-header": check_value(parse_store_header),
+    "query": check_query,
+    **{f"signature-{scheme}": check_signature(scheme) for scheme in _SCHEMES},
+    "token": check_token(Guard(["a-secret-token"])),
+    "id-token": check_token(
+        Guard(verify_id_token=IdTokenVerifier(("audience",), ("a@example.com",), _NO_KEYS).verify)
+    ),
+}
