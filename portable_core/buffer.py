@@ -6,13 +6,13 @@ moment for company, commits everything that is waiting and wakes the others; one
 in meanwhile leads next. Whoever does not want to wait keeps the ``Future`` and sees to it that some
 thread calls :meth:`Buffer.flush`.
 
-The buffer gives the timestamps: integer milliseconds that never decrease, in the order in which it
-takes the records. It also knows the horizon: the moment before which everything is committed and
-nothing will be added.
+A record is stamped when the buffer takes it. The buffer also knows the horizon: the moment before
+which everything is committed and nothing will be added.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from portable_core.errors import BatchTooLate, BufferFull, Stopping, StoreError, WebhookSyncError
 from portable_core.ports import Clock, Milliseconds
 from portable_core.records import Meta, Pair, Record
+from portable_core.stamps import Stamps
 
 #: Appends the records durably within so many seconds, or raises.
 Append = Callable[[Sequence[Record], float], None]
@@ -65,6 +66,15 @@ class _Entry:
     done: bool = False
     error: WebhookSyncError | None = _OPEN
 
+    def tell(self) -> None:
+        """Resolve the future of an entry that is done."""
+        if self.future is None:
+            return
+        if self.error is None:
+            self.future.set_result(self.record.pair)
+        else:
+            self.future.set_exception(self.error)
+
 
 class Buffer:
     """See the module's text. Safe to use from any number of threads."""
@@ -88,8 +98,7 @@ class Buffer:
         self._limits = limits
         self._keep_failed = keep_failed
         self._lock = threading.Lock()
-        self._floor = floor
-        self._taken: set[Pair] = set()
+        self._stamps = Stamps(clock, floor)
         self._waiting: list[_Entry] = []
         self._batch: list[_Entry] = []
         self._bytes = 0
@@ -98,16 +107,19 @@ class Buffer:
         self._in_doubt: Milliseconds | None = None
         self._failures = 0
         self._closed = False
+        self._deadline = float("inf")  # of everything, once it is closed
 
     # -- taking records ------------------------------------------------------------------------
 
     def submit(self, hash_: int, payload: bytes, meta: Meta) -> Future[Pair]:
         """Stamp a record and let it wait for the next commit.
 
-        The future holds its pair once it is committed, or the error of its batch. Raises
+        The future holds its pair once it is committed, or the error of its batch. It cannot be
+        cancelled: whoever stops waiting for it does not take the record back. Raises
         :class:`BufferFull` and :class:`Stopping`.
         """
         future: Future[Pair] = Future()
+        future.set_running_or_notify_cancel()
         self._submit(hash_, payload, meta, future)
         return future
 
@@ -141,45 +153,30 @@ class Buffer:
             # Read before the stamp is given: if this thread is held up in between, the commit has
             # less time, never more.
             since = self._clock.monotonic()
-            entry = _Entry(Record(self._stamp(hash_), payload, meta), since, future)
+            entry = _Entry(Record(self._stamps.give(hash_), payload, meta), since, future)
             entry.wake.acquire()
             self._waiting.append(entry)
             self._bytes += size
             return entry
 
-    def _stamp(self, hash_: int) -> Pair:
-        now = self._clock.now()
-        if now > self._floor:
-            self._raise_floor(now)
-        pair = Pair(self._floor, hash_)
-        while pair in self._taken:
-            pair = Pair(pair.timestamp + 1, hash_)
-        self._raise_floor(pair.timestamp)
-        self._taken.add(pair)
-        return pair
-
-    def _raise_floor(self, floor: Milliseconds) -> None:
-        if floor > self._floor:
-            self._floor = floor
-            self._taken = {pair for pair in self._taken if pair.timestamp >= floor}
-
     def reserve(self, pairs: Sequence[Pair]) -> None:
         """Never give these pairs, which the store holds already, to a record."""
         with self._lock:
-            self._taken.update(pair for pair in pairs if pair.timestamp >= self._floor)
+            self._stamps.reserve(pairs)
 
     # -- committing ----------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Commit everything that was submitted before the call.
 
-        Raises the error of a batch that failed (the futures of its records have it as well).
+        Raises the error of a batch that failed (the futures of its records have it as well), and
+        :class:`BatchTooLate` where the store does not answer.
         """
         with self._idle:
             entries = [*self._batch, *self._waiting]
             while any(not entry.done for entry in entries):
                 if self._committing:
-                    if not self._idle.wait(self._limits.settle_s):
+                    if not self._idle.wait(self._bound(self._limits.settle_s)):
                         raise BatchTooLate("the store does not answer")
                     continue
                 self._committing = True
@@ -250,7 +247,7 @@ class Buffer:
             return None
         started = self._clock.monotonic()
         since = started if self._keep_failed else batch[0].since
-        rest = self._limits.settle_s - (started - since)
+        rest = self._bound(self._limits.settle_s - (started - since))
         if rest <= 0:
             return BatchTooLate("the store is too slow to commit in time; send the webhook again")
         try:
@@ -261,7 +258,12 @@ class Buffer:
             return BatchTooLate("the store committed too late; send the webhook again")
         return None
 
+    def _bound(self, seconds: float) -> float:
+        """So many seconds, but not beyond the deadline of a closed buffer."""
+        return min(seconds, self._deadline - self._clock.monotonic())
+
     def _settle_batch(self, error: WebhookSyncError | None) -> None:
+        told: list[_Entry] = []
         with self._lock:
             batch, self._batch = self._batch, []
             if error is None:
@@ -277,6 +279,7 @@ class Buffer:
                 for entry in batch:
                     self._bytes -= len(entry.record.payload)
                     self._resolve(entry, error)
+                told = [entry for entry in batch if entry.future is not None]
             leader = next((entry for entry in self._waiting if entry.waited_for), None)
             self._committing = leader is not None
             if leader is not None:
@@ -284,17 +287,19 @@ class Buffer:
                 leader.waited_for = False
                 leader.wake.release()
             self._idle.notify_all()
+        for entry in told:  # their callbacks may do anything, and so find the buffer at peace
+            entry.tell()
 
     @staticmethod
     def _resolve(entry: _Entry, error: WebhookSyncError | None) -> None:
         if entry.done:
             return  # its waiter gave up
-        entry.done, entry.error = True, error
-        if entry.future is not None:
-            if error is None:
-                entry.future.set_result(entry.record.pair)
-            else:
-                entry.future.set_exception(error)
+        entry.done, entry.error = True, None
+        if (
+            error is not None
+        ):  # a copy each: what is raised in many threads grows a traceback of all
+            entry.error = copy.copy(error)
+            entry.error.__cause__ = error
         if entry.waited_for:
             entry.waited_for = False
             entry.wake.release()
@@ -304,7 +309,7 @@ class Buffer:
     def now(self) -> Milliseconds:
         """The timestamp that a record would be given at this moment."""
         with self._lock:
-            return max(self._floor, self._clock.now())
+            return max(self._stamps.floor, self._clock.now())
 
     def horizon(self) -> Milliseconds:
         """Every record before it is committed, and none will be stamped before it from now on.
@@ -317,8 +322,8 @@ class Buffer:
                 oldest = self._in_doubt if oldest is None else min(oldest, self._in_doubt)
             if oldest is not None:
                 return oldest
-            self._raise_floor(self._clock.now())
-            return self._floor
+            self._stamps.raise_floor(self._clock.now())
+            return self._stamps.floor
 
     @property
     def doubt(self) -> int | None:
@@ -338,7 +343,7 @@ class Buffer:
     def raise_floor(self, floor: Milliseconds) -> None:
         """Give no timestamp before ``floor``, nor before the clock as it is now."""
         with self._lock:
-            self._raise_floor(max(floor, self._clock.now()))
+            self._stamps.raise_floor(max(floor, self._clock.now()))
 
     def status(self) -> BufferStatus:
         with self._lock:
@@ -348,8 +353,27 @@ class Buffer:
         first = self._batch or self._waiting
         return first[0].record.pair.timestamp if first else None
 
-    def close(self) -> None:
-        """Take nothing more and commit what waits. Raises the error if that fails. Idempotent."""
+    @property
+    def half_full(self) -> bool:
+        """Whether half of what may wait does."""
+        records, size = 2 * (len(self._waiting) + len(self._batch)), 2 * self._bytes
+        return records >= self._limits.records or size >= self._limits.bytes
+
+    def close(self, within_s: float) -> None:
+        """Take nothing more and commit what waits, within so many seconds. Idempotent.
+
+        Raises the error if that fails; with ``keep_failed`` it tells how many records are lost.
+        """
         with self._lock:
-            self._closed = True
-        self.flush()
+            if not self._closed:
+                self._closed, self._deadline = True, self._clock.monotonic() + within_s
+        try:
+            self.flush()
+        except WebhookSyncError as error:
+            if not self._keep_failed:
+                raise
+            lost = self.status().records
+            raise StoreError(
+                f"{lost} webhooks that were acknowledged are not stored ({error}); "
+                "ACK=committed would not have acknowledged them"
+            ) from error

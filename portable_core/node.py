@@ -80,6 +80,7 @@ class Node:
             if self._stopping.is_set():
                 return
             self._stopping.set()
+            self.receiver.hurry()
             if self.master is not None:
                 self.master.stop()
             if self.hand_over is not None:

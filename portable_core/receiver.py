@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from portable_core.buffer import Buffer, BufferLimits, BufferStatus
 from portable_core.canonical import hash_payload
-from portable_core.errors import PayloadTooLarge, StoreError, StoreLocked, WebhookSyncError
+from portable_core.errors import (
+    PayloadTooLarge,
+    Stopping,
+    StoreError,
+    StoreLocked,
+    WebhookSyncError,
+)
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Settings
@@ -25,7 +31,12 @@ logger = logging.getLogger(__name__)
 #: also after a restart with a clock that was set back.
 HORIZON_MARK = "horizon"
 
+#: The longest that committing what waits may take when a node is closed, in seconds: what is left
+#: of a platform's patience after the server has drained (:mod:`portable_core.adapters.stopping`).
+CLOSE_S = 2.5
+
 _OPENING_WAIT_S = 2.0
+_HURRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class Receiver:
         self._keeping_up = threading.Lock()
         self._kept_up: float | None = None
         self._buffer: Buffer | None = None
+        self._finished = False
         self._flusher: _Flusher | None = None
 
     # -- opening -------------------------------------------------------------------------------
@@ -78,6 +90,8 @@ class Receiver:
             raise StoreLocked("the store is still being opened; try again")
         try:
             if self._buffer is None:
+                if self._finished:
+                    raise Stopping("this node is being stopped; send the webhook again")
                 self._buffer = self._open()
             return self._buffer
         finally:
@@ -129,6 +143,11 @@ class Receiver:
         pair = buffer.take(hash_, payload, meta)
         self._flusher.wake()
         return pair
+
+    def hurry(self) -> None:
+        """The node is being stopped: let nothing that was acknowledged wait for its interval."""
+        if self._flusher is not None:
+            self._flusher.hurry()
 
     def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
         """Stamp a webhook, to be committed by the next :meth:`settle`; see :meth:`Buffer.submit`.
@@ -213,13 +232,17 @@ class Receiver:
         )
 
     def finish(self) -> None:
-        """Take nothing more and commit what waits; all can still be read. Idempotent."""
+        """Take nothing more and commit what waits; all can still be read. Idempotent.
+
+        It takes ``CLOSE_S`` at most, whatever the store does. Raises the error if that fails.
+        """
         with self._opening:
+            self._finished = True
             buffer = self._buffer
         if self._flusher is not None:
             self._flusher.stop()
         if buffer is not None:
-            buffer.close()
+            buffer.close(CLOSE_S)
 
     def close(self) -> None:
         """Take nothing more, commit what waits, close the store. Idempotent."""
@@ -230,30 +253,42 @@ class Receiver:
 
 
 class _Flusher:
-    """Commits what waits every ``interval_s``; its thread starts with the first webhook."""
+    """Commits what waits every ``interval_s``, or sooner where much waits; its thread starts with
+    the first webhook."""
 
     def __init__(self, buffer: Buffer, interval_s: float) -> None:
         self._buffer = buffer
         self._interval_s = interval_s
+        self._due = threading.Event()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
+        """To be called after every webhook."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._stopped.is_set():
                     self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
                     self._thread.start()
+        if self._buffer.half_full:
+            self._due.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval_s):
+        while not self._stopped.is_set():
+            self._due.wait(self._interval_s)
+            self._due.clear()
             try:
                 self._buffer.flush()
             except WebhookSyncError as error:
                 logger.error("acknowledged webhooks still wait for the store: %s", error)
+                self._stopped.wait(self._interval_s)
+
+    def hurry(self) -> None:
+        self._interval_s = min(self._interval_s, _HURRY_S)
+        self._due.set()
 
     def stop(self) -> None:
+        """Let the thread end; closing the buffer does what it has left."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(self._interval_s)
+        self._due.set()

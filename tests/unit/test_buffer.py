@@ -147,11 +147,11 @@ def test_closing_commits_what_waits_and_takes_nothing_more() -> None:
     disk = Disk()
     buffer = make(disk)
     future = buffer.submit(1, b"{}", META)
-    buffer.close()
+    buffer.close(5)
     assert disk.pairs == [future.result(0)]
     with pytest.raises(Stopping):
         buffer.submit(2, b"{}", META)
-    buffer.close()
+    buffer.close(5)
 
 
 def test_kept_records_survive_a_failing_store() -> None:
