@@ -132,7 +132,9 @@ def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
 
 
 def _can_be_sent(value: str) -> bool:
-    return value.isascii() and value.isprintable()
+    """Whether it is a field value of visible characters, spaces, tabs and bytes beyond ASCII, which
+    stand as the characters of the same numbers (RFC 9110, section 5.5; PEP 3333)."""
+    return all(sign == "\t" or " " <= sign <= "~" or "\x80" <= sign <= "\xff" for sign in value)
 
 
 #: ``running`` until the last webhook was answered; ``failed`` where the store or the feed gave out.
@@ -141,7 +143,8 @@ State = Literal["running", "done", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class ReplayStatus:
-    """``by_status``: how many by HTTP status, 0 for no answer. ``failures``: the last ones."""
+    """``by_status``: how many by HTTP status, 0 for no answer. ``failures``: the
+    first of them, ``MAX_FAILURES`` at most."""
 
     state: State
     total: int | None

@@ -52,6 +52,8 @@ def receiver() -> Iterator[Receiver]:
     def answer(body: bytes) -> int:
         known = body in seen
         seen.add(body)
+        if b"slow" in body:
+            time.sleep(0.1)
         return 500 if b"flaky" in body and not known else 204
 
     with run_receiver(answer) as running:
@@ -138,6 +140,12 @@ def wait_for(
 
 def press(browser: Any, text: str) -> None:
     browser.find_element("xpath", f"//main//button[contains(., '{text}')]").click()
+
+
+def browser_actions(browser: Any) -> Any:
+    from selenium.webdriver import ActionChains
+
+    return ActionChains(browser)
 
 
 def check_page(browser: Any) -> None:
@@ -264,6 +272,24 @@ def test_a_replay_shows_its_results_and_repeats_only_what_failed(
     assert len(receiver.taken) == 3
 
 
+def test_a_run_is_stopped_with_a_press(cluster: Cluster, browser: Any, receiver: Receiver) -> None:
+    receiver.taken.clear()
+    for number in range(300):
+        send(cluster.master, b'{"slow": %d}' % number, "slow")
+    browser.get(f"{cluster.master.url}/replays")
+    for name, value in (("start", "2020-01-01"), ("end", "2100-01-01"), ("source", "slow")):
+        find(browser, f"#{name}").send_keys(value)
+    press(browser, "Send")
+    wait_for(browser, lambda: receiver.taken, "nothing is sent")
+    # A press takes a while: the button must not be replaced meanwhile.
+    button = find(browser, "#stop button")
+    actions = browser_actions(browser)
+    actions.click_and_hold(button).pause(1.2).release().perform()
+    wait_for(browser, lambda: "Stopped" in read(browser), "the run goes on")
+    assert 0 < len(receiver.taken) < 300
+    assert browser.find_elements("css selector", "#stop") == []
+
+
 def test_a_replay_goes_nowhere_else(cluster: Cluster, browser: Any) -> None:
     browser.get(f"{cluster.master.url}/replays")
     for name, value in (("start", "0"), ("end", "99999999999999")):
@@ -338,3 +364,26 @@ def test_the_keyboard_is_enough(cluster: Cluster, browser: Any) -> None:
     assert seen[0] == "Skip to the content"
     browser.switch_to.active_element.send_keys(Keys.ENTER)
     wait_for(browser, lambda: "Synced." in read(browser, "#progress"), "not synced by keyboard")
+
+
+def test_an_old_page_does_not_look_like_a_new_one(cluster: Cluster, browser: Any) -> None:
+    """The last test here: the master goes away under an open page, and comes back."""
+    browser.get(cluster.master.url)
+    find(browser, "#live a").send_keys("")  # the focus of whoever uses the keyboard
+    focused = browser.switch_to.active_element.get_attribute("href")
+    browser.execute_script("return refresh()")
+    assert browser.switch_to.active_element.get_attribute("href") == focused
+    cluster.master.stop()
+    press(browser, "Sync now")
+    wait_for(browser, lambda: "does not answer" in read(browser, "[role=alert]"), "looks alive")
+    assert find(browser, "#live").get_attribute("class") == "stale"
+    assert find(browser, "#sync button").is_enabled()
+    cluster.master.start()
+    cluster.wait_until_healthy()
+    press(browser, "Sync now")
+    wait_for(browser, lambda: "Synced." in read(browser, "#progress"), "not synced again")
+    wait_for(
+        browser,
+        lambda: browser.find_elements("css selector", "[role=alert]") == [],
+        "still looks dead",
+    )

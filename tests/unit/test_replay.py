@@ -81,6 +81,8 @@ def test_headers_are_those_that_were_kept_and_a_new_signature() -> None:
         "webhook-signature": "v1,old",
         "connection": "close",
         "x-note": "line\nbreak",
+        "x-tab": "a\tb",
+        "x-latin": "M\u00fcller",
         "x-github-event": "push",
     }
     record = Record(Pair(5, 7), b'{"a":1}', Meta("s", kept))

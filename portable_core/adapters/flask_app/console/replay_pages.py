@@ -16,6 +16,7 @@ from portable_core.adapters.flask_app.queries import read_search
 from portable_core.browse import Search, find_record, parse_id
 from portable_core.errors import BadRequest, Forbidden
 from portable_core.node import Node
+from portable_core.protocol import parse_integer
 from portable_core.records import Pair, Record
 from portable_core.replay import Connect, Replay, check_target
 
@@ -84,16 +85,14 @@ class ReplayPages:
                 "REPLAY_TARGETS is not set, so that nothing may be sent again from here; name the "
                 "addresses that may get webhooks and start the master again"
             )
-        parallel = request.form.get("parallel", "1")
-        if not parallel.isdecimal() or not 1 <= int(parallel[:3]) <= _MAX_PARALLEL:
-            raise BadRequest(f"parallel: must be 1 to {_MAX_PARALLEL}")
+        parallel = _read_parallel(request.form.get("parallel", "1"))
         replay = Replay(
             check_target(url.strip(), settings.replay_targets),
             self._until_stopped(records),
             self._connect,
             lambda: clock.now() // 1000,
             settings.replay_secret,
-            parallel=int(parallel),
+            parallel=parallel,
             total=total,
         )
         return redirect(f"/replays/{self._replays.start(replay)}", 303)
@@ -143,3 +142,14 @@ class ReplayPages:
     def _stop(self, name: str) -> object:
         self._replays.get(name).stop()
         return redirect(f"/replays/{name}", 303)
+
+
+def _read_parallel(text: str) -> int:
+    """How many may be on their way at once. Raises ``BadRequest``."""
+    try:
+        parallel = parse_integer(text)
+    except ValueError:
+        parallel = 0
+    if not 1 <= parallel <= _MAX_PARALLEL:
+        raise BadRequest(f"parallel: must be 1 to {_MAX_PARALLEL}")
+    return parallel

@@ -2,11 +2,36 @@
 "use strict";
 
 const live = document.getElementById("live");
+const stale = document.createElement("p");
+stale.className = "problem";
+stale.setAttribute("role", "alert");
+let shownAt = new Date();
 
+function nameOf(element) {
+  return element.getAttribute("href") || element.getAttribute("aria-label") || element.textContent;
+}
+
+// Show what the master says now, or that it says nothing: an old page must not look like a new one.
 async function refresh() {
-  const answer = await fetch(live.dataset.url, { redirect: "error" });
-  // The fragment is a template of this host, rendered with everything in it escaped.
-  if (answer.ok) live.innerHTML = await answer.text();
+  try {
+    const answer = await fetch(live.dataset.url, { redirect: "error" });
+    if (!answer.ok) throw new Error(answer.status);
+    const text = await answer.text();
+    const focused = live.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    // The fragment is a template of this host, rendered with everything in it escaped.
+    live.innerHTML = text;
+    if (focused !== null) {
+      const again = [...live.querySelectorAll("a, button, [tabindex]")].find((e) => nameOf(e) === focused);
+      if (again) again.focus({ preventScroll: true });
+    }
+    stale.remove();
+    live.classList.remove("stale");
+    shownAt = new Date();
+  } catch {
+    stale.textContent = `The master does not answer, or the login is over. This was so at ${shownAt.toLocaleTimeString()}; reload the page.`;
+    live.before(stale);
+    live.classList.add("stale");
+  }
 }
 
 function follow(url, show) {
@@ -56,25 +81,51 @@ function followSync(form, progress) {
   });
 }
 
+// Whether the master took the form; it answers with a redirect then.
+async function post(form) {
+  const headers = { "X-CSRF-Token": form.elements.csrf.value };
+  const answer = await fetch(form.action, { method: "POST", headers, redirect: "manual" });
+  return answer.type === "opaqueredirect";
+}
+
 const form = document.getElementById("sync");
 const progress = document.getElementById("progress");
 if (form && progress) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    form.querySelector("button").disabled = true;
-    const headers = { "X-CSRF-Token": form.elements.csrf.value };
-    const answer = await fetch(form.action, { method: "POST", headers, redirect: "manual" });
-    if (answer.type === "opaqueredirect") await followSync(form, progress);
-    else location.reload();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    try {
+      if (await post(form)) await followSync(form, progress);
+      else location.reload();
+    } catch {
+      await refresh();
+      button.disabled = false;
+    }
   });
   if (progress.dataset.running === "yes") followSync(form, progress);
-  setInterval(() => { if (!document.hidden) refresh().catch(() => {}); }, 10000);
+  setInterval(() => { if (!document.hidden) refresh(); }, 10000);
 }
 
 if (live && live.dataset.events) {
+  const stop = document.getElementById("stop");
+  stop.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = stop.querySelector("button");
+    button.disabled = true;
+    try {
+      if (await post(stop)) button.textContent = "Stopping…";
+      else location.reload();
+    } catch {
+      await refresh();
+      button.disabled = false;
+    }
+  });
   let due = Promise.resolve();
+  let running = true;
   follow(live.dataset.events, (status) => {
-    due = due.then(refresh).catch(() => {});
-    return status.state === "running";
-  }).then(() => due).then(refresh);
+    due = due.then(refresh);
+    running = status.state === "running";
+    return running;
+  }).then(() => due).then(refresh).then(() => { if (!running) stop.remove(); });
 }
