@@ -50,6 +50,7 @@ class Cluster:
                 "STORE": f"sqlite:{folder / 'master'}",
                 "SLAVES": addresses,
                 "CONSOLE_TOKEN": self.console_token,
+                "REPLAY_TARGETS": f"{self.slaves[-1].url}/webhook",
                 **(master_env or {}),
             },
             folder / "master.log",
