@@ -164,6 +164,14 @@ def make_members(count: int) -> bytes:
     return b"{" + b",".join(b'"k%014d":"v%07d"' % (-n, n) for n in range(1, count)) + b"}"
 
 
+def make_chains(size: int) -> bytes:
+    """Objects 200 levels deep, each key another one and of four bytes a character in Python."""
+    key = '{"😀aaaaaaaaaa%03d":'
+    chain = "".join(key % level for level in range(200)) + "1" + "}" * 200
+    chains = [chain.encode()] * (size // len(chain.encode()))
+    return b'{"a":[' + b",".join(chains) + b"]}"
+
+
 def make_case(name: str) -> bytes:
     real = [path.read_bytes() for path in sorted(SAMPLES.glob("*.json"))]
     return {
@@ -172,6 +180,8 @@ def make_case(name: str) -> bytes:
         "members": lambda: make_members(MIB),
         "exact": lambda: b'{"big":18446744073709551616,' + make_members(MIB - 1)[1:],
         "arrays": lambda: b'{"a":[' + b"[]," * (25 * MIB // 3 - 4) + b"[]]}",
+        "emoji keys": lambda: make_chains(23 * MIB),
+        "nested": lambda: b'{"b":' * 480 + b'"' + b"x" * (24 * MIB) + b'"' + b',"a":1}' * 480,
         "broken": lambda: make_large(real, 25 * MIB)[:-1],
     }[name]()
 
@@ -183,6 +193,8 @@ CASES = {
     ("emoji", 1, False): "25 MiB, one string with an emoji",
     ("members", 1, False): "an object of a million members",
     ("exact", 1, False): "the same on the exact path",
+    ("nested", 1, False): "24 MiB in 480 objects out of order",
+    ("emoji keys", 1, False): "23 MiB of chains of emoji keys",
     ("broken", 1, False): "25 MiB of real payloads, last byte missing",
     ("arrays", 1, False): "25 MiB of [[],[],…]: refused",
 }

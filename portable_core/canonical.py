@@ -27,7 +27,12 @@ from typing import Any
 import msgspec
 import orjson
 
-from portable_core.canonical_exact import MAX_DEPTH, canonicalize_exactly, format_float
+from portable_core.canonical_exact import (
+    MAX_DEPTH,
+    MOST_LEVELS,
+    canonicalize_exactly,
+    format_float,
+)
 from portable_core.errors import PayloadTooComplex
 from portable_core.hashing import ALGORITHMS, check_algorithm
 
@@ -49,7 +54,9 @@ MAX_VALUES = 1 << 20
 #: Smaller ones cannot have more than :data:`MAX_VALUES`.
 LARGE = MAX_VALUES
 
-_DEEP = 5_000  # calls that any stack of a thread has room for; msgspec's take 300 bytes each
+# Calls that any stack of a thread has room for; msgspec's take 300 bytes each. No more levels than
+# this: then whatever the fast path takes, the exact one takes.
+_DEEP = MOST_LEVELS
 
 _one_at_a_time = threading.Lock()
 
@@ -61,7 +68,7 @@ _SORTED_53_BITS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 # All up to one separator outside strings, or up to the end: it fits anywhere outside strings, and
 # never gives back what it took, so its time is linear.
 _find_separators = re.compile(
-    rb'(?:[^",\[{]++|"(?:[^"\\]++|\\.)*+["\\]?+)*+(?:[,\[{]|\Z)', re.DOTALL
+    rb'(?:[^",\[{]++|"(?:[^"\\]++|\\.)*+["\\]?+)*+(?:([,\[{])|\Z)', re.DOTALL
 ).finditer
 # A number of value zero with a minus sign, whole.
 _find_minus_zero = re.compile(
@@ -185,7 +192,8 @@ def _check_values(payload: bytes) -> None:
     """Raise :class:`PayloadTooComplex` for too many values, at the speed of memory as a rule."""
     separators = payload.count(b",") + payload.count(b"[") + payload.count(b"{")
     if separators > MAX_VALUES:  # unless enough of them are in strings, at that of an expression
-        separators = sum(1 for _ in islice(_find_separators(payload), MAX_VALUES + 1))
+        found = (match for match in _find_separators(payload) if match.lastindex)
+        separators = sum(1 for _ in islice(found, MAX_VALUES + 1))
     if separators > MAX_VALUES:
         raise PayloadTooComplex(f"more than {MAX_VALUES} values")
 

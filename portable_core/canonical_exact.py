@@ -5,8 +5,8 @@ no size of a number, no lone surrogate, no depth of Python's stack. It is the au
 is malformed, and where. :mod:`portable_core.canonical` takes it for the payloads that its fast path
 cannot hold; on all others both give the same bytes.
 
-No value is ever built: what is read is written at once, and when an object closes, its members are
-put in order where they stand.
+No value is ever built: what is read is written at once. An object whose members came out of order
+is noted when it closes; in the end all of them are put in order, and each byte is copied once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ import decimal
 import json
 import operator
 import re
+from array import array
+from bisect import bisect_left
 from itertools import islice, zip_longest
+from typing import NamedTuple
 
 from portable_core.errors import MalformedPayload, PayloadTooComplex
 
-#: How deep arrays and objects may be nested; the top object is level 1.
+#: How deep arrays and objects may be nested; the top object is level 1. What a repeated key takes
+#: with it does not count, as on the fast path, which never sees it.
 MAX_DEPTH = 500
+
+#: How deep anything may be nested, counting or not.
+MOST_LEVELS = 5_000
 
 # Possessive quantifiers (*+, ?+) never give back what they took: time is linear on any input.
 _SPACE = rb"[ \t\n\r]*+"
@@ -52,16 +59,19 @@ def canonicalize_exactly(payload: bytes) -> bytes:
     """The canonical bytes of ``payload``, as :func:`portable_core.canonical.canonicalize` says.
 
     Raises :class:`MalformedPayload` with the offset of the first byte that cannot be right, or
-    :class:`PayloadTooComplex` for nesting beyond :data:`MAX_DEPTH`. The number of values is
-    bounded by the caller, before.
+    :class:`PayloadTooComplex` for nesting beyond :data:`MAX_DEPTH`, or :data:`MOST_LEVELS`. The
+    number of values is bounded by the caller, before.
     """
     position = _skip_space(payload, 0)
     if payload[position : position + 1] != b"{":
         raise _describe_top(payload, position)
     written = bytearray()
-    outer: list[tuple[bytes, list[bytes], list[int]]] = []
-    # Of the innermost open container: how it ends, its members' keys, and where each is written.
+    moved: dict[int, _Members] = {}
+    outer: list[tuple[bytes, list[bytes], list[int], dict[int, int]]] = []
+    # Of the innermost open container: how it ends, its members' keys, where each is written, and
+    # which of them are nested too deep, and where in the payload.
     closing, keys, starts = b"", [], []  # type: tuple[bytes, list[bytes], list[int]]
+    deep: dict[int, int] = {}
     while True:
         if closing == b"}":
             match = _match_key(payload, position)
@@ -77,12 +87,13 @@ def canonicalize_exactly(payload: bytes) -> bytes:
         if match is None:
             raise _describe(payload, position, "expected a value")
         if match.lastgroup == "open":
-            outer.append((closing, keys, starts))
-            if len(outer) > MAX_DEPTH:
-                raise PayloadTooComplex(f"nested deeper than {MAX_DEPTH} levels", position)
+            outer.append((closing, keys, starts, deep))
+            if len(outer) > MOST_LEVELS:
+                raise _too_deep(position)
             bracket = match["open"]
             written += bracket
             closing, keys, starts = _CLOSING[bracket], [], []
+            deep = {_ITSELF: position} if len(outer) > MAX_DEPTH else {}
             position = match.end()
             if payload[position : position + 1] != closing:
                 continue
@@ -97,33 +108,83 @@ def canonicalize_exactly(payload: bytes) -> bytes:
             if match[1] == b",":
                 written += b","
                 break
-            if len(keys) > 1:
-                _sort_members(written, keys, starts)
+            if len(keys) > 1 and not all(map(operator.lt, keys, islice(keys, 1, None))):
+                starts.append(len(written) + 1)  # as if another one followed
+                order = _order_members(keys)
+                moved[starts[0] - 1] = _Members(order, array("Q", starts))
+                if deep:
+                    deep = {index: deep[index] for index in order if index in deep}
             written += closing
-            closing, keys, starts = outer.pop()
+            too_deep = min(deep.values(), default=None)
+            closing, keys, starts, deep = outer.pop()
+            if too_deep is not None:
+                deep.setdefault(len(keys) - 1, too_deep)
             if not outer:
+                if too_deep is not None:
+                    raise _too_deep(too_deep)
                 if position < len(payload):
                     raise MalformedPayload("something follows the object", position)
-                return bytes(written)
+                return _put_in_order(written, moved)
 
 
-def _sort_members(written: bytearray, keys: list[bytes], starts: list[int]) -> None:
-    """Put the last object's members in the order of their keys.
+#: The key under which a container is noted that is too deep itself.
+_ITSELF = -1
 
-    Of a repeated key, the last value counts.
-    """
-    if all(map(operator.lt, keys, islice(keys, 1, None))):
-        return
-    first = starts[0]
-    source = bytes(memoryview(written)[first:])
-    del written[first:]
-    starts.append(first + len(source) + 1)
+
+def _too_deep(position: int) -> PayloadTooComplex:
+    return PayloadTooComplex(f"nested deeper than {MAX_DEPTH} levels", position)
+
+
+class _Members(NamedTuple):
+    """Of an object out of order: its members that count, in the order of their keys, and where
+    each of all its members is written, with a comma after it that the last one has not."""
+
+    order: array[int]
+    starts: array[int]
+
+
+def _order_members(keys: list[bytes]) -> array[int]:
+    """The members in the order of their keys; of a repeated key, the last one counts."""
     order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: equal keys stay as they came
-    for index, following in zip_longest(order, islice(order, 1, None)):
-        if following is None or keys[index] != keys[following]:
-            written += source[starts[index] - first : starts[index + 1] - 1 - first]
-            written += b","
-    del written[-1:]
+    return array(
+        "Q",
+        (
+            index
+            for index, following in zip_longest(order, islice(order, 1, None))
+            if following is None or keys[index] != keys[following]
+        ),
+    )
+
+
+def _put_in_order(written: bytearray, moved: dict[int, _Members]) -> bytes:
+    """What was written, with the members of the objects whose braces are at ``moved`` in order."""
+    if not moved:
+        return bytes(written)
+    braces = sorted(moved)
+    source, result = memoryview(written), bytearray()
+    ranges = [(0, len(written))]  # still to be copied, the next one last
+    while ranges:
+        start, end = ranges.pop()
+        at = bisect_left(braces, start)
+        if at == len(braces) or braces[at] >= end:
+            result += source[start:end]
+            continue
+        brace = braces[at]
+        order, starts = moved[brace]
+        result += source[start : brace + 1]
+        object_end = starts[-1] - 1
+        ranges.append((object_end, end))
+        if bisect_left(braces, object_end) == at + 1:  # nothing within is out of order
+            for index in order:
+                result += source[starts[index] : starts[index + 1] - 1]
+                result += b","
+            del result[-1:]
+            continue
+        comma = (starts[1] - 1, starts[1])
+        for index in reversed(order):
+            ranges += (starts[index], starts[index + 1] - 1), comma
+        del ranges[-1]
+    return bytes(result)
 
 
 def format_float(text: str) -> str:

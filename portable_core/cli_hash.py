@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -33,25 +34,45 @@ def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str, as_jso
     """
     if canonical and as_json:
         raise click.UsageError("--canonical prints the canonical bytes, which are JSON already")
-    key = os.environ.get("HASH_KEY", "").strip().encode()
+    key = _read_key(algorithm)
     failed = False
     for file in files or ("-",):
         try:
-            payload = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+            payload = _read(file)
             if canonical:
                 line = canonicalize(payload)
             elif as_json:
                 told = {"file": file, "hash": hash_payload(payload, algorithm, key)}
                 line = json.dumps(told).encode()
             else:
-                name = f"  {file}" if len(files) > 1 else ""
-                line = f"{hash_payload(payload, algorithm, key)}{name}".encode()
+                name = b"  " + os.fsencode(file) if len(files) > 1 else b""
+                line = b"%d%b" % (hash_payload(payload, algorithm, key), name)
         except (MalformedPayload, OSError) as error:
             failed = True
             reason = error.strerror if isinstance(error, OSError) else error
-            name = "standard input" if file == "-" else file
-            click.echo(f"webhook-sync hash: {name}: {reason}", err=True)
+            shown = "standard input" if file == "-" else ascii(file)[1:-1]
+            click.echo(f"webhook-sync hash: {shown}: {reason}", err=True)
         else:
             click.echo(line)
     if failed:
         sys.exit(1)
+
+
+def _read(file: str) -> bytes:
+    if file != "-":
+        return Path(file).read_bytes()
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read()
+
+
+def _read_key(algorithm: str) -> bytes:
+    """The key, under the rules of a node's settings: UTF-8, and there where it matters."""
+    key = os.fsencode(os.environ.get("HASH_KEY", "")).strip()
+    try:
+        key.decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError("HASH_KEY: is not UTF-8") from error
+    if ALGORITHMS[algorithm].keyed and not key:
+        raise click.UsageError(f"HASH_KEY: {algorithm} needs a key")
+    return key

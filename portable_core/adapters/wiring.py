@@ -150,8 +150,10 @@ def check_role(role: str) -> Role:
 def build_app_or_exit(role: str, started: Callable[[Node], None] = lambda node: None) -> Flask:
     """:func:`build_app` from this process's environment; a wrong setting ends it with one line.
 
-    From then on the process logs in the form of :mod:`portable_core.adapters.logs`.
+    From then on the process logs in the form of :mod:`portable_core.adapters.logs`, and gives the
+    memory of large payloads back.
     """
+    from portable_core.adapters.glibc_memory import return_large_blocks
     from portable_core.adapters.logs import adopt_loggers, configure_logs
 
     def begin(node: Node) -> None:
@@ -159,6 +161,7 @@ def build_app_or_exit(role: str, started: Callable[[Node], None] = lambda node: 
         started(node)
 
     configure_logs(os.environ)
+    return_large_blocks()
     try:
         return build_app(role, os.environ, begin)
     except SettingsError as error:

@@ -215,11 +215,24 @@ def _spell(value: Json, random: Random | None) -> str:
                 for key, item in value.items()
             ]
             if random is not None and members and random.random() < 0.2:
-                # A repeated key: the last one counts.
-                key = random.choice(list(value))
-                members.insert(0, f"{_spell_string(key, random)}:[1.50,null,{{}}]")
+                # A repeated key: the last one counts, whatever the earlier one holds.
+                index = random.randrange(len(members))
+                key = list(value)[index]
+                lost = random.choice(_OVERWRITTEN)
+                place = random.randrange(index + 1)
+                members.insert(place, f"{_spell_string(key, random)}:{lost}")
             text = "{" + (",".join(members) or space) + "}"
     return f"{space}{text}{space}"
+
+
+_OVERWRITTEN = (
+    "[1.50,null,{}]",
+    "18446744073709551616",
+    '"\\ud800"',
+    "1e400",
+    "[" * 300 + "]" * 300,
+    '{"a":' * 600 + "1" + "}" * 600,
+)
 
 
 def _space(random: Random) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,28 @@ def test_files(tmp_path: Path) -> None:
         f"webhook-sync hash: {bad}: expected ',' or '}}' (at byte 6)",
         f"webhook-sync hash: {missing}: No such file or directory",
     ]
+
+
+def test_names_of_any_bytes(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    names = [folder + b"/\xff.json", folder + b"/line\nbreak.json"]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(b"{}")
+    done = subprocess.run(
+        [sys.executable, "-m", "portable_core", "hash", *names, folder + b"/no\nfile"],
+        capture_output=True,
+        timeout=60,
+    )
+    number = hash_payload(b"{}")
+    assert done.stdout == b"".join(b"%d  %b\n" % (number, name) for name in names)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("key", [None, "", "\udcff"])
+def test_a_keyed_algorithm_needs_a_key_as_on_a_node(key: str | None) -> None:
+    code, output, errors = run("--algorithm", "blake2b", payload=b"{}", key=key)
+    assert (code, output) == (2, b"")
+    assert "HASH_KEY" in errors
 
 
 @pytest.mark.parametrize("payload", [b"", b"[1]", b"payload=%7B%7D", b'{"a":\xff}'])

@@ -12,7 +12,7 @@ import pytest
 
 from portable_core import MalformedPayload, canonicalize, hash_payload
 from portable_core.canonical import LARGE, MAX_DEPTH, MAX_VALUES, is_plain
-from portable_core.canonical_exact import canonicalize_exactly
+from portable_core.canonical_exact import MOST_LEVELS, canonicalize_exactly
 from portable_core.errors import PayloadTooComplex
 
 
@@ -39,9 +39,40 @@ def test_depth_up_to_the_bound_is_taken(levels: int, inner: bytes) -> None:
 @pytest.mark.parametrize("closed", [True, False])
 def test_deeper_is_refused(levels: int, closed: bool) -> None:
     payload = nest(levels) if closed else nest(levels)[: levels * 3]
-    with pytest.raises(PayloadTooComplex):
+    told = PayloadTooComplex if closed or levels > MOST_LEVELS else MalformedPayload
+    with pytest.raises(told):
         hash_payload(payload)
     assert not is_plain(payload)
+
+
+@pytest.mark.parametrize("levels", [300, MAX_DEPTH + 1, 900, 1_100, MOST_LEVELS - 3])
+@pytest.mark.parametrize("rest", [b"", b',"z":18446744073709551616'])
+def test_what_a_repeated_key_takes_with_it_may_be_deeper(levels: int, rest: bytes) -> None:
+    inner = b"[" * levels + b"]" * levels
+    payload = b'{"a":{"b":' + inner + b',"b":1}' + rest + b"}"
+    canonical = b'{"a":{"b":1}' + rest + b"}"
+    assert canonicalize(payload) == canonicalize_exactly(payload) == canonical
+    whole = b'{"a":' + payload + b',"a":' + inner + b',"a":2}'
+    assert canonicalize(whole) == canonicalize_exactly(whole) == b'{"a":2}'
+    if levels > MAX_DEPTH:
+        for last in (b'{"b":1,"b":%b}', b'{"b":%b,"c":1,"b":2,"d":%b}', b"[%b]"):
+            kept = b'{"a":' + last.replace(b"%b", inner) + b"}"
+            with pytest.raises(PayloadTooComplex, match=f"deeper than {MAX_DEPTH} levels"):
+                canonicalize(kept)
+
+
+def test_no_level_is_beyond_the_last_one() -> None:
+    inner = b"[" * MOST_LEVELS + b"]" * MOST_LEVELS
+    with pytest.raises(PayloadTooComplex):
+        canonicalize(b'{"a":' + inner + b',"a":1}')
+
+
+def test_objects_within_objects_are_put_in_order_by_one_copy() -> None:
+    text = b'"' + b"x" * 20_000 + b'"'
+    levels = MAX_DEPTH - 2
+    payload = b'{"b":' * levels + text + b',"a":18446744073709551616}' * levels
+    canonical = b'{"a":18446744073709551616,"b":' * levels + text + b"}" * levels
+    assert canonicalize(payload) == canonical
 
 
 def test_depth_is_independent_of_the_callers_stack() -> None:
@@ -102,6 +133,17 @@ def test_one_value_more_is_refused_before_parsing(item: bytes) -> None:
     with pytest.raises(PayloadTooComplex, match=f"more than {MAX_VALUES} values"):
         canonicalize(payload)
     assert not is_plain(payload)
+
+
+@pytest.mark.parametrize("values", [MAX_VALUES - 1, MAX_VALUES, MAX_VALUES + 1])
+@pytest.mark.parametrize("text", [b"", b",[{", b"\\u002c"])
+def test_the_bound_is_the_same_whatever_strings_hold(values: int, text: bytes) -> None:
+    payload = b'{"a":["' + text + b'"' + b",1" * (values - 2) + b"]}"
+    if values <= MAX_VALUES:
+        assert canonicalize(payload) == payload.replace(b"\\u002c", b",")
+    else:
+        with pytest.raises(PayloadTooComplex, match=f"more than {MAX_VALUES} values"):
+            canonicalize(payload)
 
 
 def test_separators_in_strings_are_no_values() -> None:
