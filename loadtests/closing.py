@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Iterator
 
+from portable_core.cli_master import Master
 from portable_core.demo.cluster import read_records, trigger_sync
 from portable_core.errors import WebhookSyncError
-from portable_core.feed import NDJSON, decode_line
+from portable_core.feed import decode_line
 from portable_core.records import Record
 
 
@@ -45,10 +45,5 @@ def read_master(master: str, token: str, store: str, since_ms: int) -> Iterator[
     if store:
         yield from read_records({"STORE": store})
         return
-    request = urllib.request.Request(
-        f"{master}/webhooks?since={since_ms}&upto=now&raw",
-        headers={"Authorization": f"Bearer {token}", "Accept": NDJSON},
-    )
-    with urllib.request.urlopen(request, timeout=300) as answer:
-        for line in answer:
-            yield decode_line(line)
+    query = {"since": str(since_ms), "upto": "now", "raw": "1"}
+    yield from map(decode_line, Master(master, token).read_feed(query))

@@ -15,12 +15,13 @@ from urllib.parse import urlencode, urlsplit
 
 import click
 
-from portable_core.errors import SettingsError, Unavailable
+from portable_core.errors import AnswerInvalid, SettingsError, Unavailable
 from portable_core.feed import NDJSON
 
 TIMEOUT_S = 60.0
 
-_RETRIES = 5
+_RETRIES = 5  # without a line between them
+_PAUSE_S = 0.5  # before the first of them; before each other one so much longer
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -59,24 +60,48 @@ class Master:
             return document
 
     def read_feed(self, query: Mapping[str, str]) -> Iterator[bytes]:
-        """The lines of ``GET /webhooks``; a broken connection is taken up where it broke."""
+        """The webhooks of ``GET /webhooks``, a line each, of a query without a limit.
+
+        A feed that was cut, which is one without its closing line, is taken up after the last line
+        that came. Raises ``Unavailable`` where the master does not answer at first, or ends it
+        again and again; ``AnswerInvalid`` for what is no feed.
+        """
         since = query.get("since", "")
-        failures = 0
+        failures = -1  # so far not even begun
         while True:
             try:
                 with self.open("/webhooks", {**query, "since": since}, NDJSON) as answer:
+                    failures = max(0, failures)
                     for line in answer:
                         if not line.endswith(b"\n"):
-                            raise http.client.IncompleteRead(line)
-                        since = json.loads(line)["id"]
-                        failures = 0
+                            break
+                        position = _read_position(line)
+                        if position is None:
+                            return
+                        since, failures = position, 0
                         yield line
-                    return
-            except (http.client.IncompleteRead, ConnectionError, TimeoutError) as error:
-                failures += 1
-                if failures > _RETRIES or query.get("limit"):
-                    raise Unavailable(f"{self.url}: the feed broke off: {error}") from error
-                time.sleep(failures * 0.5)
+                problem = "it ended without its closing line"
+            except (http.client.HTTPException, OSError) as error:
+                problem = str(error)
+            except Unavailable as error:
+                if failures < 0:
+                    raise
+                problem = str(error)
+            failures += 1
+            if failures > _RETRIES:
+                raise Unavailable(f"{self.url}: the feed was cut {failures} times: {problem}")
+            time.sleep(failures * _PAUSE_S)
+
+
+def _read_position(line: bytes) -> str | None:
+    """The id of a line's webhook; None for the closing line."""
+    try:
+        document = json.loads(line)
+        return None if document.get("end") is True else str(document["id"])
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise AnswerInvalid(
+            f"a line of the feed cannot be read ({error!r}); is --master a master?"
+        ) from error
 
 
 def _read_detail(error: urllib.error.HTTPError) -> str:

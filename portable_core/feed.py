@@ -5,6 +5,9 @@ between records that are already there. Whoever reads in order and goes on from 
 miss it. So the feed ends at the moment before which everything of every slave is in
 (:func:`find_settled`): before it nothing is added any more, and each webhook is told once, in
 order.
+
+A server may end an answer in good form that its application has left half-way. So the last line of
+a whole feed is no webhook: it says so, and where to go on. A feed without it was cut.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import orjson
 
@@ -72,6 +76,32 @@ def encode_line(record: Record, *, raw: bool = False) -> bytes:
         return b'%b,"raw":"%b"}\n' % (start, base64.b64encode(record.payload))
     # A line break in JSON is white space: in a string it would be an escape (RFC 8259, section 7).
     return b'%b,"data":%b}\n' % (start, record.payload.translate(_LINE_BREAKS))
+
+
+def encode_feed(
+    records: Iterable[Record],
+    since: str,
+    end: Milliseconds,
+    limit: int | None = None,
+    *,
+    raw: bool = False,
+) -> Iterator[bytes]:
+    """The lines of the first ``limit`` of ``records``, and the closing line.
+
+    ``records`` are those of a feed that was asked for from the position ``since`` up to ``end``.
+    The closing line has ``end``, which is true, and ``since``, the position to go on from: after
+    the last webhook where the limit ended the feed, else where it ended by itself.
+    """
+    told = 0
+    position = since
+    for record in islice(records, limit):
+        yield encode_line(record, raw=raw)
+        told += 1
+        position = format_id(record.pair)
+    # A position may lie after the end: whoever asks again must not be sent back.
+    if told != limit and Pair(end, 0) > parse_position(since):
+        position = str(end)
+    yield orjson.dumps({"end": True, "since": position}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_line(line: bytes) -> Record:

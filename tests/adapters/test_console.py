@@ -192,26 +192,36 @@ def test_the_quarantine_is_shown_and_given_back_whole(client: Client) -> None:
 def read_lines(client: Client, query: str) -> list[dict[str, Any]]:
     answer = client.get(f"/webhooks?{query}", headers={**BEARER, "Accept": NDJSON})
     assert (answer.status_code, answer.content_type) == (200, NDJSON)
-    return [json.loads(line) for line in answer.data.splitlines()]
+    assert "Sync-Through" not in answer.headers
+    *lines, closing = [json.loads(line) for line in answer.data.splitlines()]
+    assert closing == {"end": True, "since": closing["since"]}
+    return [*lines, closing]
 
 
 def test_the_feed_is_taken_up_where_it_ended(client: Client) -> None:
     ids = post_webhooks(client, 7)
-    first = read_lines(client, "limit=3")
+    *first, closing = read_lines(client, "limit=3")
     assert [line["id"] for line in first] == ids[:3]
-    rest = read_lines(client, f"since={ids[2]}")
+    assert closing["since"] == ids[2]
+    *rest, closing = read_lines(client, f"since={closing['since']}")
     assert [line["id"] for line in rest] == ids[3:]
     numbers = {line["data"]["n"] for line in first + rest}
     assert numbers == set(range(7))
-    assert read_lines(client, f"since={ids[-1]}") == []
-    assert read_lines(client, "source=other") == []
+    assert len(read_lines(client, f"since={ids[-1]}")) == 1
+    assert len(read_lines(client, "source=other")) == 1
+    # The end is a position as well: nothing before it comes again, nothing after it is missed.
+    later = post_webhooks(client, 2)
+    *rest, _ = read_lines(client, f"since={closing['since']}")
+    assert [line["id"] for line in rest] == later
 
 
 def test_the_feed_waits_for_slaves_unless_told_not_to() -> None:
     client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
     ids = post_webhooks(client, 2)
-    assert read_lines(client, "since=0") == []
-    assert [line["id"] for line in read_lines(client, "upto=now")] == ids
+    assert read_lines(client, "since=0") == [{"end": True, "since": "0"}]
+    assert [line["id"] for line in read_lines(client, "upto=now")[:-1]] == ids
+    # It stands still, and sends nobody back who has read further.
+    assert read_lines(client, f"since={ids[0]}") == [{"end": True, "since": ids[0]}]
 
 
 def test_pages_of_json(client: Client) -> None:

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from portable_core.errors import AnswerInvalid, BadRequest
-from portable_core.feed import decode_line, encode_line, find_reached, find_settled, parse_position
+from portable_core.feed import (
+    decode_line,
+    encode_feed,
+    encode_line,
+    find_reached,
+    find_settled,
+    parse_position,
+)
 from portable_core.ports import SlaveState
 from portable_core.records import Meta, Pair, Record, Recovery
 from portable_core.report import HOUR_MS, extend_day
@@ -33,6 +40,30 @@ def test_a_line_that_is_none() -> None:
     for line in (b"", b"{}", b'{"id":"1-2","raw":"!"}', b'{"id":"x","raw":""}', b"[1]"):
         with pytest.raises(AnswerInvalid):
             decode_line(line)
+
+
+@pytest.mark.parametrize(
+    ("since", "limit", "told", "position"),
+    [
+        ("0", None, 3, "90"),
+        ("0", 4, 3, "90"),
+        ("0", 3, 3, "7-5"),
+        ("0", 2, 2, "6-5"),
+        ("0", 0, 0, "0"),
+        ("6-5", None, 1, "90"),
+        ("90-1", None, 0, "90-1"),
+        ("91", None, 0, "91"),
+    ],
+)
+def test_the_closing_line_tells_where_to_go_on(
+    since: str, limit: int | None, told: int, position: str
+) -> None:
+    first = parse_position(since)
+    pairs = [pair for pair in (Pair(5, 5), Pair(6, 5), Pair(7, 5)) if pair >= first]
+    records = [Record(pair, b"{}", META) for pair in pairs]
+    *lines, closing = encode_feed(records, since, 90, limit)
+    assert [json.loads(line)["timestamp"] for line in lines] == [p.timestamp for p in pairs[:told]]
+    assert closing == b'{"end":true,"since":"%b"}\n' % position.encode()
 
 
 def test_positions() -> None:

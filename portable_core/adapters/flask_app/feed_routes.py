@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Protocol
 
 from flask import Flask, Response, request
@@ -13,7 +12,7 @@ from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.queries import read_before, read_limit, read_search
 from portable_core.browse import FOREVER, Page, Row, find_record, format_id, parse_id, read_page
 from portable_core.errors import BadRequest
-from portable_core.feed import NDJSON, encode_line, find_settled, parse_position
+from portable_core.feed import NDJSON, encode_feed, encode_line, find_settled, parse_position
 from portable_core.master import Master
 from portable_core.node import Node
 from portable_core.ports import Milliseconds
@@ -26,7 +25,6 @@ from portable_core.protocol import (
     format_store_header,
     parse_integer,
 )
-from portable_core.records import Record
 from portable_core.wire import negotiate
 
 WEBHOOKS_PATH = "/webhooks"
@@ -108,7 +106,8 @@ def _answer_feed(node: Node, master: Master) -> Response:
     """From ``since`` to where everything is in (``upto=now``: to what is here), in order."""
     query = request.args
     node.receiver.open()
-    first = parse_position(query.get("since", "0"))
+    since = query.get("since", "0")
+    first = parse_position(since)
     upto = query.get("upto", "settled")
     if upto not in ("settled", "now"):
         raise BadRequest(f"upto: must be settled or now, not {upto[:40]!r}")
@@ -126,25 +125,25 @@ def _answer_feed(node: Node, master: Master) -> Response:
     limit = query.get("limit")
     if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < 16):
         raise BadRequest("limit: must be a whole number")
-    lines = _stream(islice(records, None if limit is None else int(limit)), "raw" in query, node)
-    return Response(lines, content_type=NDJSON, headers={THROUGH_HEADER: str(end)})
+    most = None if limit is None else int(limit)
+    lines = encode_feed(records, since, end, most, raw="raw" in query)
+    return Response(_join(lines, node), content_type=NDJSON)
 
 
-def _stream(records: Iterator[Record], raw: bool, node: Node) -> Iterator[bytes]:
-    """Whole lines, some 64 KiB at a time."""
-    lines: list[bytes] = []
+def _join(lines: Iterator[bytes], node: Node) -> Iterator[bytes]:
+    """Whole lines, some 64 KiB at a time; without the rest where the node is stopped."""
+    joined: list[bytes] = []
     size = 0
-    for record in records:
-        line = encode_line(record, raw=raw)
-        lines.append(line)
+    for line in lines:
+        joined.append(line)
         size += len(line)
         if size >= _CHUNK_BYTES:
-            yield b"".join(lines)
-            lines, size = [], 0
+            yield b"".join(joined)
+            joined, size = [], 0
             if node.stopping:
                 return
-    if lines:
-        yield b"".join(lines)
+    if joined:
+        yield b"".join(joined)
 
 
 def page_to_json(page: Page) -> dict[str, object]:
