@@ -49,16 +49,18 @@ class Pages(Protocol):
 def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None) -> None:
     """Add ``GET /webhooks``, ``GET /webhooks/<id>`` and ``GET /pairs``."""
 
-    def authorize() -> None:
+    def enter() -> None:
+        """Let the caller in, and open the store, which may be the first to need it."""
         if pages is None or not pages.knows_visitor():
             node.authorize(request.headers.get("Authorization"))
+        node.receiver.open()
 
     @app.get(WEBHOOKS_PATH)
     def webhooks() -> Any:
         kind = _choose(request.accept_mimetypes, NDJSON, people=pages is not None)
         if kind == _HTML and pages is not None:
             return pages.show_list()
-        authorize()
+        enter()
         if kind == NDJSON:
             return _answer_feed(node, master)
         search, before = read_search(request.args), read_before(request.args)
@@ -69,14 +71,13 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
     def webhook(webhook: str) -> Any:
         if _choose(request.accept_mimetypes, people=pages is not None) == _HTML and pages:
             return pages.show_webhook(webhook)
-        authorize()
-        node.receiver.open()
+        enter()
         record = find_record(node.receiver.store, parse_id(webhook))
         return Response(encode_line(record, raw="raw" in request.args), content_type=_JSON)
 
     @app.get(PAIRS_PATH)
     def pairs() -> Response:
-        authorize()
+        enter()
         encoding = negotiate(request.headers.get("Accept"))
         start, end = _read_bound(QUERY_START, 0), _read_bound(QUERY_END, FOREVER)
         info, horizon = node.receiver.info(), node.receiver.horizon()
@@ -105,7 +106,6 @@ def _read_bound(name: str, default: int) -> Milliseconds:
 def _answer_feed(node: Node, master: Master) -> Response:
     """From ``since`` to where everything is in (``upto=now``: to what is here), in order."""
     query = request.args
-    node.receiver.open()
     since = query.get("since", "0")
     first = parse_position(since)
     upto = query.get("upto", "settled")

@@ -68,11 +68,11 @@ class WebhookPages:
         problem, page = "", Page()
         try:
             search = read_search(request.args)
+            self._node.receiver.open()
             if search.id:
                 found = self._find(search.id)
                 if found is not None:
                     return redirect(f"/webhooks/{format_id(found.pair)}", 303)
-            self._node.receiver.open()
             page = read_page(self._node.receiver.store, search, read_before(request.args))
         except BadRequest as error:
             problem = str(error)
