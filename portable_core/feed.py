@@ -24,7 +24,8 @@ from portable_core.browse import format_id, parse_id
 from portable_core.canonical import is_plain
 from portable_core.errors import AnswerInvalid, BadRequest
 from portable_core.ports import Milliseconds, SlaveState
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+from portable_core.protocol import parse_integer
+from portable_core.records import Meta, Pair, Record, Recovery
 
 NDJSON = "application/x-ndjson"
 
@@ -53,9 +54,10 @@ def parse_position(text: str) -> Pair:
 
     Returns the first pair that may come. Raises ``BadRequest``.
     """
-    if text.isdecimal() and int(text) <= MAX_INTEGER:
-        return Pair(int(text), 0)
-    pair = parse_id(text)
+    try:
+        return Pair(parse_integer(text), 0)
+    except ValueError:
+        pair = parse_id(text)
     return Pair(pair.timestamp, pair.hash + 1)
 
 

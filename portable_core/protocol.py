@@ -45,10 +45,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DIGITS = re.compile(r"[0-9]{1,16}")
 
 
-def parse_integer(text: str) -> int:
-    """An integer of 0 to 2**53-1 from its decimal digits, with nothing around them."""
-    if not _DIGITS.fullmatch(text) or int(text) > MAX_INTEGER:
-        raise ValueError(f"must be an integer of 0 to {MAX_INTEGER}, not {text[:40]!r}")
+def parse_integer(text: str, least: int = 0, most: int = MAX_INTEGER) -> int:
+    """An integer of ``least`` to ``most``, which has 16 digits at most, from its decimal digits,
+    with nothing around them."""
+    if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
+        raise ValueError(f"must be an integer of {least} to {most}, not {text[:40]!r}")
     return int(text)
 
 

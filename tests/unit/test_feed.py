@@ -69,8 +69,9 @@ def test_the_closing_line_tells_where_to_go_on(
 def test_positions() -> None:
     assert parse_position("17") == Pair(17, 0)
     assert parse_position("17-3") == Pair(17, 4)
-    with pytest.raises(BadRequest):
-        parse_position("yesterday")
+    for text in ("yesterday", "", "-1", "١", "9" * 5000, str(2**53)):
+        with pytest.raises(BadRequest):
+            parse_position(text)
 
 
 def test_the_feed_ends_where_a_slave_may_still_add() -> None:

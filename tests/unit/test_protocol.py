@@ -38,6 +38,13 @@ def test_what_is_no_integer(text: str) -> None:
         parse_store_header(f"{UUID}/{text}")
 
 
+def test_bounds_of_integers() -> None:
+    assert [parse_integer(text, 1, 500) for text in ("1", "007", "500")] == [1, 7, 500]
+    for text in ("0", "501", "0000001009999"):
+        with pytest.raises(ValueError, match="must be an integer of 1 to 500, not"):
+            parse_integer(text, 1, 500)
+
+
 @pytest.mark.parametrize(
     "text", ["", UUID, "/1", f"{UUID.upper()}/1", f"{UUID[:-1]}/1", f"{UUID}\n/1", f" {UUID}/1"]
 )

@@ -9,7 +9,12 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import MIMEAccept
 
 from portable_core.adapters.flask_app.answers import answer_json
-from portable_core.adapters.flask_app.queries import read_before, read_limit, read_search
+from portable_core.adapters.flask_app.queries import (
+    parse_bounded,
+    read_before,
+    read_limit,
+    read_search,
+)
 from portable_core.browse import FOREVER, Page, Row, find_record, format_id, parse_id, read_page
 from portable_core.errors import BadRequest
 from portable_core.feed import NDJSON, encode_feed, encode_line, find_settled, parse_position
@@ -23,7 +28,6 @@ from portable_core.protocol import (
     STORE_HEADER,
     THROUGH_HEADER,
     format_store_header,
-    parse_integer,
 )
 from portable_core.wire import negotiate
 
@@ -95,12 +99,7 @@ def _choose(accept: MIMEAccept, *others: str, people: bool) -> str:
 
 def _read_bound(name: str, default: int) -> Milliseconds:
     text = request.args.get(name)
-    if text is None:
-        return default
-    try:
-        return parse_integer(text)
-    except ValueError as error:
-        raise BadRequest(f"{name}: {error}") from error
+    return default if text is None else parse_bounded(name, text)
 
 
 def _answer_feed(node: Node, master: Master) -> Response:
@@ -123,9 +122,7 @@ def _answer_feed(node: Node, master: Master) -> Response:
         if record.pair >= first and source in (None, record.meta.source)
     )
     limit = query.get("limit")
-    if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < 16):
-        raise BadRequest("limit: must be a whole number")
-    most = None if limit is None else int(limit)
+    most = None if limit is None else parse_bounded("limit", limit)
     lines = encode_feed(records, since, end, most, raw="raw" in query)
     return Response(_join(lines, node), content_type=NDJSON)
 

@@ -8,6 +8,7 @@ from werkzeug.datastructures import MultiDict
 
 from portable_core.browse import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Search, parse_id
 from portable_core.errors import BadRequest
+from portable_core.protocol import parse_integer
 from portable_core.records import MAX_INTEGER, Pair
 
 Query = MultiDict[str, str]
@@ -20,13 +21,11 @@ def read_search(query: Query) -> Search:
     """
     source = query.get("source", "").strip()
     hash_ = query.get("hash", "").strip()
-    if hash_ and not (hash_.isascii() and hash_.isdecimal() and len(hash_) <= 16):
-        raise BadRequest(f"hash: {hash_[:40]!r} is not a number")
     return Search(
         start=_read_time(query, "start", 0),
         end=_read_time(query, "end", FOREVER),
         source=None if not source else "" if source == "-" else source,
-        hash=int(hash_) if hash_ else None,
+        hash=parse_bounded("hash", hash_) if hash_ else None,
         id=query.get("id", "").strip(),
         value=query.get("value", ""),
     )
@@ -40,9 +39,15 @@ def read_before(query: Query) -> Pair | None:
 def read_limit(query: Query) -> int:
     """The rows of a page."""
     text = query.get("limit", "")
-    if text and not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_PAGE_ROWS):
-        raise BadRequest(f"limit: must be 1 to {MAX_PAGE_ROWS}")
-    return int(text) if text else PAGE_ROWS
+    return parse_bounded("limit", text, 1, MAX_PAGE_ROWS) if text else PAGE_ROWS
+
+
+def parse_bounded(name: str, text: str, least: int = 0, most: int = MAX_INTEGER) -> int:
+    """The integer that the parameter ``name`` has. Raises ``BadRequest``."""
+    try:
+        return parse_integer(text, least, most)
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from error
 
 
 def _read_time(query: Query, name: str, default: int) -> int:
@@ -50,9 +55,7 @@ def _read_time(query: Query, name: str, default: int) -> int:
     if not text:
         return default
     if text.isascii() and text.isdecimal():
-        if int(text[:20]) > MAX_INTEGER + 1:
-            raise BadRequest(f"{name}: is too large")
-        return int(text)
+        return parse_bounded(name, text, most=FOREVER)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
