@@ -11,53 +11,71 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import click
 
-from portable_core.errors import AnswerInvalid, SettingsError, Unavailable
+from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
 from portable_core.feed import NDJSON
+from portable_core.replay import check_target
 
 TIMEOUT_S = 60.0
 
 _RETRIES = 5  # without a line between them
 _PAUSE_S = 0.5  # before the first of them; before each other one so much longer
+_DOUBT = "; is there a master? (--master names it)"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 class Master:
-    """A running master at ``url``, asked with one of its tokens."""
+    """A running master at ``url``, asked with one of its tokens. Raises ``SettingsError``."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise SettingsError(f"--master: must be an http:// or https:// address, not {url!r}")
+        try:
+            check_target(url, None)
+        except BadRequest as error:
+            raise SettingsError(f"--master: {error}") from error
         self.url = url.rstrip("/")
         self.token = (token or "").split(",")[0].strip()
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise SettingsError("--token: holds signs that no token may hold")
 
-    def open(self, path: str, query: Mapping[str, str], accept: str) -> Any:
-        """The answer to ``GET path``. Raises ``Unavailable`` with what the master says."""
+    def open(self, path: str, query: Mapping[str, str], accept: str, *, method: str = "GET") -> Any:
+        """The answer to a request. Raises ``Unavailable`` with what the master says."""
         asked = {name: value for name, value in query.items() if value}
         headers = {"Accept": accept}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(  # noqa: S310  # the scheme was checked
-            f"{self.url}{path}" + (f"?{urlencode(asked)}" if asked else ""), headers=headers
+            f"{self.url}{path}" + (f"?{urlencode(asked)}" if asked else ""),
+            headers=headers,
+            method=method,
         )
         try:
             return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
         except urllib.error.HTTPError as error:
             detail = _read_detail(error)
             raise Unavailable(f"{self.url} answered {error.code}: {detail}") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name of a host that is none is the latter
             raise Unavailable(
                 f"{self.url} does not answer ({error}); is the master running? (--master names it)"
             ) from error
+        except http.client.HTTPException as error:
+            told = repr(error)[:120]
+            raise AnswerInvalid(f"{self.url} does not speak HTTP ({told}){_DOUBT}") from error
+
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        """The whole body of ``GET path``, as JSON. Raises also what :meth:`open` raises."""
+        with self.open(path, query or {}, "application/json") as answer:
+            try:
+                return bytes(answer.read())
+            except (http.client.HTTPException, OSError) as error:
+                raise Unavailable(f"{self.url}: the answer was cut: {error}") from error
 
     def read_json(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        with self.open(path, query or {}, "application/json") as answer:
-            document: dict[str, Any] = json.load(answer)
-            return document
+        """The document of :meth:`read`. Raises ``AnswerInvalid`` for what is none."""
+        return parse_document(self.read(path, query))
 
     def read_feed(self, query: Mapping[str, str]) -> Iterator[bytes]:
         """The webhooks of ``GET /webhooks``, a line each, of a query without a limit.
@@ -93,21 +111,31 @@ class Master:
             time.sleep(failures * _PAUSE_S)
 
 
+def parse_document(text: bytes | str) -> dict[str, Any]:
+    """A JSON object that the master has sent. Raises ``AnswerInvalid``."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AnswerInvalid(f"the answer is not JSON ({error}){_DOUBT}") from error
+    if not isinstance(document, dict):
+        raise AnswerInvalid(f"the answer is no JSON object{_DOUBT}")
+    return document
+
+
 def _read_position(line: bytes) -> str | None:
     """The id of a line's webhook; None for the closing line."""
-    try:
-        document = json.loads(line)
-        return None if document.get("end") is True else str(document["id"])
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise AnswerInvalid(
-            f"a line of the feed cannot be read ({error!r}); is --master a master?"
-        ) from error
+    document = parse_document(line)
+    if document.get("end") is True:
+        return None
+    if not isinstance(document.get("id"), str):
+        raise AnswerInvalid(f"a line of the feed has no id{_DOUBT}")
+    return str(document["id"])
 
 
 def _read_detail(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.load(error)["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OSError, http.client.HTTPException):
         return error.reason
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from os import SEEK_END
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,10 +14,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from portable_core.browse import parse_id
 from portable_core.cli_master import Master, master_options, range_options
-from portable_core.errors import BadRequest, SettingsError
+from portable_core.errors import BadRequest, SettingsError, Unavailable
 from portable_core.feed import decode_line
-from portable_core.records import Record
+from portable_core.records import Pair, Record
 from portable_core.replay import Replay, ReplayStatus, Result, check_target
 from portable_core.signatures import sign_standard
 
@@ -93,8 +95,7 @@ def _read_records(
 ) -> Iterator[Record]:
     for webhook in ids:
         path = f"/webhooks/{quote(webhook, safe='')}"
-        with master.open(path, {"raw": "1"}, "application/json") as answer:
-            yield decode_line(answer.read())
+        yield decode_line(master.read(path, {"raw": "1"}))
     if since is not None:
         query = {
             "since": str(since),
@@ -106,27 +107,38 @@ def _read_records(
         yield from map(decode_line, master.read_feed(query))
 
 
-def _read_delivered(results: Path | None) -> set[tuple[int, int]]:
+def _read_delivered(results: Path | None) -> set[Pair]:
     """The pairs of those that an earlier run delivered."""
-    delivered: set[tuple[int, int]] = set()
-    if results is None or not results.exists():
-        return delivered
-    for line in results.read_text().splitlines():
+    delivered: set[Pair] = set()
+    try:
+        text = results.read_bytes() if results is not None and results.exists() else b""
+    except OSError as error:
+        raise SettingsError(f"--results: {error}") from error
+    for line in text.splitlines():
         try:
             document = json.loads(line)
-            timestamp, _, hash_ = document["id"].partition("-")
             if document["ok"]:
-                delivered.add((int(timestamp), int(hash_)))
-        except (ValueError, KeyError, TypeError):
+                delivered.add(parse_id(document["id"]))
+        except (ValueError, KeyError, TypeError, RecursionError, BadRequest):
             continue  # a line that was cut when the machine stopped: it is sent again
     return delivered
 
 
 class _ResultFile:
-    """A line of JSON for each result, written before the next webhook is sent."""
+    """A line of JSON for each result, written before the next webhook is sent.
+
+    Raises ``SettingsError`` where the file cannot be opened, ``Unavailable`` where not written to.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        self._file = None if path is None else path.open("a", encoding="utf-8")
+        try:
+            self._file = None if path is None else path.open("a+b", buffering=0)
+            if self._file is not None and self._file.seek(0, SEEK_END):
+                self._file.seek(-1, SEEK_END)
+                if self._file.read(1) != b"\n":  # the machine stopped while it wrote a line
+                    self._file.write(b"\n")
+        except OSError as error:
+            raise SettingsError(f"--results: {error}") from error
 
     def __enter__(self) -> _ResultFile:
         return self
@@ -137,8 +149,12 @@ class _ResultFile:
 
     def add(self, result: Result) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(result.to_json()) + "\n")
-            self._file.flush()
+            line = json.dumps(result.to_json()).encode() + b"\n"
+            try:
+                if self._file.write(line) < len(line):
+                    raise OSError("no room for the whole line")
+            except OSError as error:
+                raise Unavailable(f"--results: {error}") from error
 
 
 def _run(replay: Replay, *, quiet: bool) -> ReplayStatus:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from portable_core.cli_master import Master, parse_document
 from portable_core.errors import SettingsError, StoreLocked, Unavailable
 
 Report = dict[str, Any]
@@ -40,7 +39,7 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
     console = Console(stderr=True)
     with _Bars(console, quiet=as_json) as bars:
         if master:
-            report = _sync_remotely(master.rstrip("/"), token, only, bars.show)
+            report = _sync_remotely(Master(master, token), only, bars.show)
         else:
             report = _sync_here(only, bars.show)
     if as_json:
@@ -65,49 +64,30 @@ def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
         node.close()
 
 
-def _sync_remotely(
-    master: str, token: str | None, only: str | None, show: Callable[[Report], None]
-) -> Report:
-    query = f"?slave={quote(only)}" if only else ""
-    headers = {"Accept": "text/event-stream"}
-    if token:
-        headers["Authorization"] = f"Bearer {token.split(',')[0].strip()}"
-    request = urllib.request.Request(  # noqa: S310  # the scheme is checked next
-        f"{master}/trigger-sync{query}", method="POST", headers=headers
-    )
-    if request.type not in ("http", "https"):
-        raise SettingsError(f"--master: must be an http:// or https:// address, not {master!r}")
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+def _sync_remotely(master: Master, only: str | None, show: Callable[[Report], None]) -> Report:
+    query = {"slave": only or ""}
+    with master.open("/trigger-sync", query, "text/event-stream", method="POST") as answer:
+        try:
             for name, document in _read_events(answer):
                 if name == "report":
                     return document
                 if name == "problem":
                     raise Unavailable(f"{document['title']}: {document['detail']}")
                 show(document)
-    except urllib.error.HTTPError as error:
-        raise Unavailable(f"{master} answered {error.code}: {_read_detail(error)}") from error
-    except OSError as error:
-        raise Unavailable(f"{master} does not answer ({error}); is the master running?") from error
-    raise Unavailable("the master stopped before its report; try again")
+        except (http.client.HTTPException, OSError) as error:
+            raise Unavailable(f"{master.url}: the sync cannot be followed: {error}") from error
+    raise Unavailable(f"{master.url}: the answer ended before its report; try again")
 
 
-def _read_detail(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return error.reason
-
-
-def _read_events(lines: Any) -> Iterator[tuple[str, Report]]:
+def _read_events(lines: Iterable[bytes]) -> Iterator[tuple[str, Report]]:
     """The events of a stream, each as its name and its JSON document."""
     name = ""
-    for raw in lines:
-        line = raw.decode().rstrip("\n")
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
+    for line in lines:
+        field, _, value = line.rstrip(b"\n").partition(b": ")
+        if field == b"event":
+            name = value.decode("utf-8", "replace")
+        elif field == b"data":
+            yield name, parse_document(value)
 
 
 class _Bars:

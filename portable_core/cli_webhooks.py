@@ -81,10 +81,7 @@ def list_webhooks(
 def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_json: bool) -> None:
     """One webhook: where it came from, its headers, its payload."""
     path = f"/webhooks/{quote(webhook, safe='')}"
-    with Master(master, token).open(
-        path, {} if as_json else {"raw": "1"}, "application/json"
-    ) as answer:
-        line = answer.read()
+    line = Master(master, token).read(path, {} if as_json else {"raw": "1"})
     if as_json:
         sys.stdout.buffer.write(line)
         return

@@ -101,7 +101,11 @@ def test_what_a_master_refuses_is_one_line(nodes: Nodes) -> None:
     for token, url, text in (
         ("wrong-token", master.url, "answered 401: the token is not one that this node knows"),
         (TOKEN, "http://127.0.0.1:9", "does not answer"),
-        (TOKEN, "ftp://127.0.0.1", "--master: must be an http:// or https:// address"),
+        (
+            TOKEN,
+            "ftp://127.0.0.1",
+            "--master: 'ftp://127.0.0.1' is not an http:// or https:// address",
+        ),
     ):
         done = run("--master", url, SYNC_TOKENS=token)
         assert done.returncode == 1

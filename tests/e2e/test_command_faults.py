@@ -1,0 +1,132 @@
+"""What the commands say of a wrong address, of one where no master is, and of a wrong file."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from portable_core.adapters.sqlite import SqliteStore
+from portable_core.cli import main
+from portable_core.demo.processes import NodeProcess
+from portable_core.records import Meta, Pair, Record
+from tests.e2e.receivers import run_receiver
+from tests.e2e.sync_nodes import TOKEN, Nodes, make_record, now_ms, start
+
+COMMANDS = (
+    "status",
+    "sync",
+    "webhooks list",
+    "webhooks show 1-1",
+    "webhooks export",
+    "replay http://127.0.0.1:9/ --since 1h",
+    "replay http://127.0.0.1:9/ --id 1-1",
+)
+
+SSH = b"SSH-2.0-OpenSSH_9.6\r\n"
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<h1>Hello</h1>\n"
+NUMBER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n17\n"
+NESTED = b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"[" * 99_998 + b"\n"
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
+
+
+@contextmanager
+def run_speaker(said: bytes) -> Iterator[str]:
+    """The address of a server that says the same to everybody."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    if said is not SSH:  # that one speaks first
+                        connection.recv(65536)
+                    connection.sendall(said)
+
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def run(command: str, *more: str) -> Result:
+    result = CliRunner().invoke(main, [*command.split(), *more])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+def check_one_line(result: Result, says: str) -> None:
+    """That the command failed with one line; a replay tells its sums before that."""
+    lines = [line for line in result.output.splitlines() if " 0 failed (none sent)" not in line]
+    assert (result.exit_code, len(lines)) == (1, 1), result.output
+    assert re.search(says, lines[0]), lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_address_or_token_is_one_line(command: str) -> None:
+    for address in ("http://h:abc", "http://h:99999", "http://", "h:80", "http://[::1"):
+        check_one_line(run(command, "--master", address), "^Error: --master: ")
+    for token in ("two\nlines", "t\u00f6ken", "a\x00b"):
+        told = run(command, "--master", "http://127.0.0.1:9", "--token", token)
+        check_one_line(told, "^Error: --token: ")
+    check_one_line(run(command, "--master", "http://a..b"), "http://a..b does not answer")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("said", [SSH, PAGE, NUMBER, NESTED, CUT])
+def test_what_is_no_master_is_one_line(
+    command: str, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portable_core.cli_master._PAUSE_S", 0.0)
+    with run_speaker(said) as url:
+        says = "does not speak HTTP" if said is SSH else "is there a master|cut|cannot be|ended"
+        check_one_line(run(command, "--master", url), says)
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with Nodes(tmp_path_factory.mktemp("faults")) as nodes:
+        store = SqliteStore(str(nodes.folder / "master"))
+        store.open("crc32c")
+        record = Record(Pair(now_ms() - 5000, 7), b"{}", Meta("", {}))
+        store.append([record, make_record(1, now_ms() - 4000), make_record(2, now_ms() - 3000)])
+        store.close()
+        master = nodes.make_master({})
+        start(master)
+        yield master
+
+
+def replay(master: NodeProcess, url: str, results: Path) -> Result:
+    address = ("--master", master.url, "--token", TOKEN)
+    return run("replay", url, *address, "--since", "1h", "--results", str(results))
+
+
+def test_a_file_for_results_that_cannot_be_is_one_line(master: NodeProcess) -> None:
+    result = replay(master, "http://127.0.0.1:9/", Path("/nonexistent/x"))
+    check_one_line(result, "^Error: --results: .*No such file or directory: '/nonexistent/x'")
+
+
+def test_a_cut_line_of_the_results_costs_no_other_result(
+    master: NodeProcess, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    results.write_bytes(b'\xff\xfe\n{"id":5,"ok":true}\n[1]\n{"id":"1-1","ok":tr')
+    with run_receiver() as receiver:
+        for sent in (3, 0):
+            receiver.taken.clear()
+            result = replay(master, receiver.url, results)
+            assert (result.exit_code, len(receiver.taken)) == (0, sent), result.output
+    cut, *lines = results.read_bytes().split(b"\n")[3:-1]
+    assert cut == b'{"id":"1-1","ok":tr'
+    assert [json.loads(line)["ok"] for line in lines] == [True] * 3
