@@ -28,7 +28,7 @@ from portable_core.signatures import sign_standard
 @master_options
 @range_options
 @click.option("--id", "ids", multiple=True, help="This webhook; may come several times.")
-@click.option("--source", help="Only those of this source.")
+@click.option("--source", help="Only those of this source; - for those without one.")
 @click.option(
     "--secret", envvar="REPLAY_SECRET", help="whsec_…: sign them (Standard Webhooks) with it."
 )

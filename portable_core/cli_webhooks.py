@@ -114,7 +114,7 @@ def _escape(text: str) -> str:
 @webhooks_command.command("export")
 @master_options
 @range_options
-@click.option("--source", help="Only those of this source.")
+@click.option("--source", help="Only those of this source; - for those without one.")
 @click.option("--after", help="Only what comes after the webhook with this id, to go on.")
 @click.option("--raw", is_flag=True, help="Payloads as base64 of their bytes.")
 @click.option("--now", is_flag=True, help="Up to now, where webhooks may still be recovered.")

@@ -215,6 +215,24 @@ def test_the_feed_is_taken_up_where_it_ended(client: Client) -> None:
     assert [line["id"] for line in rest] == later
 
 
+def test_pages_and_feed_read_a_source_in_the_same_way(client: Client) -> None:
+    (of_shop,) = post_webhooks(client, 1)
+    pair = client.post("/webhook", json={"n": 0}).json
+    of_none = f"{pair['timestamp']}-{pair['hash']}"
+    time.sleep(0.005)
+    for source, ids in (
+        ("-", [of_none]),
+        ("shop", [of_shop]),
+        ("", [of_shop, of_none]),
+        ("%20shop%20", [of_shop]),
+        ("other", []),
+    ):
+        lines = read_lines(client, f"source={source}")[:-1]
+        page = client.get(f"/webhooks?source={source}", headers=BEARER).json["webhooks"]
+        assert [line["id"] for line in lines] == ids
+        assert [row["id"] for row in page[::-1]] == ids
+
+
 def test_the_feed_waits_for_slaves_unless_told_not_to() -> None:
     client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
     ids = post_webhooks(client, 2)

@@ -84,7 +84,9 @@ def test_a_wrong_address_or_token_is_one_line(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("said", [SSH, PAGE, NUMBER, NESTED, CUT])
+@pytest.mark.parametrize(
+    "said", [SSH, PAGE, NUMBER, NESTED, CUT], ids=["ssh", "page", "number", "nested", "cut"]
+)
 def test_what_is_no_master_is_one_line(
     command: str, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,9 @@ def test_webhooks_are_listed_shown_and_exported(cluster: Cluster, records: list[
     assert [json.loads(line)["id"] for line in lines] == list(map(format_record, records))
     rest = run(cluster, "webhooks", "export", "--after", format_record(records[989])).stdout
     assert len(rest.splitlines()) == 10
+    for source, count in (("shop", WEBHOOKS), ("-", 0), ("", WEBHOOKS)):
+        exported = run(cluster, "webhooks", "export", "--source", source).stdout
+        assert len(exported.splitlines()) == count
 
 
 def test_a_second_replay_sends_only_what_failed(

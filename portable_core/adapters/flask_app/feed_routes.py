@@ -14,6 +14,7 @@ from portable_core.adapters.flask_app.queries import (
     read_before,
     read_limit,
     read_search,
+    read_source,
 )
 from portable_core.browse import FOREVER, Page, Row, find_record, format_id, parse_id, read_page
 from portable_core.errors import BadRequest
@@ -115,7 +116,7 @@ def _answer_feed(node: Node, master: Master) -> Response:
         states = master.slave_states()
         end = find_settled(end, {name: states[name] for name in master.clients})
     end = min(end, _read_bound(QUERY_END, FOREVER))
-    source = query.get("source")
+    source = read_source(query)
     records = (
         record
         for record in node.receiver.store.records(first.timestamp, end)

@@ -16,19 +16,24 @@ Query = MultiDict[str, str]
 
 def read_search(query: Query) -> Search:
     """The search of ``start``, ``end``, ``source``, ``hash``, ``id`` and ``value``; times are
-    milliseconds or ISO 8601. An empty ``source`` asks for nothing, ``-`` for webhooks without one.
-    Raises ``BadRequest``.
+    milliseconds or ISO 8601. Raises ``BadRequest``.
     """
-    source = query.get("source", "").strip()
     hash_ = query.get("hash", "").strip()
     return Search(
         start=_read_time(query, "start", 0),
         end=_read_time(query, "end", FOREVER),
-        source=None if not source else "" if source == "-" else source,
+        source=read_source(query),
         hash=parse_bounded("hash", hash_) if hash_ else None,
         id=query.get("id", "").strip(),
         value=query.get("value", ""),
     )
+
+
+def read_source(query: Query) -> str | None:
+    """The source that a record must have: for ``-`` none, which is an empty text. None where an
+    empty ``source``, or no such parameter, asks for nothing."""
+    source = query.get("source", "").strip()
+    return None if not source else "" if source == "-" else source
 
 
 def read_before(query: Query) -> Pair | None:
