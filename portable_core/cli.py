@@ -2,7 +2,8 @@
 
 Exit codes: 0 all went well; 1 the answer is no (a malformed payload, a broken promise, a failed or
 late slave, a webhook that is missing or was not delivered), a node does not answer, or a setting is
-wrong; 2 the command line is not understood (click's own).
+wrong; 2 the command line is not understood (click's own); 3, of ``verify`` alone: there was no
+comparison, or none to its end, so that nothing is said of what is missing.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class _LazyGroup(click.Group):
 
 _EXIT_CODES = """Exit codes: 0 all went well; 1 the answer is no (something is missing, late, failed
 or malformed), a node does not answer, or a setting is wrong; 2 the command line is not
-understood."""
+understood; 3 verify could not compare."""
 
 
 @click.group(cls=_LazyGroup, epilog=_EXIT_CODES)

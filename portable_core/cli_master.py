@@ -17,6 +17,7 @@ import click
 
 from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
 from portable_core.feed import NDJSON
+from portable_core.protocol import parse_integer
 from portable_core.replay import check_target
 
 TIMEOUT_S = 60.0
@@ -154,7 +155,10 @@ def master_options(command: _Command) -> _Command:
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions alone
-    """``2026-01-31T09:05`` (UTC where no zone is named), ``2h`` (ago), or milliseconds."""
+    """``2026-01-31T09:05`` (UTC where no zone is named), ``2h`` (ago), or milliseconds.
+
+    Nothing was received before the epoch, at which every earlier time is taken.
+    """
 
     name = "time"
 
@@ -164,16 +168,18 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         text = str(value).strip()
         ago = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
         if ago:
-            return round(time.time() * 1000) - int(ago[1]) * _UNITS[ago[2]] * 1000
-        if re.fullmatch(r"[0-9]{1,16}", text):
-            return int(text)
+            return max(0, round(time.time() * 1000) - int(ago[1]) * _UNITS[ago[2]] * 1000)
+        try:
+            return parse_integer(text)
+        except ValueError:
+            pass
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
             self.fail(f"{text!r} is neither 2026-01-31T09:05 nor 2h nor milliseconds", param, ctx)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return round(moment.timestamp() * 1000)
+        return max(0, round(moment.timestamp() * 1000))
 
 
 MOMENT = Moment()

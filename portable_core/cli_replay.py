@@ -64,7 +64,7 @@ def replay_command(
     check_target(url, None)
     _check_secret(secret)
     if bool(ids) == (since is not None):
-        raise BadRequest("name the webhooks: either --id, or --since (and --until)")
+        raise click.UsageError("name the webhooks: either --id, or --since (and --until)")
     delivered = _read_delivered(results)
     records = _read_records(Master(master, token), ids, since, until, source)
     with _ResultFile(results) as keep:
@@ -187,6 +187,8 @@ def _summarize(status: ReplayStatus, skipped: int) -> str:
     lines = [f"{status.delivered} delivered, {status.failed} failed ({by_status or 'none sent'})."]
     if skipped:
         lines.append(f"{skipped} were delivered before and not sent.")
-    if status.state != "done":
-        lines.append(f"It {'was stopped' if status.state == 'stopped' else status.problem}.")
+    if status.state == "stopped":
+        lines.append("It was stopped.")
+    elif status.problem:
+        lines.append(f"It could not go on. {status.problem}")
     return "\n".join(lines)

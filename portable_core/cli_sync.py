@@ -24,15 +24,20 @@ _LINE_S = 2.0
 
 
 @click.command("sync")
-@click.option("--master", help="Address of a running master; without it, sync from here.")
+@click.option(
+    "--master",
+    envvar="MASTER_URL",
+    help="Address of a running master; default: MASTER_URL; without either, sync from here.",
+)
 @click.option("--token", envvar="SYNC_TOKENS", help="The master's token; default: SYNC_TOKENS.")
 @click.option("--slave", "only", help="Sync this slave alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def sync_command(master: str | None, token: str | None, only: str | None, as_json: bool) -> None:
     """Fetch from the slaves what the master lacks.
 
-    With --master a running master does it. Without, this process does: it reads the settings of a
-    master (STORE, SLAVES, ...) from the environment and takes the store's lock for a while.
+    With --master (or MASTER_URL) a running master does it. Without, or where that is empty, this
+    process does: it reads the settings of a master (STORE, SLAVES, ...) from the environment and
+    takes the store's lock for a while.
 
     Exits 0 if every slave was synced, 1 if not.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import click
 
 from portable_core.browse import format_id
 from portable_core.cli_master import Master, format_moment, master_options, range_options
-from portable_core.errors import AnswerInvalid, Unavailable
+from portable_core.errors import AnswerInvalid, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SyncRequest
 from portable_core.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
 from portable_core.records import Record
@@ -40,24 +41,44 @@ def verify_command(
     Nothing is changed. Without a range everything is compared that the slave has and that a sync
     could have brought by now: up to one span before the master's present.
 
-    Exits 0 if nothing is missing, 1 if something is.
+    Exits 0 if nothing is missing, 1 if something is, 3 if that could not be found out.
     """
+    try:
+        missing = _verify(Master(master, token), slave, slave_token, since, until, as_json)
+    except WebhookSyncError as error:
+        raise _Undecided(str(error)) from error
+    sys.exit(1 if missing else 0)
+
+
+class _Undecided(click.ClickException):
+    """The comparison did not come to its end; what was printed so far may not be all."""
+
+    exit_code = 3
+
+
+def _verify(
+    asked: Master,
+    slave: str,
+    slave_token: str | None,
+    since: int | None,
+    until: int | None,
+    as_json: bool,
+) -> int:
+    """Compare and print. Returns how many are missing."""
     from portable_core.adapters.http_client import HttpSlaveClient
 
-    asked = Master(master, token)
     credentials = slave_token or asked.token
     headers = {"Authorization": f"Bearer {credentials}"} if credentials else {}
-    missing = compared = 0
+    missing = 0
     with HttpSlaveClient("compared", slave, authorize=lambda: headers, idle_s=_IDLE_S) as client:
         window = _find_window(asked, client, since, until)
         if window is not None:
             for record in compare(asked, client, *window):
                 missing += 1
                 click.echo(_describe(record, as_json))
-            compared = window[1] - window[0]
     if not as_json:
-        _summarize(window, missing, compared)
-    sys.exit(1 if missing else 0)
+        _summarize(window, missing)
+    return missing
 
 
 def _find_window(
@@ -90,8 +111,11 @@ def compare(master: Master, client: SlaveClient, start: int, end: int) -> Iterat
             raise Unavailable("the master's horizon has moved back; try again")
 
         def chunks() -> Iterator[bytes]:
-            while chunk := pairs.read1(_CHUNK_BYTES):
-                yield chunk
+            try:
+                while chunk := pairs.read1(_CHUNK_BYTES):
+                    yield chunk
+            except (http.client.HTTPException, OSError) as error:
+                raise Unavailable(f"{master.url}: the pairs were cut: {error}") from error
 
         request = SyncRequest(
             start, end, info.span, algorithm, encoding.media_type, chunks(), keep=True
@@ -119,7 +143,7 @@ def _describe(record: Record, as_json: bool) -> str:
     return f"missing: {format_id(record.pair)}  {received} UTC  {source or '–'}  {size} bytes"
 
 
-def _summarize(window: tuple[int, int] | None, missing: int, compared: int) -> None:
+def _summarize(window: tuple[int, int] | None, missing: int) -> None:
     if window is None:
         click.echo("Nothing to compare: the slave has no webhooks in that time.", err=True)
         return

@@ -114,6 +114,49 @@ def replay(master: NodeProcess, url: str, results: Path) -> Result:
     return run("replay", url, *address, "--since", "1h", "--results", str(results))
 
 
+def test_a_comparison_that_cannot_be_made_is_no_missing_webhook(master: NodeProcess) -> None:
+    for slave, of_master in (
+        ("http://127.0.0.1:9", master.url),
+        ("http://h:abc", master.url),
+        (master.url, master.url),
+        (master.url, "http://127.0.0.1:9"),
+        (master.url, "ftp://x"),
+    ):
+        result = run("verify", "--slave", slave, "--master", of_master, "--token", TOKEN)
+        assert (result.exit_code, len(result.output.splitlines())) == (3, 1), result.output
+    assert run("verify").exit_code == 2
+
+
+def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess) -> None:
+    address = ("--master", master.url, "--token", TOKEN)
+    result = run("replay http://127.0.0.1:9/ --id 1-1", *address)
+    assert result.exit_code == 1
+    assert f"\nIt could not go on. Unavailable: {master.url} answered 404: no web" in result.output
+
+
+def test_a_replay_of_nothing_in_particular_is_a_misunderstanding() -> None:
+    for more in ((), ("--id", "1-1", "--since", "1h")):
+        result = run("replay http://127.0.0.1:9/", *more)
+        assert result.exit_code == 2
+        assert "either --id, or --since" in result.output
+
+
+def test_times_before_the_epoch_are_its_beginning(master: NodeProcess) -> None:
+    address = ("--master", master.url, "--token", TOKEN)
+    for since in ("1969-01-01", "99999d", "0"):
+        result = run("webhooks export --since", since, *address)
+        assert (result.exit_code, len(result.output.splitlines())) == (0, 3), result.output
+    assert run("webhooks export --since", "9999999999999999", *address).exit_code == 2
+
+
+def test_a_sync_goes_to_the_master_that_the_environment_names(master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN}
+    result = CliRunner().invoke(main, ["sync", "--json"], env=env)
+    assert json.loads(result.stdout)["slaves"] == []
+    result = CliRunner().invoke(main, ["sync", "--master", ""], env={**env, "STORE": "memory:"})
+    assert "SLAVES: missing" in result.output
+
+
 def test_a_file_for_results_that_cannot_be_is_one_line(master: NodeProcess) -> None:
     result = replay(master, "http://127.0.0.1:9/", Path("/nonexistent/x"))
     check_one_line(result, "^Error: --results: .*No such file or directory: '/nonexistent/x'")
