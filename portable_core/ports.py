@@ -53,7 +53,8 @@ class StoreInfo:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A part of a store that cannot be read: its name, the times it would cover, the reason.
+    """A part of a store that cannot be read, or lacks records that it held: its name, the times it
+    would cover, the reason.
 
     ``start`` is None where the name tells no time.
     """

@@ -16,6 +16,7 @@ from portable_core.adapters.sqlite.files import (
     DataFile,
     Extent,
     FileDamaged,
+    describe,
     format_name,
     measure_size,
     parse_name,
@@ -24,7 +25,7 @@ from portable_core.adapters.sqlite.files import (
     translate_error,
 )
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
-from portable_core.adapters.sqlite.registry import Registry, describe
+from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.state import State
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
 from portable_core.errors import StoreError
@@ -85,8 +86,11 @@ class Appender:
             try:
                 writer = self._open_writer(file.name, until)
                 statements = build_inserts(TABLE, rows)
-                (extent,) = writer.commit(statements, until, then=EXTENT_SQL)
-                return file.name, make_extent(extent)
+                (row,) = writer.commit(statements, until, then=EXTENT_SQL)
+                extent = make_extent(row)
+                if extent.rows > file.extent.rows:  # where nothing was new, nothing was synced
+                    self._state.note_extent(file.name, extent)
+                return file.name, extent
             except FileDamaged as error:
                 self._give_up(file.name)
                 self._registry.note_damage(error, until)
@@ -96,7 +100,7 @@ class Appender:
         raise StoreError(f"{self._folder}: new files are damaged at once; check the disk")
 
     def _choose_file(self, hour: int) -> DataFile | None:
-        files = [file for file in self._registry.list_hour(hour) if file.readable]
+        files = [f for f in self._registry.list_hour(hour) if f.readable and not f.lost]
         if files and measure_size(self._folder / files[-1].name) < self.file_bytes:
             return files[-1]
         return None
@@ -197,7 +201,7 @@ class Appender:
 
     def probe(self, until: float) -> None:
         """See whether the newest file could be written, writing nothing."""
-        files = [file for file in self._registry.list_all() if file.readable]
+        files = [file for file in self._registry.list_all() if file.readable and not file.lost]
         if files:
             name = files[-1].name
             try:

@@ -17,8 +17,10 @@ import errno
 import os
 import re
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from portable_core.errors import StoreError
 from portable_core.ports import Milliseconds
@@ -69,7 +71,8 @@ class DataFile:
 
     ``extent`` is what readers may see of it: every whole batch, nothing of one under way.
     ``damage`` tells why it is passed over; ``stamp`` is how the file looked then, so that a change
-    is noticed. ``unsettled``: it is being made or removed right now.
+    is noticed. ``lost`` tells that a part of it is gone; the rest is read, nothing is added to it.
+    ``unsettled``: it is being made or removed right now.
     """
 
     hour: int
@@ -79,6 +82,7 @@ class DataFile:
     damage: str = ""
     stamp: tuple[int, ...] = ()
     unsettled: bool = False
+    lost: str = ""
 
     @property
     def name(self) -> str:
@@ -95,6 +99,38 @@ class DataFile:
     @property
     def readable(self) -> bool:
         return not self.damage and not self.unsettled
+
+
+def describe(file: DataFile) -> dict[str, object]:
+    """What the state remembers of a file that is new to it, or changed in another way than by
+    appending. ``told`` is added once something was (``State.commit_with_extents``)."""
+    return {
+        "inode": file.inode,
+        "damage": file.damage,
+        "stamp": list(file.stamp),
+        "unsettled": file.unsettled,
+        "lost": file.lost,
+        "told": describe_extent(file.extent if file.lost else Extent()),
+    }
+
+
+def describe_extent(extent: Extent) -> list[object]:
+    return [extent.rows, extent.last.decode()]
+
+
+def restore_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
+    """A file as the state remembers it: its extent is what was told."""
+    rows, last = value.get("told", (0, ""))  # older versions remembered less
+    return DataFile(
+        hour,
+        number,
+        inode=value["inode"],
+        extent=Extent(rows, last=last.encode()),
+        damage=value["damage"],
+        stamp=tuple(value["stamp"]),
+        unsettled=value["unsettled"],
+        lost=value.get("lost", ""),
+    )
 
 
 def format_name(hour: int, number: int) -> str:

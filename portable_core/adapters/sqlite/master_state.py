@@ -75,7 +75,7 @@ class SqliteMasterState:
                 "window": state.window,
                 "report": dict(state.report),
             }
-            self._state.commit({("slave", name): value}, until)
+            self._state.commit_with_extents({("slave", name): value}, until)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined], until: float) -> None:
         statements: list[Statement] = []

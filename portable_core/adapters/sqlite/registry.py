@@ -19,9 +19,11 @@ from portable_core.adapters.sqlite.files import (
     DataFile,
     Extent,
     FileDamaged,
+    describe,
     list_files,
     parse_name,
     read_stamp,
+    restore_file,
 )
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
@@ -95,9 +97,9 @@ class Registry:
     def describe_damage(self) -> tuple[Damage, ...]:
         aside = (Damage(name, "set aside: the state could not be read") for name in self._aside)
         files = (
-            Damage(file.name, file.damage, file.start, file.end)
+            Damage(file.name, file.damage or file.lost, file.start, file.end)
             for file in self.list_all()
-            if file.damage
+            if file.damage or file.lost
         )
         return (*aside, *files)
 
@@ -139,17 +141,19 @@ class Registry:
             file = replace(file, damage=error.reason, stamp=stamp, extent=Extent())
             self._files[file.name] = file
             self._unsaved[file.name] = file
-        self._tell(error.name, error.reason)
+        self._tell(file)
         self._reader.forget(file.name)
         try:
             self.save_damage(until)
         except StoreError as failed:
             logger.error("%s: the damage is not remembered yet: %s", self._folder, failed)
 
-    def _tell(self, name: str, reason: str) -> None:
-        if self._told.get(name) != reason:
-            self._told[name] = reason
-            logger.error("%s: %s is damaged and passed over: %s", self._folder, name, reason)
+    def _tell(self, file: DataFile) -> None:
+        what = "is damaged and passed over" if file.damage else "has lost records"
+        reason = file.damage or file.lost
+        if self._told.get(file.name) != reason:
+            self._told[file.name] = reason
+            logger.error("%s: %s %s: %s", self._folder, file.name, what, reason)
 
     def save_damage(self, until: float) -> None:
         """Write into the state what could not be written before."""
@@ -166,16 +170,13 @@ class Registry:
     # -- looking at the folder ---------------------------------------------------------------------
 
     def open(self, until: Callable[[], float], *, grow: bool = False) -> None:
-        """Compare the folder with what the state remembers, looking into every file."""
+        """Compare the folder with what the state remembers, looking into every file.
+
+        Until then the extent of each is what was told of it.
+        """
         self._version = make_version(self._state.algorithm)
         files = [
-            DataFile(
-                *place,
-                inode=value["inode"],
-                damage=value["damage"],
-                stamp=tuple(value["stamp"]),
-                unsettled=value["unsettled"],
-            )
+            restore_file(*place, value)
             for name, value in self._state.files().items()
             if (place := parse_name(name)) is not None
         ]
@@ -211,13 +212,15 @@ class Registry:
                 continue
             changed[name] = after
             replaced = before is not None and not before.damage and before.inode != after.inode
-            if not after.damage and (before is None or before.damage or replaced):
+            mended = before is not None and before.lost and not after.lost
+            lost = after.damage or (after.lost and (before is None or after.lost != before.lost))
+            if not after.damage and (before is None or before.damage or replaced or mended):
                 if after.extent.rows:
                     logger.warning("%s: %s came from outside", self._folder, name)
                     grow = True
-            elif after.damage and (before is None or not before.damage):
-                self._tell(name, after.damage)
-            if (replaced or after.damage) and (before is None or not before.damage):
+            elif lost and (before is None or not before.damage):
+                self._tell(after)
+            if (replaced or lost) and (before is None or not before.damage):
                 lost_from = after.start if lost_from is None else min(lost_from, after.start)
         self._accept(known, changed, until, grow=grow, lost_from=lost_from)
 
@@ -279,20 +282,23 @@ class Registry:
                 raise FileDamaged(name, "the file is of another hash algorithm or program")
             if before is not None and before.damage:
                 self._reader.examine(name)
-            return replace(file, extent=self._reader.read_extent(name))
+            file = replace(file, extent=self._reader.read_extent(name))
+            if before is None or before.damage or before.inode != inode:
+                return file
+            return replace(file, lost=self._find_loss(before, file.extent))
         except FileDamaged as error:
-            return replace(file, damage=error.reason, stamp=stamp)
+            return replace(file, damage=error.reason, stamp=stamp, extent=Extent())
+
+    def _find_loss(self, before: DataFile, extent: Extent) -> str:
+        """What is gone of a file since its content was told; empty if nothing is."""
+        told = before.extent
+        if extent.rows >= told.rows and extent.last >= told.last:
+            # nothing is added to a file with a loss: one that has grown was mended
+            return before.lost if extent == replace(told, first=extent.first) else ""
+        if not self._state.read_only:
+            self._reader.examine(before.name)  # half of a checkpoint may be in it
+        return f"it held {told.rows} records and holds {extent.rows} now"
 
     @property
     def version(self) -> int:
         return self._version
-
-
-def describe(file: DataFile) -> dict[str, object]:
-    """What the state remembers of a file."""
-    return {
-        "inode": file.inode,
-        "damage": file.damage,
-        "stamp": list(file.stamp),
-        "unsettled": file.unsettled,
-    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from portable_core.adapters.sqlite.files import FileDamaged
-from portable_core.adapters.sqlite.state_file import StateFile
+from portable_core.adapters.sqlite.files import Extent, FileDamaged, describe_extent
+from portable_core.adapters.sqlite.reader import Reader
+from portable_core.adapters.sqlite.state_file import Changes, StateFile
 from portable_core.errors import SettingsError, StoreDamaged, StoreError
 from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds
 
@@ -20,6 +22,13 @@ _GAPS = 100
 
 class State(StateFile):
     """What the values mean. Safe to use from any thread."""
+
+    def __init__(
+        self, folder: Path, reader: Reader, clock: Callable[[], float], *, read_only: bool = False
+    ) -> None:
+        super().__init__(folder, reader, clock, read_only=read_only)
+        #: What files hold durably and the state does not remember yet, by name.
+        self._grown: dict[str, Extent] = {}
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -92,8 +101,32 @@ class State(StateFile):
         if self.mark(name) < value:
             with self.writing(until):
                 if self.mark(name) < value:
-                    self.commit({("mark", name): value}, until)
+                    self.commit_with_extents({("mark", name): value}, until)
         return self.mark(name)
+
+    # -- what the files hold -----------------------------------------------------------------------
+
+    def note_extent(self, name: str, extent: Extent) -> None:
+        """A file holds this durably; to be remembered by the next :meth:`commit_with_extents`."""
+        self._grown[name] = extent
+
+    def commit_with_extents(self, changes: Changes, until: float) -> None:
+        """Commit what tells somebody that all before a moment is here, and with it what the files
+        hold, so that the next process notices if any of it is gone. Under :meth:`writing`."""
+        # noted after its commit, so what is remembered is never ahead of what is durable
+        noted = {name: self._grown.pop(name) for name in list(self._grown)}
+        files = self.values["file"]
+        told = {
+            ("file", name): {**files[name], "told": describe_extent(extent)}
+            for name, extent in noted.items()
+            if name in files and not files[name]["damage"]
+        }
+        try:
+            self.commit({**changes, **told}, until)
+        except BaseException:
+            for name, extent in noted.items():
+                self._grown.setdefault(name, extent)
+            raise
 
     def files(self) -> dict[str, dict[str, Any]]:
         """What is remembered of each data file."""
@@ -107,7 +140,8 @@ class State(StateFile):
         grow: bool = False,
         lost_from: Milliseconds | None = None,
     ) -> None:
-        """Remember the files, None for one that is gone, all at once.
+        """Remember the files, None for one that is gone, all at once; what they held before is
+        forgotten.
 
         ``grow``: records may have come back, so the generation grows. ``lost_from``: records from
         then on cannot be read any more, so that they are not represented here, nor what they
@@ -134,6 +168,8 @@ class State(StateFile):
                 if lease.holder:
                     changes["store", "lease"] = [lease.token + 1, "", 0]
             self.commit(changes, until)
+            for name in files:
+                self._grown.pop(name, None)
 
     def lease(self) -> Lease:
         """The newest lease; one without a holder is free."""
