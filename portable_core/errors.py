@@ -30,6 +30,7 @@
     │   └── StoreError              503  the store cannot be read or written
     │       ├── StoreLocked         503  another process is the writer of this store
     │       ├── StoreDamaged        503  the store's own files cannot be understood
+    │       ├── StoreFull           503  the store's disk takes no more records
     │       ├── RecordRefused       503  the store can never hold this one record
     │       └── BatchTooLate        503  a batch was not committed within SETTLE_S
     └── LeaseLost                   503  a newer sync has taken over; nothing was written
@@ -249,6 +250,12 @@ class StoreLocked(StoreError):
 
 class StoreDamaged(StoreError):
     title = "Store damaged"
+
+
+class StoreFull(StoreError):
+    """The store works, but takes no records until there is more space. None are under way."""
+
+    title = "Store full"
 
 
 class RecordRefused(StoreError):

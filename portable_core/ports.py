@@ -164,7 +164,10 @@ class Store(Protocol):
         ...
 
     def check(self) -> None:
-        """Return if the store could take a record now; raise ``StoreError`` if not."""
+        """Return if the store could take a record now; raise ``StoreError`` if not.
+
+        ``StoreFull`` too proves that nothing of an append that failed can still appear.
+        """
         ...
 
     def status(self) -> StoreStatus:

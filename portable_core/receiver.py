@@ -18,6 +18,7 @@ from portable_core.errors import (
     PayloadTooLarge,
     Stopping,
     StoreError,
+    StoreFull,
     StoreLocked,
     WebhookSyncError,
 )
@@ -191,13 +192,26 @@ class Receiver:
     def horizon(self) -> Milliseconds:
         """Every record before it is committed and readable, and none will be added before it.
 
-        Durable when it returns: a restart, even with a wrong clock, keeps the promise.
+        Durable when it returns: a restart, even with a wrong clock, keeps the promise. Where it
+        cannot be made durable (a full disk), it is the one that was told before.
         """
+        horizon = self._find_horizon()
+        try:
+            self.store.raise_mark(HORIZON_MARK, horizon)
+        except StoreError as error:
+            logger.warning("the horizon stands still: %s", error)
+            horizon = min(horizon, self.store.mark(HORIZON_MARK))
+        return horizon
+
+    def _find_horizon(self) -> Milliseconds:
+        """The horizon as it is now; a restart may not keep it."""
         buffer = self.open()
         doubt = buffer.doubt
         if doubt is not None:
             try:
                 self.store.check()
+            except StoreFull:  # what failed will not appear any more: a master may have the rest
+                buffer.clear_doubt(doubt)
             except StoreError as error:
                 logger.warning("the horizon stands still: %s", error)
             else:
@@ -205,7 +219,6 @@ class Receiver:
         horizon = buffer.horizon()
         if self.store.shared:
             horizon = min(horizon, self.clock.now() - self.settings.settle_ms)
-        self.store.raise_mark(HORIZON_MARK, horizon)
         return horizon
 
     def settle(self) -> None:
@@ -227,7 +240,7 @@ class Receiver:
             info=self.store.info(),
             store=self.store.status(),
             buffer=buffer.status(),
-            horizon=self.horizon(),
+            horizon=self._find_horizon(),
             now=buffer.now(),
         )
 

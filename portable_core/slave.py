@@ -177,13 +177,19 @@ class Slave:
             if not query.keep:
                 mark, asked = _name_asked_mark(info), min(query.start, horizon)
                 self._last_asked = (mark, asked)
-                self.receiver.store.raise_mark(mark, asked)
+                self._raise_asked_mark(mark, asked)
             self.counters.syncs += 1
             missing = self._missing(query, through, self._slots.watch(slot, theirs))
             return Answer(info, through, self._slots.watch(slot, missing), slot)
         except BaseException:
             slot.free()
             raise
+
+    def _raise_asked_mark(self, mark: str, asked: Milliseconds) -> None:
+        try:
+            self.receiver.store.raise_mark(mark, asked)
+        except StoreError as error:  # retention waits for the next one; the records must not
+            logger.warning("what was asked for is not remembered: %s", error)
 
     def _check(self, query: SyncQuery) -> None:
         for name in ("start", "end", "span"):

@@ -64,7 +64,7 @@ def test_a_full_disk_and_back(small_disk: Path) -> None:
             with pytest.raises(StoreError, match="full"):
                 store.check()
         with pytest.raises(StoreError, match="full"):
-            store.append(make_records(1, NOON + HOUR))  # that would be a new file
+            store.append(make_noise(NOON + HOUR))  # that would be a new file
         assert list(store.records(*ALL)) == confirmed
         assert store.status().damaged == ()
         ballast.unlink()
@@ -75,6 +75,21 @@ def test_a_full_disk_and_back(small_disk: Path) -> None:
         assert list(store.records(*ALL)) == whole
     with opened(small_disk / "store") as store:
         assert list(store.records(*ALL)) == whole
+        assert store.status().damaged == ()
+
+
+def test_a_batch_that_does_not_fit(small_disk: Path) -> None:
+    """The disk is full in the middle of a commit."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(6_500_000))
+    with opened(small_disk / "store") as store:
+        store.append(make_records(50, NOON - 1000))
+        with pytest.raises(StoreError, match="full"):
+            store.append(make_noise(NOON, 400_000))
+        assert list(store.records(*ALL)) == make_records(50, NOON - 1000)
+        ballast.unlink()
+        store.append(make_noise(NOON))
+        assert list(store.records(*ALL)) == [*make_records(50, NOON - 1000), *make_noise(NOON)]
         assert store.status().damaged == ()
 
 

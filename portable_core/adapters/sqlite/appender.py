@@ -213,6 +213,10 @@ class Appender:
                 self._give_up(name)
                 raise
 
+    def measure_logs(self) -> int:
+        """Bytes in the write-ahead logs of open files: by so much the files may still grow."""
+        return sum(measure_size(self._folder / f"{name}-wal") for name in self._writers)
+
     @property
     def ended(self) -> bool:
         """Whether nothing that was asked for can still be written."""

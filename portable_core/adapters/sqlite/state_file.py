@@ -37,6 +37,10 @@ _READ_SQL = "SELECT key, value FROM state"
 _SAVE_SQL = "REPLACE INTO state (key, value) VALUES (?, ?)"
 _DELETE_SQL = "DELETE FROM state WHERE key = ?"
 
+#: The write-ahead log is used again from its beginning once it has so many pages, of 4 KiB: it has
+#: to fit into what a disk filled with records leaves (``store.py``).
+_LOG_PAGES = 100
+
 #: Changes of a write: by section and name, None to delete.
 Changes = Mapping[tuple[str, str], object]
 
@@ -107,6 +111,7 @@ class StateFile:
         self._writer = Writer(self.path, _TABLES, _VERSION)
         try:
             self._writer.open(until)
+            self._writer.query(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}", until)
         except FileDamaged as error:
             raise StoreDamaged(f"{error}; restart to set the file aside") from error
 

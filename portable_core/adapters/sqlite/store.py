@@ -11,7 +11,7 @@ from portable_core.adapters.sqlite.files import DataFile, measure_size, translat
 from portable_core.adapters.sqlite.folder import INTERVAL_S, SqliteFolder
 from portable_core.adapters.sqlite.retention import choose_oldest, find_gap
 from portable_core.adapters.sqlite.scanner import find_first, find_last
-from portable_core.errors import StoreError
+from portable_core.errors import StoreFull
 from portable_core.ports import (
     Lease,
     Milliseconds,
@@ -29,11 +29,14 @@ FILE_BYTES = 256 * 1024 * 1024
 _FILES_WITHIN_LIMIT = 8
 _SMALLEST_FILE = 1024 * 1024
 
-#: With less than this the disk counts as full, in bytes.
+#: With less than this, besides what records under way may take, the disk counts as full, in bytes.
+#: It serves the state: with marks that can be raised and files that can be removed, a master can
+#: empty a disk that records filled.
 _SPARE_BYTES = 1024 * 1024
 
-#: The bound on :meth:`SqliteStore.check`, in seconds.
+#: The bound on :meth:`SqliteStore.check`, in seconds, and how much must fit then, in bytes.
 _CHECK_S = 2.0
+_CHECK_BYTES = 512 * 1024
 
 _EVERYTHING = (0, MAX_INTEGER + 1)
 
@@ -84,6 +87,7 @@ class SqliteStore(SqliteFolder):
             self._append(records, until)
 
     def _append(self, records: Sequence[Record], until: float) -> None:
+        self._check_spare(sum(record.size for record in records))
         self._failed = True
         self._appender.append(records, until)
         self._failed = False
@@ -132,14 +136,9 @@ class SqliteStore(SqliteFolder):
     def check(self) -> None:
         until = self._until(_CHECK_S)
         with self._appending(until):
+            self._check_spare(_CHECK_BYTES)
             if self._failed:
                 self._appender.probe(until)
-        try:
-            disk = os.statvfs(self._folder)
-        except OSError as error:
-            raise translate_error(error, str(self._folder)) from error
-        if disk.f_bavail * disk.f_frsize < _SPARE_BYTES:
-            raise StoreError(f"{self._folder}: the disk is full; free some space")
         due = time.monotonic() - self._proved >= INTERVAL_S
         if due or self._failed or self._state.interrupted:
             self._state.touch(until)
@@ -147,6 +146,17 @@ class SqliteStore(SqliteFolder):
             self._proved = time.monotonic()
         with self._seeing():
             pass
+
+    def _check_spare(self, size: int = 0) -> None:
+        """Raise ``StoreFull`` if the disk is too full for records of so many bytes."""
+        # they are written twice: into a write-ahead log, and from there into their file
+        needed = _SPARE_BYTES + self._appender.measure_logs() + 2 * size
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError as error:
+            raise translate_error(error, str(self._folder)) from error
+        if disk.f_bavail * disk.f_frsize < needed:
+            raise StoreFull(f"{self._folder}: the disk is full; free some space")
 
     # -- reading -----------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ _ADVICE = (
     ("Stopping", "The master is being stopped. Press “Sync now” when it is back."),
     ("Store locked", "Another process writes the master's store. Is an old one still running?"),
     ("Store damaged", "Look at the disk of the master; the log names the file."),
+    ("Store full", "Free some space on the disk of the master. The next sync goes on."),
     ("Store", "Look at the disk of the master: is it full, or was something removed?"),
     ("Record refused", "The master's store cannot hold one of the records; its log names it."),
     ("Batch too late", "The disk of the master is too slow, or hangs. The next sync goes on."),
