@@ -200,12 +200,14 @@ class Appender:
             self._pending.append((name, known[0]))
 
     def probe(self, until: float) -> None:
-        """See whether the newest file could be written, writing nothing."""
+        """See whether the newest file can be written, writing one page that changes nothing."""
         files = [file for file in self._registry.list_all() if file.readable and not file.lost]
         if files:
             name = files[-1].name
+            version = f"PRAGMA user_version={self._registry.version}"  # what it is already
+            statements = [("BEGIN IMMEDIATE", ()), (version, ())]
             try:
-                self._open_writer(name, until).commit([("BEGIN IMMEDIATE", ())], until)
+                self._open_writer(name, until).commit(statements, until)
             except FileDamaged as error:
                 self._give_up(name)
                 self._registry.note_damage(error, until)  # the next append goes on in another

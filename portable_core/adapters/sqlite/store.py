@@ -11,7 +11,7 @@ from portable_core.adapters.sqlite.files import DataFile, measure_size, translat
 from portable_core.adapters.sqlite.folder import INTERVAL_S, SqliteFolder
 from portable_core.adapters.sqlite.retention import choose_oldest, find_gap
 from portable_core.adapters.sqlite.scanner import find_first, find_last
-from portable_core.errors import StoreFull
+from portable_core.errors import StoreError, StoreFull
 from portable_core.ports import (
     Lease,
     Milliseconds,
@@ -37,6 +37,9 @@ _SPARE_BYTES = 1024 * 1024
 #: The bound on :meth:`SqliteStore.check`, in seconds, and how much must fit then, in bytes.
 _CHECK_S = 2.0
 _CHECK_BYTES = 512 * 1024
+
+#: For so many seconds after an append failed, the store counts as unusable unless one succeeds.
+_FAILING_S = 3.0
 
 _EVERYTHING = (0, MAX_INTEGER + 1)
 
@@ -71,9 +74,11 @@ class SqliteStore(SqliteFolder):
             file_bytes=file_bytes,
             clock=clock,
         )
-        #: When the store last took something, and whether the last append failed.
+        #: When the store last took something.
         self._proved = 0.0
-        self._failed = False
+        #: Why the last append failed, if it did, and when.
+        self._failure: StoreError | None = None
+        self._failed_at = 0.0
 
     def info(self) -> StoreInfo:
         with self._seeing():
@@ -88,10 +93,17 @@ class SqliteStore(SqliteFolder):
 
     def _append(self, records: Sequence[Record], until: float) -> None:
         self._check_spare(sum(record.size for record in records))
-        self._failed = True
-        self._appender.append(records, until)
-        self._failed = False
+        self._note_failure(StoreError(f"{self._folder}: an append was interrupted"))
+        try:
+            self._appender.append(records, until)
+        except StoreError as error:
+            self._note_failure(error)
+            raise
+        self._failure = None
         self._proved = time.monotonic()
+
+    def _note_failure(self, error: StoreError) -> None:
+        self._failure, self._failed_at = error, time.monotonic()
 
     def prune(self, before: Milliseconds) -> int:
         """Remove the files of hours that ended before; returns their bytes."""
@@ -137,12 +149,15 @@ class SqliteStore(SqliteFolder):
         until = self._until(_CHECK_S)
         with self._appending(until):
             self._check_spare(_CHECK_BYTES)
-            if self._failed:
+            if self._failure is not None:
+                # a probe is small: it may pass where no append does
+                if time.monotonic() - self._failed_at < _FAILING_S:
+                    raise StoreError(str(self._failure)) from self._failure
                 self._appender.probe(until)
         due = time.monotonic() - self._proved >= INTERVAL_S
-        if due or self._failed or self._state.interrupted:
+        if due or self._failure is not None or self._state.interrupted:
             self._state.touch(until)
-            self._failed = False
+            self._failure = None
             self._proved = time.monotonic()
         with self._seeing():
             pass
