@@ -187,6 +187,32 @@ def test_a_database_that_cannot_be_opened_in_time(tmp_path: Path) -> None:
     assert not [t for t in threading.enumerate() if "x.sqlite3" in t.name]
 
 
+def test_a_folder_that_cannot_be_synced_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk hangs while an hour's file is made: SQLite has no part in that wait."""
+    answers, sync = threading.Event(), os.fsync
+
+    def sync_late(descriptor: int) -> None:
+        answers.wait(30)
+        sync(descriptor)
+
+    with opened(tmp_path) as store:
+        store.append(make_records(3))
+        monkeypatch.setattr(os, "fsync", sync_late)
+        started = time.monotonic()
+        for _ in range(2):
+            with pytest.raises(StoreError, match="disk"):
+                store.append(make_records(3, NOON + HOUR), 0.3)
+        assert time.monotonic() - started < 5
+        answers.set()
+        wait_until_usable(store)
+        store.append(make_records(3, NOON + HOUR))
+        assert list(store.records(*ALL)) == [*make_records(3), *make_records(3, NOON + HOUR)]
+        assert store.info().generation == 1
+        assert store.status().damaged == ()
+
+
 def test_running_out_of_files_is_no_damage(tmp_path: Path) -> None:
     hours = [make_records(3, NOON + hour * HOUR) for hour in range(30)]
     with opened(tmp_path) as store:

@@ -113,7 +113,6 @@ class Appender:
         self._registry.put(file)
         try:
             writer = self._start_writer(file.name, until)
-            sync_folder(self._folder)
             inode = self._read_inode(file.name)
             self._writers[file.name] = (writer, inode)
             file = replace(file, inode=inode, unsettled=False)

@@ -17,7 +17,6 @@ from portable_core.adapters.sqlite.files import (
     COMPANIONS,
     STATE_NAME,
     FileDamaged,
-    sync_folder,
     translate_error,
 )
 from portable_core.adapters.sqlite.reader import Reader
@@ -101,10 +100,7 @@ class StateFile:
 
     def connect(self, until: float) -> None:
         """Open the file for writing, making it if it is not there."""
-        new = not self.path.exists()
         self._start_writer(until)
-        if new:
-            sync_folder(self.folder)
         self.inode = self.read_inode()
 
     def _start_writer(self, until: float) -> None:

@@ -28,7 +28,12 @@ from typing import Any
 
 from sqlitedict import SqliteDict
 
-from portable_core.adapters.sqlite.files import FileDamaged, explain_damage, translate_error
+from portable_core.adapters.sqlite.files import (
+    FileDamaged,
+    explain_damage,
+    sync_folder,
+    translate_error,
+)
 from portable_core.errors import StoreError
 
 Statement = tuple[str, Sequence[object]]
@@ -96,7 +101,7 @@ class Writer:
     # -- opening -----------------------------------------------------------------------------------
 
     def open(self, until: float) -> None:
-        """Open the database, making it if it is not there."""
+        """Open the database, making it if it is not there; its entry in the folder is durable."""
         # in a thread of its own: on a disk that hangs, connecting would wait for ever
         outcome: Queue[Exception | None] = Queue()
         opener = threading.Thread(
@@ -124,7 +129,7 @@ class Writer:
         try:
             self._open_database()
             error = None
-        except (sqlite3.Error, OSError, RuntimeError) as raised:
+        except (sqlite3.Error, OSError, RuntimeError, StoreError) as raised:
             error = raised
         finally:
             outcome.put(error)
@@ -140,6 +145,7 @@ class Writer:
                 )
             plain.execute("PRAGMA synchronous=FULL")
             self._make_tables(plain)
+            sync_folder(self._path.parent)
             database = SqliteDict.__new__(SqliteDict)
             try:
                 database.__init__(
