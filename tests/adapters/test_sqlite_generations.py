@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from portable_core.adapters.sqlite import SqliteStore
+from portable_core.adapters.sqlite import SqliteStore, registry
+from portable_core.adapters.sqlite.folder import INTERVAL_S
 from portable_core.errors import SettingsError, StoreError
 from portable_core.ports import MAX_SPAN_MS, SlaveState
 from tests.adapters.sqlite_damages import damage_middle, make_hours, overwrite, truncate
@@ -201,3 +204,52 @@ def test_generations_follow_the_clock_and_still_only_grow(tmp_path: Path) -> Non
         generations.append(store.open(ALGORITHM).generation)
         store.close()
     assert generations == [2_000_000_000_000, 2_000_000_000_001]
+
+
+@pytest.mark.parametrize("change", ["make", "remove"])
+def test_a_file_of_the_store_itself_never_comes_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The hour turns, or retention removes a file, while another thread looks at the folder."""
+
+    def change_files() -> None:
+        if change == "make":
+            store.append([make_record(NOON + HOUR)])
+        else:
+            store.prune(NOON + HOUR)
+
+    def change_before(step: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*args: object) -> Any:
+            if changes:
+                changes.pop()()
+            return step(*args)
+
+        return changed
+
+    def change_after(step: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*args: object) -> Any:
+            result = step(*args)
+            if changes:
+                changes.pop()()
+            return result
+
+        return changed
+
+    changes: list[Callable[[], None]] = []
+    for name, wrap in (("list_files", change_after), ("read_stamp", change_before)):
+        folder = tmp_path / name
+        with opened(folder) as store, monkeypatch.context() as patch:
+            store.append([make_record(NOON), make_record(NOON + 2 * HOUR)])
+            lease = store.acquire_lease("a", 1, 10)
+            store.save_slave(lease, "x", SlaveState(NOON + 3 * HOUR, "store", 1, None, {}))
+            before = store.info()
+            patch.setattr(registry, name, wrap(getattr(registry, name)))
+            changes.append(change_files)
+            time.sleep(INTERVAL_S)
+            assert store.info() == before
+            assert not changes
+            time.sleep(INTERVAL_S)
+            assert store.info() == before
+            assert store.status().damaged == ()
+            assert store.slave_states()["x"].cursor == NOON + 3 * HOUR
+            store.renew_lease(lease, 2, 10)

@@ -146,11 +146,10 @@ def parse_name(name: str) -> tuple[int, int] | None:
     return (hour, number) if format_name(hour, number) == name else None
 
 
-def list_files(folder: Path) -> dict[str, int]:
-    """The names of everything in the folder with their inodes. Raises ``StoreError``."""
+def list_files(folder: Path) -> list[str]:
+    """The names of everything in the folder. Raises ``StoreError``."""
     try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.inode() for entry in entries}
+        return os.listdir(folder)
     except OSError as error:
         raise translate_error(error, str(folder)) from error
 

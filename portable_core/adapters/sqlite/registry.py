@@ -207,7 +207,7 @@ class Registry:
             before = known.get(name)
             if before is not None and before.unsettled:
                 continue
-            after = self._compare(name, before, found.get(name), opening=opening)
+            after = self._compare(name, before, opening=opening)
             if after is None:
                 continue
             changed[name] = after
@@ -252,11 +252,13 @@ class Registry:
         self.put(*changed.values())
         self.drop(removed)
 
-    def _compare(
-        self, name: str, before: DataFile | None, inode: int | None, *, opening: bool
-    ) -> DataFile | None:
+    def _compare(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
         """What is to be known of one file from now on; None if nothing changes."""
         stamp = read_stamp(self._folder / name)
+        inode = stamp[0] if stamp else 0
+        now = self._files.get(name)
+        if before is not None and (now is None or now.unsettled):
+            return None  # removed by this store since it was listed
         noted = self._unsaved.get(name)
         if noted is not None and noted.stamp == stamp:
             return noted
@@ -269,7 +271,7 @@ class Registry:
                 return None
         place = parse_name(name)
         assert place is not None  # noqa: S101 -- only data files come here
-        file = DataFile(*place, inode=inode or 0)
+        file = DataFile(*place, inode=inode)
         if before is None and not stamp:
             return None  # removed since the folder was read
         try:
