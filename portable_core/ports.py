@@ -148,10 +148,13 @@ class Store(Protocol):
         """
         ...
 
-    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+    def prune_to_size(
+        self, limit: int, asked: Milliseconds = 0
+    ) -> tuple[Milliseconds, Milliseconds] | None:
         """Remove the oldest parts until the store occupies at most ``limit`` bytes.
 
-        Returns the window ``[start, end)`` of what went, None if nothing had to.
+        Returns the gap, the window ``[start, end)`` of what went and does not lie before ``asked``
+        (a master has all that does), None if there is none. It is in the status from then on.
         """
         ...
 

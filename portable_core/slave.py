@@ -221,7 +221,8 @@ class Slave:
     def retain(self, *, now: bool = False) -> None:
         """Remove what retention allows, once a minute at most (or ``now``).
 
-        By age only what a master has asked past; by bytes the oldest in any case, as a gap.
+        By age only what a master has asked past; by bytes the oldest in any case, what no master
+        has asked past as a gap.
         """
         monotonic = self.receiver.clock.monotonic()
         if not now and monotonic - self._retained < _RETENTION_INTERVAL_S:
@@ -232,11 +233,14 @@ class Slave:
         store, settings = self.receiver.store, self._settings
         try:
             aged = self.receiver.clock.now() - settings.retention_ms
-            store.prune(min(aged, store.mark(_name_asked_mark(self.receiver.info()))))
+            asked = store.mark(_name_asked_mark(self.receiver.info()))
+            store.prune(min(aged, asked))
             if settings.retention_bytes is not None:
-                gap = store.prune_to_size(settings.retention_bytes)
+                gap = store.prune_to_size(settings.retention_bytes, asked)
                 if gap is not None:
-                    logger.error("RETENTION_BYTES: records of [%d, %d) were removed", *gap)
+                    logger.error(
+                        "RETENTION_BYTES: records of [%d, %d) went before a master had them", *gap
+                    )
         except StoreError as error:
             logger.warning("retention has to wait: %s", error)
         finally:

@@ -107,7 +107,9 @@ class MemoryStore:
             self._check_open()
             return self._remove(bisect_left(self._order, Pair(before, 0)))
 
-    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+    def prune_to_size(
+        self, limit: int, asked: Milliseconds = 0
+    ) -> tuple[Milliseconds, Milliseconds] | None:
         with self._lock:
             self._check_open()
             rest, count = self._bytes, 0
@@ -116,10 +118,12 @@ class MemoryStore:
                 count += 1
             if not count:
                 return None
-            gap = (self._order[0].timestamp, self._order[count - 1].timestamp + 1)
-            self._remove(bisect_left(self._order, Pair(gap[1], 0)))
-            self._gaps.append(gap)
-            return gap
+            start, end = self._order[0].timestamp, self._order[count - 1].timestamp + 1
+            self._remove(bisect_left(self._order, Pair(end, 0)))
+            if end <= asked:
+                return None
+            self._gaps.append((max(start, asked), end))
+            return self._gaps[-1]
 
     def _remove(self, count: int) -> int:
         before = self._bytes

@@ -165,9 +165,11 @@ class ProcessStore:
     def prune(self, before: Milliseconds) -> int:
         return self._write("prune", lambda: self.disk.prune(before))
 
-    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+    def prune_to_size(
+        self, limit: int, asked: Milliseconds = 0
+    ) -> tuple[Milliseconds, Milliseconds] | None:
         self._check_alive()
-        return self.disk.prune_to_size(limit)
+        return self.disk.prune_to_size(limit, asked)
 
     def mark(self, name: str) -> int:
         self._check_alive()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from portable_core.ports import MasterStore
 from portable_core.records import MAX_INTEGER
 from tests.contract.samples import DAY, HOUR, NOON, make_record, make_records
@@ -87,3 +89,20 @@ def test_prune_to_size_takes_the_oldest_and_tells_the_gap(place: Place) -> None:
         assert store.status().gaps == (gap,)
         assert list(store.records(*ALL)) == left
     store.close()
+
+
+@pytest.mark.parametrize("days", [2, 9])
+def test_what_a_master_has_asked_past_is_no_gap(store: MasterStore, days: int) -> None:
+    store.append([make_record(NOON + day * DAY + i, i) for day in range(4) for i in range(5)])
+    asked = NOON + days * DAY + 3
+    gap = store.prune_to_size(1, asked)
+    left = store.first()
+    assert left is None or left >= NOON + 3 * DAY
+    if days > 4:
+        assert gap is None
+        assert store.status().gaps == ()
+    else:
+        assert gap is not None
+        assert gap[0] == asked
+        assert gap[1] > NOON + 2 * DAY + 4
+        assert store.status().gaps == (gap,)

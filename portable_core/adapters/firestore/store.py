@@ -204,7 +204,9 @@ class FirestoreStore:
         query = query_pages(0, floor_bucket(before))
         return remove_pages(self._database, self._database.scan(query, _REMOVE_PAGES))
 
-    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+    def prune_to_size(
+        self, limit: int, asked: Milliseconds = 0
+    ) -> tuple[Milliseconds, Milliseconds] | None:
         """Sizes are those of payloads and meta. Asking for the sum costs a read for each 1,000
         pages; Firestore has no disk that could fill up."""
         excess = self._database.sum(PAGES, "bytes") - limit
@@ -217,12 +219,13 @@ class FirestoreStore:
             if first >= end:
                 if excess <= 0:
                     break
-                start = first if start is None else start
+                start = max(first, asked) if start is None else start
                 end = floor_bucket(first) + BUCKET_MS
-                self._report_gap(start, end)
+                if start < end:
+                    self._report_gap(start, end)
             excess -= page.fields["bytes"].integer_value
             remove_pages(self._database, [page])
-        return None if start is None else (start, end)
+        return None if start is None or start >= end else (start, end)
 
     def _report_gap(self, start: Milliseconds, end: Milliseconds) -> None:
         """Write it down before anything goes, so that no interruption hides it."""

@@ -29,12 +29,14 @@ def choose_oldest(folder: Path, files: Sequence[DataFile], limit: int) -> list[D
     return chosen
 
 
-def find_gap(files: Sequence[DataFile]) -> tuple[Milliseconds, Milliseconds] | None:
-    """The window of what goes with these files, None if there was nothing in them."""
+def find_gap(
+    files: Sequence[DataFile], asked: Milliseconds
+) -> tuple[Milliseconds, Milliseconds] | None:
+    """The window of what goes with these files from ``asked`` on, None if that is nothing."""
     windows = [window for file in files if (window := _find_window(file)) is not None]
-    if not windows:
-        return None
-    return (min(start for start, _ in windows), max(end for _, end in windows))
+    start = max(min((start for start, _ in windows), default=0), asked)
+    end = max((end for _, end in windows), default=0)
+    return (start, end) if start < end else None
 
 
 def _find_window(file: DataFile) -> tuple[Milliseconds, Milliseconds] | None:

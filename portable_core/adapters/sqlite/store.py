@@ -119,7 +119,9 @@ class SqliteStore(SqliteFolder):
             ]
             return self._appender.remove(old, until) if old else 0
 
-    def prune_to_size(self, limit: int) -> tuple[Milliseconds, Milliseconds] | None:
+    def prune_to_size(
+        self, limit: int, asked: Milliseconds = 0
+    ) -> tuple[Milliseconds, Milliseconds] | None:
         """Remove the oldest files, but never the newest one, which takes what comes in now."""
         until = self._until()
         with self._appending(until):
@@ -127,7 +129,7 @@ class SqliteStore(SqliteFolder):
                 self._file_bytes, max(limit // _FILES_WITHIN_LIMIT, _SMALLEST_FILE)
             )
             going = choose_oldest(self._folder, self._registry.list_all(), limit)
-            gap = find_gap(going)
+            gap = find_gap(going, asked)
             if gap is not None:
                 self._state.save_gap(gap, until)
             if going:
