@@ -80,7 +80,7 @@ class StoreStatus:
 
 
 class Store(Protocol):
-    """Keeps records. Safe to use from several threads, except that one thread at a time appends.
+    """Keeps records. Safe to use from several threads.
 
     Nothing is opened, locked or started before :meth:`open`, which happens in the process that
     serves (after a server's fork). All methods but ``open`` and ``close`` raise

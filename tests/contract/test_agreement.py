@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Barrier
 from typing import ClassVar
 
 import pytest
@@ -176,6 +177,21 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.add(records)
         assert got == sorted(set(got))
         assert before <= set(got) <= set(self.model.records)
+
+    @rule(written=st.lists(batches, min_size=2, max_size=3))
+    def append_from_several_threads(self, written: list[list[Record]]) -> None:
+        """A master's webhooks and its sync do; batches may share records."""
+        at_once = Barrier(len(written), timeout=10)
+
+        def append(records: list[Record]) -> None:
+            at_once.wait()
+            self.store.append(records)
+
+        with ThreadPoolExecutor(len(written)) as executor:
+            list(executor.map(append, written))
+        for records in written:
+            self.model.add(records)
+        assert list(self.store.pairs(0, MAX_INTEGER + 1)) == sorted(self.model.records)
 
     # -- retention, life ---------------------------------------------------------------------------
 
