@@ -101,10 +101,6 @@ class Receiver:
     def _open(self) -> Buffer:
         settings, store = self.settings, self.store
         store.open(self.algorithm)
-        floor = store.mark(HORIZON_MARK)
-        if not store.shared:
-            last = store.last()
-            floor = max(floor, 0 if last is None else last + 1)
         limits = BufferLimits(
             settle_s=settings.settle_ms / 1000,
             linger_s=settings.linger_ms / 1000,
@@ -112,10 +108,19 @@ class Receiver:
             bytes=settings.buffer_bytes,
         )
         buffered = settings.ack == "buffered"
+        floor = self._find_floor()
         buffer = Buffer(self._append, self.clock, limits, floor, keep_failed=buffered)
         if buffered:
             self._flusher = _Flusher(buffer, settings.flush_interval_ms / 1000)
         return buffer
+
+    def _find_floor(self) -> Milliseconds:
+        """The first timestamp that may be given after a restart, whatever the clock says then."""
+        floor = self.store.mark(HORIZON_MARK)
+        if not self.store.shared:
+            last = self.store.last()
+            floor = max(floor, 0 if last is None else last + 1)
+        return floor
 
     def _append(self, records: Sequence[Record], deadline: float) -> None:
         started = self.clock.monotonic()
@@ -193,14 +198,14 @@ class Receiver:
         """Every record before it is committed and readable, and none will be added before it.
 
         Durable when it returns: a restart, even with a wrong clock, keeps the promise. Where it
-        cannot be made durable (a full disk), it is the one that was told before.
+        cannot be made so (a full disk), it is what is durable already.
         """
         horizon = self._find_horizon()
         try:
             self.store.raise_mark(HORIZON_MARK, horizon)
         except StoreError as error:
             logger.warning("the horizon stands still: %s", error)
-            horizon = min(horizon, self.store.mark(HORIZON_MARK))
+            horizon = min(horizon, self._find_floor())
         return horizon
 
     def _find_horizon(self) -> Milliseconds:
