@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 
 from portable_core.errors import LeaseHeld, NotFound, Unavailable, WebhookSyncError
@@ -19,7 +20,7 @@ from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveStat
 from portable_core.receiver import Receiver
 from portable_core.reconcile import find_missing
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.report import SlaveReport, SyncReport, find_begin
 from portable_core.session import SlaveLimits, SlaveSession
 
 #: How long a lease lives without being renewed, and how often a running sync renews it.
@@ -101,9 +102,15 @@ class Master:
             with self._lease(lambda: not self._waiting) as context:
                 states = self._store.slave_states()
                 chosen = [only] if only is not None else self._order(states)
-                reports = [
-                    self._sync_slave(context, name, states, deadline, progress) for name in chosen
-                ]
+                reports: list[SlaveReport] = []
+                for name in chosen:
+                    state = states.get(name, SlaveState())
+                    idle = self._find_reason_to_stop(context, deadline)
+                    if idle:
+                        reports.append(self._leave_out(name, state, idle))
+                        continue
+                    limits = self._allot(deadline, first=not reports)
+                    reports.append(self._sync_slave(context, name, state, limits, progress))
         finally:
             self._turn.release()
         report = SyncReport(date, self._clock.monotonic() - started, reports)
@@ -112,28 +119,49 @@ class Master:
 
     def _order(self, states: dict[str, SlaveState]) -> list[str]:
         """The slaves whose last sync began longest ago first: nobody starves behind a slow one."""
+        return sorted(
+            self.clients, key=lambda name: find_begin(states.get(name, SlaveState()).report)
+        )
 
-        def last_began(name: str) -> int:
-            began = states.get(name, SlaveState()).report.get("started", 0)
-            return began if isinstance(began, int) else 0
+    def _find_reason_to_stop(self, context: SyncContext, deadline: float) -> str:
+        """Why no further slave may begin, if so."""
+        if self._clock.monotonic() >= deadline:
+            return "SYNC_BUDGET_S was used up"
+        if not context.may_go_on():
+            return "the sync gave way to a hand-over or a stop"
+        return ""
 
-        return sorted(self.clients, key=last_began)
+    def _leave_out(self, name: str, state: SlaveState, reason: str) -> SlaveReport:
+        """The report of a slave that did not get its turn.
+
+        Nothing is saved of it: it keeps its place, which brings it to the front next time. That is
+        an error only where it has waited for so long that it counts as behind.
+        """
+        began = find_begin(state.report)
+        told = f"not begun: {reason}; it is among the first of the next sync"
+        late = 0 < began < self._clock.now() - self._settings.console_late_ms
+        report = SlaveReport(name, cursor=state.cursor)
+        return replace(report, error=told) if late else replace(report, warning=told)
+
+    def _allot(self, deadline: float, *, first: bool) -> SlaveLimits:
+        """What the next slave may use. The ``first`` one of a sync has a whole turn in any case."""
+        settings = self._settings
+        own = self._clock.monotonic() + settings.sync_slave_ms / 1000
+        return SlaveLimits(
+            min(deadline, own),
+            settings.sync_slave_records,
+            settings.sync_slave_bytes,
+            whole_turn=first or own <= deadline,
+        )
 
     def _sync_slave(
         self,
         context: SyncContext,
         name: str,
-        states: dict[str, SlaveState],
-        deadline: float,
+        state: SlaveState,
+        limits: SlaveLimits,
         progress: Callable[[SlaveReport], None],
     ) -> SlaveReport:
-        settings = self._settings
-        limits = SlaveLimits(
-            min(deadline, self._clock.monotonic() + settings.sync_slave_ms / 1000),
-            settings.sync_slave_records,
-            settings.sync_slave_bytes,
-        )
-        state = states.get(name, SlaveState())
         session = SlaveSession(context, self.clients[name], state, limits, progress)
         return session.run(self.receiver.now, self.receiver.horizon())
 

@@ -12,10 +12,11 @@ from portable_core.ports import Milliseconds
 class SlaveReport:
     """One slave's part of a sync.
 
-    ``windows``: requests made; ``cut``: how many of them were not answered to the end;
-    ``represented``: records received that the master turned out to have (nothing needless is
-    stored); ``set_aside``: records in quarantine; ``cursor`` and ``behind_ms`` (how far it lies
-    behind the end that was aimed at) tell how far the master has everything.
+    ``started``: 0 where it did not get its turn; ``windows``: requests made; ``cut``: how many of
+    them were not answered to the end; ``represented``: records received that the master turned out
+    to have (nothing needless is stored); ``set_aside``: records in quarantine; ``cursor`` and
+    ``behind_ms`` (how far it lies behind the end that was aimed at) tell how far the master has
+    everything.
     """
 
     slave: str
@@ -44,6 +45,12 @@ class SlaveReport:
 
     def to_json(self) -> dict[str, object]:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def find_begin(report: Mapping[str, object]) -> Milliseconds:
+    """When the last turn of a slave began, by what is kept of its reports; 0 if it had none."""
+    began = report.get("started", 0)
+    return began if isinstance(began, int) else 0
 
 
 HOUR_MS = 3_600_000

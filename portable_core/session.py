@@ -7,8 +7,8 @@ that lies behind them, and the cursor moves only over what an answer has proved.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -29,8 +29,8 @@ from portable_core.ports import (
     SyncAnswer,
     SyncRequest,
 )
-from portable_core.records import Pair
-from portable_core.report import SlaveReport, extend_day
+from portable_core.report import SlaveReport, extend_day, find_begin
+from portable_core.sending import Sent, count_bytes, count_pairs, limit_pairs
 from portable_core.wire import ENCODINGS, Encoding
 
 _LIMIT_REACHED = "a limit of this sync was reached; the next one goes on"
@@ -40,11 +40,15 @@ FIRST_WINDOW_MS = 3_600_000
 
 
 class SlaveLimits(NamedTuple):
-    """What one slave may use of one sync. ``deadline`` is a reading of ``Clock.monotonic``."""
+    """What one slave may use of one sync. ``deadline`` is a reading of ``Clock.monotonic``.
+
+    ``whole_turn``: that is all the time a slave can get, not what others have left of the sync's.
+    """
 
     deadline: float
     records: int
     bytes: int
+    whole_turn: bool
 
 
 class _Outcome(NamedTuple):
@@ -56,14 +60,6 @@ class _Outcome(NamedTuple):
     reached: Milliseconds
     whole: bool = False
     error: WebhookSyncError | None = None
-
-
-@dataclass(slots=True)
-class _Sent:
-    """What the thread that sends has sent; only that thread writes here."""
-
-    pairs: int = 0
-    bytes: int = 0
 
 
 class SlaveSession:
@@ -87,6 +83,9 @@ class SlaveSession:
         self._day = state.report.get("day")
         self._missed: Counter[int] = Counter()
         self._report = SlaveReport(client.name, context.clock.now(), cursor=state.cursor)
+        self._last_began = find_begin(state.report)
+        self._began = self._report.started
+        self._moved = False  # whether the cursor did
 
     # -- the loop over windows -----------------------------------------------------------------
 
@@ -103,9 +102,21 @@ class SlaveSession:
             self._note(error=_describe(error))
         except LimitReached:
             self._note(warning=_LIMIT_REACHED)
+            if not (self._gained() or self._used_its_turn()):
+                # As if it had not begun: next time it is among the first.
+                self._began = self._last_began
         self._note(seconds=self._context.clock.monotonic() - started)
         self._save_state()
         return self._report
+
+    def _gained(self) -> bool:
+        """Whether the next sync finds less to do than this one did."""
+        return self._report.saved > 0 or self._moved
+
+    def _used_its_turn(self) -> bool:
+        """Whether a limit of this slave was reached, and it was not that the sync had to end."""
+        late = self._context.clock.monotonic() >= self._limits.deadline
+        return self._limits.whole_turn if late else not self._has_room()
 
     def _sync_windows(self, now: Callable[[], Milliseconds], end: Milliseconds) -> None:
         asked = now()
@@ -126,6 +137,7 @@ class SlaveSession:
             window = max(1, min(self._state.window or FIRST_WINDOW_MS, longest))
             reached, whole, error = self._sync_window(start, min(end, start + window), window)
             moved = reached > start
+            self._moved = self._moved or moved
             self._state = replace(
                 self._state,
                 cursor=max(reached, self._state.cursor or 0),
@@ -179,12 +191,12 @@ class SlaveSession:
     def _exchange(
         self, start: Milliseconds, end: Milliseconds, encoding: Encoding, *, limited: bool
     ) -> _Outcome:
-        settings, sent = self._settings, _Sent()
+        settings, sent = self._settings, Sent()
         pairs = self._context.store.pairs(start - settings.span_ms, end + settings.span_ms)
         if limited:
             # A span on either side is needed however short the window is, so it does not count.
-            pairs = _limit_pairs(pairs, start + settings.span_ms, settings.sync_window_pairs)
-        body = _count_bytes(encoding.encode_pairs(_count_pairs(pairs, sent)), sent)
+            pairs = limit_pairs(pairs, start + settings.span_ms, settings.sync_window_pairs)
+        body = count_bytes(encoding.encode_pairs(count_pairs(pairs, sent)), sent)
         self._note(windows=self._report.windows + 1, encoding=encoding.media_type)
         intake = Intake(self._context, self._client.name, start)
         count = partial(self._count, self._report, sent, intake)
@@ -258,17 +270,16 @@ class SlaveSession:
             raise LimitReached
 
     def _may_go_on(self) -> bool:
+        in_time = self._context.clock.monotonic() < self._limits.deadline
+        return self._context.may_go_on() and in_time and self._has_room()
+
+    def _has_room(self) -> bool:
         report, limits = self._report, self._limits
-        return (
-            self._context.may_go_on()
-            and self._context.clock.monotonic() < limits.deadline
-            and report.records_received < limits.records
-            and report.bytes_received < limits.bytes
-        )
+        return report.records_received < limits.records and report.bytes_received < limits.bytes
 
     # -- telling and keeping -------------------------------------------------------------------
 
-    def _count(self, before: SlaveReport, sent: _Sent, intake: Intake) -> None:
+    def _count(self, before: SlaveReport, sent: Sent, intake: Intake) -> None:
         """Add what a window has done so far to what was done ``before`` it."""
         self._note(
             pairs_sent=before.pairs_sent + sent.pairs,
@@ -286,31 +297,9 @@ class SlaveSession:
     def _save_state(self) -> None:
         self._note(cursor=self._state.cursor)
         day = extend_day(self._day, self._context.clock.now(), self._missed, self._report.saved)
-        self._state = replace(self._state, report={**self._report.to_json(), "day": day})
+        kept = {**self._report.to_json(), "started": self._began, "day": day}
+        self._state = replace(self._state, report=kept)
         self._context.store.save_slave(self._context.lease, self._client.name, self._state)
-
-
-def _limit_pairs(pairs: Iterator[Pair], start: Milliseconds, limit: int) -> Iterator[Pair]:
-    """Pass the pairs on; end the exchange at more than ``limit`` of them from ``start`` on."""
-    count = 0
-    for pair in pairs:
-        if pair.timestamp >= start:
-            count += 1
-            if count > limit:
-                raise LimitReached
-        yield pair
-
-
-def _count_pairs(pairs: Iterator[Pair], sent: _Sent) -> Iterator[Pair]:
-    for pair in pairs:
-        sent.pairs += 1
-        yield pair
-
-
-def _count_bytes(chunks: Iterable[bytes], sent: _Sent) -> Iterator[bytes]:
-    for chunk in chunks:
-        sent.bytes += len(chunk)
-        yield chunk
 
 
 def _describe(error: WebhookSyncError) -> str:

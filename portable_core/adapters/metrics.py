@@ -121,7 +121,7 @@ class _SyncMetrics:
         def count(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(f"webhook_sync_{name}", meaning, ["slave", *labels], registry=registry)
 
-        self._runs = count("sync_runs", "Syncs of a slave by outcome: ok or failed.", "outcome")
+        self._runs = count("sync_runs", "Syncs of a slave: ok, failed, not_begun.", "outcome")
         self._checked = count("sync_records_checked", "Pairs of the master that a slave compared.")
         self._recovered = count("sync_records_recovered", "Records that the master lacked.")
         self._needless = count("sync_records_represented", "Records received that it had already.")
@@ -142,6 +142,9 @@ class _SyncMetrics:
 
     def _observe_slave(self, report: SlaveReport) -> None:
         name = report.slave
+        if not report.started:
+            self._runs.labels(name, "not_begun").inc()
+            return
         self._runs.labels(name, "ok" if report.ok else "failed").inc()
         self._checked.labels(name).inc(report.pairs_sent)
         self._recovered.labels(name).inc(report.saved)

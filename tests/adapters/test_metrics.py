@@ -258,6 +258,14 @@ def test_syncs_are_counted_by_slave() -> None:
     assert metrics["sync_runs_total|failed|alpha"] == 1
     assert metrics["slave_ok|alpha"] == 0
 
+    assert rig.node.master is not None
+    rig.node.master.stop()
+    assert rig.client.post("/trigger-sync", headers=BEARER).status_code == 200
+    metrics = rig.read()
+    assert metrics["sync_runs_total|not_begun|alpha"] == 1
+    assert metrics["sync_runs_total|ok|alpha"] == 1
+    assert metrics["slave_ok|alpha"] == 0
+
 
 def test_scraping_while_webhooks_come_in() -> None:
     rig = Rig("slave")
