@@ -67,7 +67,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "MAX_BODY_BYTES",
         "26214400",
-        "the largest webhook taken; at most what the platform sends back",
+        "the largest webhook taken; at most what the platform sends back, and 41943040",
     ),
     Setting(
         "KEEP_HEADERS",
@@ -145,6 +145,9 @@ SETTINGS: tuple[Setting, ...] = (
 
 #: A commit to a disk is itself as long as company takes to come; a commit to Firestore costs money.
 _LINGER_MS = {"memory": 0, "sqlite": 0, "firestore": 5}
+
+#: The most that ``MAX_BODY_BYTES`` may be: its base64 and its meta are one record on the wire.
+MAX_BODY_BYTES = 40 * 2**20
 
 _DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
 
@@ -279,7 +282,7 @@ class Settings:
             buffer_bytes=read.integer("BUFFER_BYTES", minimum=1),
             hash=algorithm,
             hash_key=hash_key,
-            max_body_bytes=read.integer("MAX_BODY_BYTES", minimum=2),
+            max_body_bytes=read.integer("MAX_BODY_BYTES", minimum=2, maximum=MAX_BODY_BYTES),
             keep_headers=read.items("KEEP_HEADERS", lower=True),
             retention_ms=read.milliseconds("RETENTION_S", minimum=0),
             retention_bytes=(

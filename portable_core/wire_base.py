@@ -27,7 +27,8 @@ OWN_CHUNK_BYTES = 64 * 1024
 class Limits:
     """How large one record may be on the wire; a larger one is :class:`StreamTooLarge`.
 
-    The defaults hold what any node takes: a payload of 25 MiB has 34 MiB as base64.
+    The defaults hold what any node takes: a payload of 40 MiB, the most there can be, has 54 MiB as
+    base64.
 
     ``element_bytes``: the text of one JSON record; the payload of a MessagePack one.
     ``meta_bytes``: the text of a JSON record's meta; all of a MessagePack record but its payload.

@@ -57,6 +57,7 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
         ("SETTLE_S", "31"),
         ("HASH", "md5"),
         ("MAX_BODY_BYTES", "1"),
+        ("MAX_BODY_BYTES", "41943041"),
         ("SYNC_AUTH", "none,token"),
         ("SYNC_AUTH", "password"),
         ("SYNC_TOKENS", "pass word"),

@@ -11,6 +11,7 @@ import pytest
 
 from portable_core.errors import MalformedStream, StreamTooLarge
 from portable_core.records import Meta, Pair, Record
+from portable_core.settings import MAX_BODY_BYTES
 from portable_core.wire import DEFAULT_LIMITS, ENCODINGS, Encoding, Limits, Reader, read_stream
 
 JSON = ENCODINGS["application/json"]
@@ -201,3 +202,14 @@ def test_meta_may_not_be_deep() -> None:
     packed = b"\x94\x01\x02\x81\xa1x" + b"\x91" * 5000
     with pytest.raises(MalformedStream):
         list(read_stream(MSGPACK.read_records(), [packed]))
+
+
+@every_encoding
+def test_the_largest_webhook_that_a_node_may_take_fits(encoding: Encoding) -> None:
+    # One that goes as base64 in JSON, with as much meta as there may be.
+    payload = b'{"1":1e999,"2":"%b"}' % (b"x" * (MAX_BODY_BYTES - 18))
+    assert len(payload) == MAX_BODY_BYTES
+    meta = Meta("source", {"x": "y" * (DEFAULT_LIMITS.meta_bytes - 200)})
+    record = Record(Pair(2**53 - 1, 2**53 - 1), payload, meta)
+    (back,) = read_stream(encoding.read_records(), encoding.encode_records([record]))
+    assert back == record
