@@ -35,6 +35,11 @@ from portable_core.wire import ENCODINGS, Encoding
 
 _LIMIT_REACHED = "a limit of this sync was reached; the next one goes on"
 
+_LIMIT_TOO_LOW = (
+    "Limit reached: nothing could be saved within SYNC_SLAVE_S, SYNC_SLAVE_RECORDS and "
+    "SYNC_SLAVE_BYTES (or SYNC_BUDGET_S); the slave is too slow, or they are too low"
+)
+
 #: The first window that a slave is asked for; from then on windows double and halve.
 FIRST_WINDOW_MS = 3_600_000
 
@@ -101,17 +106,18 @@ class SlaveSession:
         except (SlaveError, BadRequest, StreamCut) as error:
             self._note(error=_describe(error))
         except LimitReached:
-            self._note(warning=_LIMIT_REACHED)
-            if not (self._gained() or self._used_its_turn()):
+            if self._report.saved or self._moved:
+                self._note(warning=_LIMIT_REACHED)
+            elif self._used_its_turn():
+                # The next sync would end here as well.
+                self._note(error=_LIMIT_TOO_LOW)
+            else:
                 # As if it had not begun: next time it is among the first.
+                self._note(warning=_LIMIT_REACHED)
                 self._began = self._last_began
         self._note(seconds=self._context.clock.monotonic() - started)
         self._save_state()
         return self._report
-
-    def _gained(self) -> bool:
-        """Whether the next sync finds less to do than this one did."""
-        return self._report.saved > 0 or self._moved
 
     def _used_its_turn(self) -> bool:
         """Whether a limit of this slave was reached, and it was not that the sync had to end."""
@@ -275,6 +281,8 @@ class SlaveSession:
 
     def _has_room(self) -> bool:
         report, limits = self._report, self._limits
+        if not report.records_received:
+            return True  # one record is taken in any case; the wire limits its size
         return report.records_received < limits.records and report.bytes_received < limits.bytes
 
     # -- telling and keeping -------------------------------------------------------------------

@@ -90,7 +90,9 @@ def test_who_got_only_the_last_moment_is_first_in_the_next_sync() -> None:
 
 def test_a_slave_that_uses_up_the_whole_sync_does_not_stay_first() -> None:
     rig = Rig({"a": 30, "b": 0, "c": 0}, SYNC_BUDGET_S="100")
-    assert [report.saved for report in rig.sync()] == [0, 0, 0]
+    used_up, *left_out = rig.sync()
+    assert used_up.error.startswith("Limit reached: nothing could be saved within SYNC_SLAVE_S")
+    assert all(report.ok for report in left_out)
     assert names(rig.sync()) == ["b", "c", "a"]
 
 
@@ -118,3 +120,13 @@ def test_to_be_left_out_for_long_is_an_error() -> None:
     assert left_out.error.startswith("not begun: ")
     assert left_out.cursor == rig.state("c").cursor
     assert rig.state("c").report["error"] == ""
+
+
+def test_a_limit_below_one_record_lets_one_through_each_time() -> None:
+    rig = Rig({"c": 0}, SYNC_SLAVE_BYTES="1")
+    for count in range(1, 6):
+        (report,) = rig.sync()
+        assert (report.saved, report.error) == (1, ""), count
+    (report,) = rig.sync()
+    assert report.warning == ""
+    assert report.behind_ms == 0
