@@ -3,6 +3,7 @@
 Pairs are the numbers ``[hash1,timestamp1,hash2,timestamp2,…]``. A record is an object with
 ``hash``, ``timestamp``, ``data`` (the payload) or ``raw`` (base64 of its bytes) and, where there is
 any, ``meta``, in any order; other members are ignored, and of a repeated one the last counts.
+``raw`` is for what a common reader of JSON would change, and for white space around the object.
 
 The readers cut the text into elements themselves and let a JSON parser read each: an element of
 pairs ends at the next comma, one of records where its braces, outside strings, are closed. So the
@@ -75,7 +76,8 @@ def _encode_record(opening: bytes, record: Record) -> Iterator[bytes]:
     (timestamp, hash_), payload = record.pair, record.payload
     head = b'%b{"hash":%d,"timestamp":%d,' % (opening, hash_, timestamp)
     meta = b',"meta":' + orjson.dumps(record.meta.to_mapping()) if record.meta else b""
-    if is_plain(payload):
+    # White space around the object would be lost as "data", and a signature of the bytes with it.
+    if payload.startswith(b"{") and payload.endswith(b"}") and is_plain(payload):
         head, tail = head + b'"data":', meta + b"}"
     else:
         payload = base64.b64encode(payload)

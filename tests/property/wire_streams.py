@@ -39,15 +39,19 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 #: Objects in one of json's spellings, with what stops a payload from being plain now and then.
 json_payloads = st.builds(
-    lambda value, ascii_only, separators, extra: (
-        json.dumps(value, ensure_ascii=ascii_only, separators=separators)
+    lambda value, ascii_only, separators, extra, before, after: (
+        before
+        + json.dumps(value, ensure_ascii=ascii_only, separators=separators)
         .encode()
         .replace(b"}", extra + b"}" if extra and value else b"}", 1)
+        + after
     ),
     st.dictionaries(texts, values.filter(lambda v: "inf" not in json.dumps(v).lower()), max_size=4),
     st.booleans(),
     st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]),
     st.sampled_from([b"", b"", b"", b',"s":"\\ud800"', b',"n":1e999', b',"n":-0', b',"n":1.0']),
+    st.sampled_from([b"", b"", b"", b" ", b"\r\n\t"]),
+    st.sampled_from([b"", b"", b"", b"\n", b" \t\r\n"]),
 )
 
 payloads = json_payloads | st.binary(max_size=40)
