@@ -125,8 +125,11 @@ class Store(Protocol):
         """The records of the same window, in the same order, under the same promise."""
         ...
 
-    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
-        """The records of these pairs, in their order; pairs that are not there are left out."""
+    def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
+        """The records of these pairs, in their order; pairs that are not there are left out.
+
+        They are read as they are taken, so that memory need not hold many large payloads at once.
+        """
         ...
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:

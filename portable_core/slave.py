@@ -213,10 +213,12 @@ class Slave:
     ) -> Iterator[Record]:
         store = self.receiver.store
         for run in find_missing(store.pairs(query.start, through), theirs, query.span):
-            records = store.fetch(run)
-            self.counters.gone += len(run) - len(records)
-            self.counters.records_sent += len(records)
-            yield from records
+            found = 0
+            for record in store.fetch(run):
+                found += 1
+                self.counters.records_sent += 1
+                yield record
+            self.counters.gone += len(run) - found
 
     def retain(self, *, now: bool = False) -> None:
         """Remove what retention allows, once a minute at most (or ``now``).

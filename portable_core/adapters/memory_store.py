@@ -170,10 +170,10 @@ class MemoryStore:
             yield batch
             position = Pair(seen[-1].timestamp, seen[-1].hash + 1)
 
-    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
+    def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
         with self._lock:
             self._check_open()
-            return [self._records[pair] for pair in pairs if pair in self._records]
+            return iter([self._records[pair] for pair in pairs if pair in self._records])
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
         with self._lock:

@@ -146,7 +146,7 @@ class ProcessStore:
             self._check_alive()
             yield record
 
-    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
+    def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
         self._check_alive()
         return self.disk.fetch(pairs)
 

@@ -89,7 +89,7 @@ def test_every_payload_comes_back_byte_for_byte(store: FirestoreStore) -> None:
     ]
     store.append(records, 9.0)
     assert list(store.records(0, MAX_INTEGER)) == records
-    assert store.fetch([record.pair for record in records]) == records
+    assert list(store.fetch([record.pair for record in records])) == records
 
 
 def test_the_largest_body_and_the_largest_meta(store: FirestoreStore) -> None:
@@ -157,7 +157,7 @@ def test_a_lost_part_is_damage_and_not_a_shorter_payload(database: Database) -> 
     part = database.name(PARTS, format_part_id(format_id(pair), 2))
     database.commit([delete_document(part)])
     with pytest.raises(StoreDamaged, match=r"a part of .* is missing"):
-        store.fetch([pair])
+        list(store.fetch([pair]))
     store.close()
 
 

@@ -41,7 +41,7 @@ def test_the_rest_is_served_and_the_file_named(
         rest = [*hours[0], *hours[2]]
         assert list(store.pairs(*ALL)) == take_pairs(rest)
         assert list(store.records(*ALL)) == rest
-        assert store.fetch(take_pairs([hours[0][3], hours[1][3], hours[2][3]])) == [
+        assert list(store.fetch(take_pairs([hours[0][3], hours[1][3], hours[2][3]]))) == [
             hours[0][3],
             hours[2][3],
         ]

@@ -92,7 +92,7 @@ def test_a_pair_in_several_files_counts_once(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         assert list(store.pairs(*ALL)) == take_pairs(records)
         assert list(store.records(*ALL)) == records
-        assert store.fetch(take_pairs(records[::-1])) == records[::-1]
+        assert list(store.fetch(take_pairs(records[::-1]))) == records[::-1]
         assert store.latest(NOON + HOUR, 150) == take_pairs(records)[:-151:-1]
         window = (NOON + 555, NOON + 2222)
         assert list(store.pairs(*window)) == [

@@ -124,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(asked=st.lists(pairs, max_size=8, unique=True))
     def fetch(self, asked: list[Pair]) -> None:
         known = self.model.records
-        assert self.store.fetch(asked) == [known[pair] for pair in asked if pair in known]
+        assert list(self.store.fetch(asked)) == [known[pair] for pair in asked if pair in known]
 
     @rule(before=bounds, limit=st.integers(0, 10))
     def latest(self, before: int, limit: int) -> None:

@@ -110,7 +110,7 @@ def test_a_record_comes_back_whole(place: Place, record: Record) -> None:
     store = place.connect()
     store.open(ALGORITHM)
     assert list(store.records(*ALL)) == [record]
-    assert store.fetch([record.pair]) == [record]
+    assert list(store.fetch([record.pair])) == [record]
     store.close()
 
 
@@ -123,7 +123,7 @@ def test_large_payloads(store: MasterStore) -> None:
     store.append(records)
     assert list(store.records(*ALL)) == records
     assert [pair.hash for pair in store.pairs(*ALL)] == list(range(len(records)))
-    assert store.fetch([records[4].pair]) == [records[4]]
+    assert list(store.fetch([records[4].pair])) == [records[4]]
 
 
 def test_fetch_keeps_the_order_asked_for(store: MasterStore) -> None:
@@ -134,9 +134,9 @@ def test_fetch_keeps_the_order_asked_for(store: MasterStore) -> None:
     pairs = [record.pair for record in asked]
     for index, pair in enumerate(absent):
         pairs.insert(4 * index, pair)
-    assert store.fetch(pairs) == asked
-    assert store.fetch([]) == []
-    assert store.fetch(absent) == []
+    assert list(store.fetch(pairs)) == asked
+    assert list(store.fetch([])) == []
+    assert list(store.fetch(absent)) == []
 
 
 def test_latest(store: MasterStore) -> None:
@@ -231,7 +231,7 @@ def test_a_store_that_is_not_open_says_so(place: Place) -> None:
         with pytest.raises(StoreError):
             list(store.records(*ALL))
         with pytest.raises(StoreError):
-            store.fetch([Pair(NOON, 1)])
+            list(store.fetch([Pair(NOON, 1)]))
         with pytest.raises(StoreError):
             store.info()
         with pytest.raises(StoreError):

@@ -32,7 +32,7 @@ def test_prune_removes_what_is_days_older(store: MasterStore) -> None:
     assert store.prune(NOON) > 0
     assert list(store.records(*ALL)) == new
     assert store.first() == NOON
-    assert store.fetch([record.pair for record in old]) == []
+    assert list(store.fetch([record.pair for record in old])) == []
     assert store.prune(NOON) == 0
 
 

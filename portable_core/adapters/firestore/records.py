@@ -27,17 +27,18 @@ _READ_BYTES = 8 * 2**20
 _DELETES = 500
 
 
-def fetch_records(database: Database, pairs: Sequence[Pair]) -> list[Record]:
-    """The records of these pairs, in their order, without those that are not there."""
+def fetch_records(database: Database, pairs: Sequence[Pair]) -> Iterator[Record]:
+    """The records of these pairs, in their order, without those that are not there.
+
+    Memory holds all their documents, at most 1 MiB each, and of split payloads the parts of one.
+    """
     names = {pair: database.name(RECORDS, format_id(pair)) for pair in pairs}
     documents, _ = database.get(list(names.values()))
-    records = {}
     for pair, name in names.items():
-        document = documents.get(name)
+        document = documents.pop(name, None)
         record = None if document is None else _complete(database, pair, document)
         if record is not None:
-            records[pair] = record
-    return [records[pair] for pair in pairs if pair in records]
+            yield record
 
 
 def _complete(database: Database, pair: Pair, document: Any) -> Record | None:

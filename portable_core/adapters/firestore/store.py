@@ -183,7 +183,7 @@ class FirestoreStore:
     def records(self, start: Milliseconds, end: Milliseconds) -> Iterator[Record]:
         return read_records(self._database, read_entries(self._database, start, end))
 
-    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
+    def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
         self._database.connected()
         return fetch_records(self._database, pairs)
 

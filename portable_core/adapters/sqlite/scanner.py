@@ -69,17 +69,13 @@ class Scanner:
         except FileDamaged as error:
             self._note(error)
 
-    def fetch(self, files: Sequence[DataFile], pairs: Sequence[Pair]) -> list[Record]:
+    def fetch(self, files: Sequence[DataFile], pairs: Sequence[Pair]) -> Iterator[Record]:
         hours: dict[int, list[DataFile]] = {}
         for file in files:
             hours.setdefault(file.hour, []).append(file)
-        return [
-            record
-            for hour, same_hour in groupby(pairs, key=lambda pair: pair.timestamp // HOUR_MS)
-            for record in self._read(
-                hours.get(hour, ()), [format_key(pair).encode() for pair in same_hour]
-            )
-        ]
+        for hour, same_hour in groupby(pairs, key=lambda pair: pair.timestamp // HOUR_MS):
+            keys = [format_key(pair).encode() for pair in same_hour]
+            yield from self._read(hours.get(hour, ()), keys)
 
     def _read(self, files: Sequence[DataFile], keys: Sequence[bytes]) -> Iterator[Record]:
         """The records of these keys, in their order, without those removed or damaged since."""

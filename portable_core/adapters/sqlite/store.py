@@ -183,9 +183,9 @@ class SqliteStore(SqliteFolder):
     def records(self, start: Milliseconds, end: Milliseconds) -> Iterator[Record]:
         yield from self._scanner.records(self._list_files(start, end), start, end)
 
-    def fetch(self, pairs: Sequence[Pair]) -> list[Record]:
+    def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
         if not pairs:
-            return []
+            return iter(())
         times = [pair.timestamp for pair in pairs]
         return self._scanner.fetch(self._list_files(min(times), max(times) + 1), pairs)
 
