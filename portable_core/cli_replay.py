@@ -160,7 +160,7 @@ class _ResultFile:
 def _run(replay: Replay, *, quiet: bool) -> ReplayStatus:
     """Run to the end, or to a stop by Ctrl-C, and show how it goes."""
     console = Console(stderr=True)
-    columns = TextColumn("{task.completed} sent, the last one: {task.fields[told]}")
+    columns = TextColumn("{task.completed} sent, the last one: {task.fields[told]}", markup=False)
     bars = Progress(
         columns, console=console, transient=True, disable=quiet or not console.is_terminal
     )

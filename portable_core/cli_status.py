@@ -45,7 +45,7 @@ def _judge(slave: dict[str, Any], now: int, late_s: int) -> str:
 
 
 def _show(status: dict[str, Any], verdicts: dict[str, str]) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False)
     store = status["store"]
     console.print(
         f"{store['records'] if store['records'] is not None else '?'} webhooks, the newest of "

@@ -41,7 +41,8 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
 
     Exits 0 if every slave was synced, 1 if not.
     """
-    console = Console(stderr=True)
+    # What slaves and the master say is shown as it is, brackets included.
+    console = Console(stderr=True, markup=False, emoji=False)
     with _Bars(console, quiet=as_json) as bars:
         if master:
             report = _sync_remotely(Master(master, token), only, bars.show)
@@ -50,7 +51,7 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
     if as_json:
         click.echo(json.dumps(report))
     else:
-        show_report(Console(), report)
+        show_report(Console(markup=False, emoji=False), report)
     sys.exit(0 if report["ok"] else 1)
 
 
@@ -106,9 +107,9 @@ class _Bars:
         self._lines = not quiet and not console.is_terminal
         self._last = ("", 0.0)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             console=console,
             disable=quiet or not console.is_terminal,
             transient=True,

@@ -48,9 +48,9 @@ def demo_command(
 
     Exits 0 only if every webhook that any node acknowledged is in the master, and none twice.
     """
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=100)
+        console = Console(width=100, markup=False, emoji=False)
     folder = Path(tempfile.mkdtemp(prefix="webhook-sync-demo-"))
     if firestore and remove_one:
         raise click.UsageError("--remove-one works on the master's files, not on Firestore")

@@ -32,8 +32,12 @@ def make_slave(nodes: Nodes, name: str) -> tuple[NodeProcess, list[Record]]:
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return run_other("sync", *arguments, **env)
+
+
+def run_other(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [COMMAND, "sync", *arguments],
+        [COMMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,0 +1,90 @@
+"""What a master and its slaves say, on the command line: shown as it is, and obeyed in nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from portable_core.report import SlaveReport, SyncReport
+from tests.e2e.test_sync_command import run, run_on_terminal, run_other
+
+TEXT = "unmatched [/b] tag in [start, end) at :smile: http://[::1]:8080"
+
+
+class Site:
+    """An HTTP server that answers every request with the same, and keeps what it was asked."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append((self.path, self.headers["Authorization"]))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815  # the name is the library's
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Site:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def make_events() -> bytes:
+    slave = SlaveReport("alpha", seconds=1.0, warning=TEXT)
+    report = SyncReport(1, 1.0, [slave])
+    return b"".join(
+        b"event: %b\ndata: %b\n\n" % (name, json.dumps(document).encode())
+        for name, document in (
+            (b"progress", slave.to_json()),
+            (b"report", report.to_json()),
+        )
+    )
+
+
+@pytest.fixture
+def master() -> Iterator[Site]:
+    with Site(200, {"Content-Type": "text/event-stream"}, make_events()) as site:
+        yield site
+
+
+def test_a_sync_shows_brackets_as_they_are(master: Site) -> None:
+    done = run("--master", master.url, COLUMNS="250")
+    assert done.returncode == 0, done.stderr
+    assert TEXT in done.stdout
+    assert TEXT in done.stderr
+
+
+def test_a_terminal_shows_its_bars(master: Site) -> None:
+    assert "alpha" in run_on_terminal("--master", master.url)
+
+
+def test_a_status_shows_brackets_as_they_are() -> None:
+    status = {
+        "now": 1,
+        "store": {"records": 1, "newest": 1},
+        "buffer": {"records": 0},
+        "slaves": {"alpha": {"in_until": 1, "report": {"error": TEXT, "started": 1, "saved": 0}}},
+    }
+    with Site(200, {}, json.dumps(status).encode()) as site:
+        done = run_other("status", "--master", site.url, COLUMNS="250")
+    assert done.returncode == 1, done.stderr
+    assert TEXT in done.stdout
