@@ -10,8 +10,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-from urllib.parse import urlencode
+from http.client import HTTPMessage
+from typing import IO, Any, TypeVar
+from urllib.parse import urlencode, urlsplit
 
 import click
 
@@ -27,6 +28,28 @@ _PAUSE_S = 0.5  # before the first of them; before each other one so much longer
 _DOUBT = "; is there a master? (--master names it)"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect may lead to another host, where the token does not belong."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        raise Unavailable(
+            f"{req.host} answered {code}, a redirect to {urlsplit(newurl).netloc}; redirects are "
+            "not followed: give --master the address that answers itself"
+        )
+
+
+#: Asks a master over HTTP. Raises ``Unavailable`` for a redirect.
+OPENER = urllib.request.build_opener(_RefuseRedirects)
 
 
 class Master:
@@ -54,7 +77,7 @@ class Master:
             method=method,
         )
         try:
-            return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+            return OPENER.open(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
             detail = _read_detail(error)
             raise Unavailable(f"{self.url} answered {error.code}: {detail}") from error

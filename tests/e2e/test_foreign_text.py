@@ -1,4 +1,4 @@
-"""What a master and its slaves say, on the command line: shown as it is, and obeyed in nothing."""
+"""What a master and its slaves say to the command line: it is shown as it is and never obeyed."""
 
 from __future__ import annotations
 
@@ -88,3 +88,16 @@ def test_a_status_shows_brackets_as_they_are() -> None:
         done = run_other("status", "--master", site.url, COLUMNS="250")
     assert done.returncode == 1, done.stderr
     assert TEXT in done.stdout
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("command", ["sync", "status"])
+def test_no_redirect_is_followed_with_the_token(command: str, status: int) -> None:
+    with Site(200, {}, b"{}") as other:
+        there = other.url.replace("127.0.0.1", "localhost")
+        with Site(status, {"Location": f"{there}/else"}, b'{"detail":"moved"}') as site:
+            done = run_other(command, "--master", site.url, "--token", "secret")
+    assert done.returncode == 1
+    assert f"answered {status}, a redirect to {there.removeprefix('http://')};" in done.stderr
+    assert [token for _, token in site.asked] == ["Bearer secret"]
+    assert other.asked == []
