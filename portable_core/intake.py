@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from portable_core.canonical import hash_payload
 from portable_core.errors import MalformedPayload, MalformedStream, RecordRefused
 from portable_core.ports import Clock, Lease, MasterStore, Milliseconds, Quarantined
-from portable_core.records import Record, Recovery, format_key
+from portable_core.records import Pair, Record, Recovery, format_key
 from portable_core.report import HOUR_MS
 from portable_core.settings import Settings
 
@@ -55,6 +55,9 @@ class Intake:
         self._last = (start, -1)
         self._recent: dict[int, Milliseconds] = {}
         self._records: list[Record] = []
+        # Those that one of `_records` represents: needed if the store refuses that one.
+        self._twins: list[Record] = []
+        self._unsaved: set[int] = set()  # the hashes of `_records`
         self._bytes = 0
         self._aside: list[Quarantined] = []
         self._saved_at = context.clock.monotonic()
@@ -74,7 +77,7 @@ class Intake:
             self._last = record.pair
             self.received += 1
             self._sort(record)
-            if len(self._records) >= SAVE_RECORDS or self._bytes >= SAVE_BYTES:
+            if len(self._records) + len(self._twins) >= SAVE_RECORDS or self._bytes >= SAVE_BYTES:
                 self.save()
         self.save_when_due()
 
@@ -97,13 +100,23 @@ class Intake:
         except MalformedPayload as error:
             self.put_aside(record, str(error))
             return
-        if self._recent.get(pair.hash, -1 - self._span) >= pair.timestamp - self._span:
+        if self._is_represented(pair):
             self.represented += 1
+            if pair.hash in self._unsaved:
+                self._twins.append(self._mark(record))
+                self._bytes += record.size
             return
         self._recent[pair.hash] = pair.timestamp
-        recovery = Recovery(self._slave, self._context.clock.now())
-        self._records.append(replace(record, recovery=recovery))
+        self._records.append(self._mark(record))
+        self._unsaved.add(pair.hash)
         self._bytes += record.size
+
+    def _is_represented(self, pair: Pair) -> bool:
+        """Whether one that was taken before represents it."""
+        return self._recent.get(pair.hash, -1 - self._span) >= pair.timestamp - self._span
+
+    def _mark(self, record: Record) -> Record:
+        return replace(record, recovery=Recovery(self._slave, self._context.clock.now()))
 
     def _check_hash(self, record: Record) -> None:
         settings = self._context.settings
@@ -130,7 +143,8 @@ class Intake:
                 self._save_singly()
         if self._aside:
             store.save_quarantine(lease, self._aside)
-        self._records, self._aside, self._bytes = [], [], 0
+        self._records, self._twins, self._aside, self._bytes = [], [], [], 0
+        self._unsaved.clear()
         self._saved_at = self._context.clock.monotonic()
         self.reached = self._last[0]
         floor = self.reached - self._span
@@ -141,9 +155,18 @@ class Intake:
         self.missed.update(record.pair.timestamp // HOUR_MS for record in records)
 
     def _save_singly(self) -> None:
-        for record in self._records:
+        """The same record by record; one that is refused represents none that comes after it."""
+        self.represented -= len(self._twins)
+        for hash_ in self._unsaved:
+            del self._recent[hash_]
+        for record in sorted([*self._records, *self._twins], key=lambda record: record.pair):
+            if self._is_represented(record.pair):
+                self.represented += 1
+                continue
             try:
                 self._context.store.save_records(self._context.lease, [record])
-                self._count_saved([record])
             except RecordRefused as error:
                 self.put_aside(record, str(error))
+            else:
+                self._count_saved([record])
+                self._recent[record.pair.hash] = record.pair.timestamp

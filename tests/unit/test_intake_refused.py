@@ -1,0 +1,101 @@
+"""A record that the store refuses represents nothing: its twins get a place of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from portable_core import intake as module
+from portable_core.adapters.memory_store import MemoryStore
+from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.canonical import hash_payload
+from portable_core.errors import RecordRefused
+from portable_core.intake import Intake, SyncContext
+from portable_core.ports import Lease
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record
+from portable_core.settings import Settings
+
+SPAN = 120_000
+PAYLOAD = b'{"a":1}'
+
+
+class PickyStore(MemoryStore):
+    """Refuses what has a header ``x``, as a store does whose documents are limited."""
+
+    def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        if any("x" in record.meta.headers for record in records):
+            raise RecordRefused("its meta is too large")
+        super().save_records(lease, records)
+
+
+def make(time: int, *, refused: bool = False, payload: bytes = PAYLOAD) -> Record:
+    meta = Meta("s", {"x": "large"}) if refused else Meta("s", {"y": "small"})
+    return Record(Pair(time, hash_payload(payload)), payload, meta)
+
+
+class Rig:
+    def __init__(self) -> None:
+        settings = Settings.from_env("master", {"STORE": "memory:", "SYNC_AUTH": "none"})
+        self.store, clock = PickyStore(), SimulatedClock()
+        self.store.open("crc32c-1")
+        lease = self.store.acquire_lease("a", clock.now(), 60_000)
+        context = SyncContext(settings, self.store, clock, "crc32c-1", lease, lambda: True)
+        self.intake = Intake(context, "alpha", 0)
+
+    def take(self, *records: Record) -> None:
+        self.intake.take(records, MAX_INTEGER)
+
+    def ends(self) -> tuple[list[int], list[int], int]:
+        """Timestamps in the store and in the quarantine, and how many are represented."""
+        self.intake.save()
+        intake = self.intake
+        stored = [pair.timestamp for pair in self.store.pairs(0, MAX_INTEGER)]
+        aside = [item.record.pair.timestamp for item in self.store.quarantine()]
+        assert (intake.saved, intake.set_aside) == (len(stored), len(aside))
+        assert intake.received == intake.saved + intake.set_aside + intake.represented
+        return stored, sorted(aside), intake.represented
+
+
+def test_a_twin_is_saved_where_the_first_is_refused() -> None:
+    rig = Rig()
+    rig.take(make(1000, refused=True), make(6000), make(7000))
+    assert rig.ends() == ([6000], [1000], 1)
+
+
+def test_a_refused_twin_is_set_aside_too() -> None:
+    rig = Rig()
+    rig.take(make(1000, refused=True), make(6000, refused=True))
+    assert rig.ends() == ([], [1000, 6000], 0)
+
+
+def test_a_twin_in_place_represents_what_the_refused_one_did_not() -> None:
+    rig = Rig()
+    rig.take(make(1000, refused=True), make(SPAN), make(SPAN + 2000), make(3 * SPAN))
+    assert rig.ends() == ([SPAN, 3 * SPAN], [1000], 1)
+
+
+def test_a_twin_that_comes_after_the_refusal_is_saved() -> None:
+    rig = Rig()
+    rig.take(make(1000, refused=True), make(1001, payload=b"{}"))
+    assert rig.ends() == ([1001], [1000], 0)
+    rig.take(make(6000))
+    assert rig.ends() == ([1001, 6000], [1000], 0)
+
+
+def test_where_nothing_is_refused_twins_are_not_needed() -> None:
+    rig = Rig()
+    rig.take(make(1000), make(6000, refused=True))
+    assert rig.ends() == ([1000], [], 1)
+    rig.take(make(7000, refused=True))
+    assert rig.ends() == ([1000], [], 2)
+
+
+def test_few_twins_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAVE_RECORDS", 10)
+    rig = Rig()
+    rig.take(*(make(time) for time in range(9)))
+    assert rig.intake.saved == 0
+    rig.take(make(9))
+    assert rig.intake.saved == 1
+    assert rig.ends() == ([0], [], 9)
