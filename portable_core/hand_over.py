@@ -106,7 +106,7 @@ class HandOver:
 
     def _count_left(self) -> str:
         try:
-            left = sum(1 for _ in self._slave.hand_over(self._after, MAX_INTEGER))
+            left = self._slave.count_to_hand_over(self._after)
         except WebhookSyncError:
             return "records that cannot be read are"
         return f"{left} records, which the master may lack, are"

@@ -256,16 +256,22 @@ class Slave:
         That is everything from the start of the last window on, or ``after`` the last pair that
         the master has confirmed.
         """
+        records = self.receiver.store.records(self._find_hand_over_start(after), end)
+        return records if after is None else (record for record in records if record.pair > after)
+
+    def count_to_hand_over(self, after: Pair | None = None) -> int:
+        """How many records :meth:`hand_over` would give; no payload is read for it."""
+        pairs = self.receiver.store.pairs(self._find_hand_over_start(after), MAX_INTEGER)
+        return sum(1 for pair in pairs if after is None or pair > after)
+
+    def _find_hand_over_start(self, after: Pair | None) -> Milliseconds:
         if after is not None:
-            rest = self.receiver.store.records(after.timestamp, end)
-            return (record for record in rest if record.pair > after)
+            return after.timestamp
         # A master that was restored asks for less than it did before, and marks never decrease.
         mark = _name_asked_mark(self.receiver.info())
         if self._last_asked is not None and self._last_asked[0] == mark:
-            start = self._last_asked[1]
-        else:
-            start = self.receiver.store.mark(mark)
-        return self.receiver.store.records(start, end)
+            return self._last_asked[1]
+        return self.receiver.store.mark(mark)
 
 
 def _name_asked_mark(info: StoreInfo) -> str:
