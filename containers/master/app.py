@@ -3,4 +3,4 @@
 from portable_core.adapters.stopping import watch_worker
 from portable_core.adapters.wiring import build_app_or_exit
 
-app = build_app_or_exit("master", lambda node: watch_worker(node.stop))
+app = build_app_or_exit("master", lambda node: watch_worker(node.stop, node.close))
