@@ -6,7 +6,8 @@ reads logs by line takes it as well.
 
 What a webhook carried and what opens a door never gets into a line: known secrets and everything
 that looks like a credential are blotted out, and of an error that is not of the core or of the
-operating system only its type and place are told, because its text might quote a payload.
+operating system only its type and place are told, because its text might quote a payload. That
+holds for a traceback that somebody else has put into a message, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from types import TracebackType
 from typing import TextIO
 
@@ -105,7 +107,7 @@ class _Formatter(logging.Formatter):
             message = record.getMessage()
         except Exception:  # noqa: BLE001  # a line with wrong arguments is still worth its text
             message = str(record.msg)
-        return self._clean(message)
+        return self._clean(_cut_traceback(message))
 
     def describe_error(self, record: logging.LogRecord) -> str:
         """The error of a line logged with ``exc_info``, in Python's form; empty without one."""
@@ -179,6 +181,26 @@ def _describe_one(error: BaseException) -> str:
     )
     text = f": {error}" if isinstance(error, WebhookSyncError | OSError) and str(error) else ""
     return f"Traceback (most recent call last):\n{frames}\n{name}{text}" if frames else name + text
+
+
+_TRACEBACK = "Traceback (most recent call last):\n"
+_FRAME = re.compile(r'  File ".*", line \d+, in .+|  \[Previous line repeated .*|    .*')
+_KIND = re.compile(r"[^\W\d][\w.]*(?=:|$)")
+
+
+def _cut_traceback(message: str) -> str:
+    """The message, of a traceback in it only the frames and the error's type.
+
+    A server may render the error of an application into its message (granian does). What follows
+    the type is the error's text, and that may look like anything, also like more frames.
+    """
+    before, head, rest = message.partition(_TRACEBACK)
+    if not head:
+        return message
+    lines = rest.split("\n")
+    frames = list(takewhile(_FRAME.fullmatch, lines))
+    kind = _KIND.match(lines[len(frames)]) if len(frames) < len(lines) else None
+    return before + head + "\n".join([*frames, kind[0] if kind else "an error"])
 
 
 # -- setting up ------------------------------------------------------------------------------------

@@ -219,6 +219,25 @@ def test_an_error_tells_its_place_but_its_text_only_where_it_is_safe() -> None:
     assert customer not in write(fail, Terminal())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "ValueError: secret",
+        'ValueError: a\nsecret\n  File "secret", line 1, in secret\n    secret',
+        "ValueError\n\nDuring handling:\n\nTraceback (most recent call last):\nKeyError: secret",
+        "  | ExceptionGroup: secret (1 sub-exception)",
+        '  File "<string>", line 1\n    secret +\nSyntaxError: secret',
+        "",
+    ],
+)
+def test_of_a_rendered_traceback_frames_and_type_are_left(wrong: str) -> None:
+    frames = 'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    f(1)\n    ^^^^'
+    message = read(write(lambda log: log.error("it failed\n%s\n%s", frames, wrong)))["message"]
+    assert message.startswith(f"it failed\n{frames}\n")
+    assert message.endswith("\nValueError" if wrong.startswith("V") else "\nan error")
+    assert "secret" not in message
+
+
 def test_a_trip_through_every_failure_leaves_no_payload_and_no_secret_in_the_log() -> None:
     """A webhook with a marked payload, refused in every way there is."""
     marked = "payload-marker"

@@ -1,0 +1,66 @@
+"""A master in the container's server whose store breaks off each iteration with a payload's text.
+
+python -m tests.e2e.failing_streams PORT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+from flask import Flask
+from granian import Granian
+from granian.constants import Interfaces
+
+from portable_core.adapters.flask_app import create_app
+from portable_core.adapters.logs import ROOT_ONLY, configure_logs
+from portable_core.adapters.memory_store import MemoryStore
+from portable_core.adapters.system_clock import SystemClock
+from portable_core.master import Master
+from portable_core.node import Node
+from portable_core.receiver import Receiver
+from portable_core.records import Meta, Pair, Record
+from portable_core.settings import Settings
+
+#: Never in one piece in the code, of which a traceback shows lines.
+MARKED = "-".join(["payload", "marker"])
+
+
+class BreakingStore(MemoryStore):
+    """Its iterations fail as a third party's code would: with a text that quotes a payload."""
+
+    def pairs(self, start: int, end: int) -> Iterator[Pair]:
+        yield Pair(1, 1)
+        _fail()
+
+    def records(self, start: int, end: int) -> Iterator[Record]:
+        yield Record(Pair(1, 1), b"{}", Meta("", {}))
+        _fail()
+
+
+def _fail() -> None:
+    text = f'cannot parse\n{MARKED}: \nTraceback (most recent call last):\n  File "{MARKED}"'
+    raise ValueError(f"{text}, line 1, in {MARKED}\n    {MARKED}\n{MARKED}")
+
+
+def make() -> Flask:
+    configure_logs(os.environ)
+    settings = Settings.from_env("master", {"SYNC_AUTH": "none", "STORE": "memory:"})
+    store = BreakingStore()
+    receiver = Receiver(settings, store, SystemClock())
+    node = Node(settings, receiver, lambda header: None, lambda *_: None)
+    node.master = Master(receiver, store, [])
+    return create_app(node, observer=None)
+
+
+if __name__ == "__main__":
+    configure_logs(os.environ)
+    Granian(
+        "tests.e2e.failing_streams:make",
+        factory=True,
+        port=int(sys.argv[1]),
+        interface=Interfaces.WSGI,
+        websockets=False,
+        log_dictconfig=ROOT_ONLY,
+    ).serve()
