@@ -21,6 +21,7 @@ SAMPLE = {
     "IMAGES": "europe-west1-docker.pkg.dev/my-project/webhook-sync",
     "TAG": "v1",
     "MASTER_URL": "https://webhook-master-1.europe-west1.run.app",
+    "SERVICE": "webhook-slave-a",
     "SLAVE": "webhook-slave-a",
     "SLAVE_URL": "https://webhook-slave-a-1.europe-west1.run.app",
     "SLAVES": "webhook-slave-a=https://webhook-slave-a-1.europe-west1.run.app",

@@ -1,6 +1,7 @@
 """Reads the deployment guide, and runs its commands with stand-ins for what they call.
 
-A stand-in writes down its arguments and its standard input, and prints what the next command needs.
+A stand-in writes down its arguments and its standard input (of a YAML file among the arguments what
+is in it), and prints what the next command needs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _STAND_IN = """#!/bin/bash
 call=$(mktemp "{log}/$(date +%s%N).XXXX")
 printf '%s\\0' {name} "$@" >"$call.arguments"
 cat >"$call.input"
+for argument; do
+  if [[ $argument == *.yaml && $argument != -* ]]; then cat "$argument" >>"$call.input"; fi
+done
 echo '{answer}'
 """
 
@@ -54,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A program that was called: its arguments, as the shell made them, and its input."""
+    """A program that was called: its arguments, as the shell made them, and what it read."""
 
     program: str
     arguments: Sequence[str]

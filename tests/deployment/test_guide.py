@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -23,30 +21,31 @@ from portable_core.node import Node
 from portable_core.receiver import Receiver
 from portable_core.settings import Settings
 from portable_core.slave import Slave
-from tests.deployment.documents import (
-    find_app_faults,
-    find_service_faults,
-    find_settings_faults,
-    read_environment,
-)
+from tests.deployment.deployed import Deployed, by_flags, by_gcloud, by_name, read_flags
 from tests.deployment.gcloud import find_faults, load
 from tests.deployment.guide import GUIDE, ROOT, Block, Call, read_blocks, run_bash, run_blocks
 
 BLOCKS = list(read_blocks(GUIDE.read_text()))
+NODES = ("master", "slave-a", "slave-b", "slave-c")
+
+#: What a group of gcloud's commands needs to be enabled (``gcloud services enable``).
+INTERFACES = {
+    "app": ("appengine", "appengineflex"),
+    "artifacts": ("artifactregistry",),
+    "builds": ("cloudbuild",),
+    "firestore": ("firestore",),
+    "functions": ("cloudfunctions", "cloudbuild"),
+    "run": ("run",),
+    "scheduler": ("cloudscheduler",),
+    "secrets": ("secretmanager",),
+}
+
 TABLE = load()
 
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
     return run_blocks(BLOCKS, tmp_path_factory.mktemp("guide"))
-
-
-def by_gcloud(calls: Sequence[Call], *beginning: str) -> list[Call]:
-    return [
-        call
-        for call in calls
-        if call.program == "gcloud" and list(call.arguments[: len(beginning)]) == list(beginning)
-    ]
 
 
 # -- shell -----------------------------------------------------------------------------------------
@@ -112,59 +111,38 @@ def test_every_flag_misspelled_is_caught(calls: list[Call]) -> None:
 # -- what is deployed ------------------------------------------------------------------------------
 
 
-class Deployed:
-    """The nodes that the guide's commands would make, by name: their settings and accounts."""
-
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.settings: dict[str, Settings] = {}
-        self.accounts: dict[str, str] = {}
-        self.faults: list[str] = []
-        for call in by_gcloud(calls, "run", "services", "replace"):
-            self._add_service(yaml.safe_load(call.input))
-        for beginning in (("run", "deploy"), ("functions", "deploy")):
-            for call in by_gcloud(calls, *beginning):
-                self._add_function(call)
-
-    def _add_service(self, service: Any) -> None:
-        name = service["metadata"]["name"]
-        role = "master" if "master" in name else "slave"
-        self.faults += find_service_faults(service, "master" if role == "master" else "slave")
-        self.accounts[name] = service["spec"]["template"]["spec"]["serviceAccountName"]
-        environment = {**read_environment(service), "K_SERVICE": name}
-        self.settings[name] = Settings.from_env(
-            "master" if role == "master" else "slave", environment
-        )
-
-    def _add_function(self, call: Call) -> None:
-        flags = read_flags(call)
-        name = next(word for word in call.arguments[2:] if not word.startswith("-"))
-        text = flags["--set-env-vars"]
-        assert text.startswith("^;^")
-        environment = dict(item.split("=", 1) for item in text[3:].split(";"))
-        self.faults += find_settings_faults("slave", environment, {"K_SERVICE": name})
-        assert flags["--set-build-env-vars"] == "GOOGLE_FUNCTION_SOURCE=functions/main.py"
-        assert flags.get("--function", flags.get("--entry-point")) == "slave"
-        assert flags["--max-instances"] == "1"
-        assert int(flags["--concurrency"]) <= int(environment["THREADS"])
-        account = flags.get("--service-account") or flags["--run-service-account"]
-        before = self.settings.get(name)
-        self.settings[name] = Settings.from_env("slave", {**environment, "K_SERVICE": name})
-        assert before in (None, self.settings[name]), "both commands deploy the same node"
-        self.accounts[name] = account
-
-
-def read_flags(call: Call) -> dict[str, str]:
-    return dict(
-        (argument + "=").split("=", 1) if "=" not in argument else argument.split("=", 1)
-        for argument in call.arguments
-        if argument.startswith("--")
-    )
-
-
 def test_what_is_deployed_is_valid(calls: list[Call]) -> None:
     deployed = Deployed(calls)
     assert deployed.faults == []
-    assert set(deployed.settings) == {"webhook-master", "webhook-slave-a", "webhook-slave-b"}
+    assert set(deployed.settings) == {f"webhook-{name}" for name in NODES}
+
+
+def test_a_new_version_leaves_a_service_as_it_was(calls: list[Call]) -> None:
+    at = next(i for i, call in enumerate(calls) if any(":v2" in a for a in call.arguments))
+    before, after = Deployed(calls[:at]), Deployed(calls)
+    assert before.settings == after.settings
+    assert after.settings["webhook-slave-a"].store.kind == "firestore"
+    renewed = {a for call in calls[at:] for a in call.arguments if a in after.environments}
+    assert renewed == set(after.environments) - {"webhook-slave-c"}  # of that the text speaks
+
+
+def test_every_node_on_cloud_run_reads_a_new_secret(calls: list[Call]) -> None:
+    [at] = [
+        i
+        for i, call in enumerate(calls)
+        if list(call.arguments[:3]) == ["secrets", "versions", "add"]
+    ]
+    started = {
+        call.arguments[3]
+        for call in by_gcloud(calls[at:], "run", "services", "update")
+        if read_flags(call).get("--update-secrets") == "SOURCES=webhook-sources:latest"
+    }
+    assert started == set(by_name(calls, "run", "services", "delete"))
+
+
+def test_googles_check_is_off_wherever_the_node_checks_tokens(calls: list[Call]) -> None:
+    assert by_gcloud(calls, "functions", "deploy")
+    assert Deployed(calls).checked == set()
 
 
 def test_the_nodes_find_each_other_and_let_each_other_in(calls: list[Call]) -> None:
@@ -177,7 +155,8 @@ def test_the_nodes_find_each_other_and_let_each_other_in(calls: list[Call]) -> N
         assert slave.node_name == name
         assert url in slave.oidc_audience
         assert deployed.accounts["webhook-master"] in slave.oidc_accounts
-        assert slave.hand_over in master.oidc_audience
+        assert bool(slave.hand_over) == (slave.store.kind != "firestore")
+        assert not slave.hand_over or slave.hand_over in master.oidc_audience
         assert deployed.accounts[name] in master.oidc_accounts
         assert slave.span_ms == master.span_ms
 
@@ -193,23 +172,75 @@ def test_the_scheduler_is_let_in_every_minute(calls: list[Call]) -> None:
     assert int(flags["--attempt-deadline"].rstrip("s")) * 1000 > master.sync_budget_ms
 
 
-def test_every_account_secret_and_database_is_made_and_removed(calls: list[Call]) -> None:
+def test_everything_that_is_made_is_removed(calls: list[Call]) -> None:
     deployed = Deployed(calls)
+    accounts = set(by_name(calls, "iam", "service-accounts", "create"))
+    assert {account.partition("@")[0] for account in deployed.accounts.values()} <= accounts
+    removed = by_name(calls, "iam", "service-accounts", "delete")
+    assert {account.partition("@")[0] for account in removed} == accounts
+    for made in (("secrets", "create"), ("scheduler", "jobs", "create", "http")):
+        kind = made[: -1 if made[-1] == "create" else -2]
+        assert set(by_name(calls, *made)) == set(by_name(calls, *kind, "delete"))
+    on_run = {name for name in deployed.settings if name != "webhook-slave-c"}
+    assert set(by_name(calls, "run", "services", "delete")) == on_run
+    services = {yaml.safe_load(call.input)["service"] for call in by_gcloud(calls, "app", "deploy")}
+    stopped = by_flags(calls, "app", "versions", "stop", flags=["--service"])
+    assert {(service,) for service in services} == stopped
 
-    def names(*beginning: str) -> set[str]:
-        return {call.arguments[len(beginning)] for call in by_gcloud(calls, *beginning)}
+    databases = by_flags(calls, "firestore", "databases", "create", flags=["--database"])
+    assert by_flags(calls, "firestore", "databases", "delete", flags=["--database"]) == databases
+    used = {
+        node.store.path.partition("/")[2]
+        for node in deployed.settings.values()
+        if node.store.kind == "firestore"
+    }
+    assert {database for (database,) in databases} == used
 
-    made = names("iam", "service-accounts", "create")
-    assert {account.partition("@")[0] for account in deployed.accounts.values()} <= made
-    removed = names("iam", "service-accounts", "delete")
-    assert {account.partition("@")[0] for account in removed} == made
-    assert names("secrets", "create") == names("secrets", "delete") == {"webhook-sources"}
-    assert names("run", "services", "delete") == set(deployed.settings)
-    [created, *_] = by_gcloud(calls, "firestore", "databases", "create")
-    [deleted] = by_gcloud(calls, "firestore", "databases", "delete")
-    database = read_flags(created)["--database"]
-    assert read_flags(deleted)["--database"] == database
-    assert deployed.settings["webhook-master"].store.path.endswith(f"/{database}")
+    binding = ["--member", "--role"]
+    bound = by_flags(calls, "projects", "add-iam-policy-binding", flags=binding)
+    assert by_flags(calls, "projects", "remove-iam-policy-binding", flags=binding) == bound
+
+    def read_repositories(verb: str) -> set[tuple[str, str]]:
+        beginning = ("artifacts", "repositories", verb)
+        return {
+            (call.arguments[3], read_flags(call)["--location"])
+            for call in by_gcloud(calls, *beginning)
+        }
+
+    # Google makes these two when something is deployed from source.
+    implied = {
+        (repository, read_flags(call)["--region"])
+        for command, repository in (
+            ("run", "cloud-run-source-deploy"),
+            ("functions", "gcf-artifacts"),
+        )
+        for call in by_gcloud(calls, command, "deploy")
+    }
+    assert read_repositories("delete") == read_repositories("create") | implied
+
+
+def test_accounts_have_the_roles_that_their_part_needs(calls: list[Call]) -> None:
+    bound = by_flags(calls, "projects", "add-iam-policy-binding", flags=["--member", "--role"])
+    suffix = "@my-project.iam.gserviceaccount.com"
+    assert {(member.removesuffix(suffix), role) for member, role in bound} == {
+        ("serviceAccount:webhook-master", "roles/datastore.user"),
+        ("serviceAccount:webhook-slave", "roles/datastore.user"),
+        ("serviceAccount:webhook-slave", "roles/logging.logWriter"),
+        ("serviceAccount:webhook-slave", "roles/artifactregistry.reader"),
+        (
+            "serviceAccount:123456789012-compute@developer.gserviceaccount.com",
+            "roles/run.builder",
+        ),
+    }
+
+
+def test_the_interfaces_of_what_is_called_are_enabled_before(calls: list[Call]) -> None:
+    enabled: set[str] = set()
+    for call in calls:
+        if list(call.arguments[:2]) == ["services", "enable"]:
+            enabled |= {name.partition(".")[0] for name in call.arguments[2:]}
+        elif call.program == "gcloud" and (name := call.arguments[0]) in INTERFACES:
+            assert set(INTERFACES[name]) <= enabled, call.arguments
 
 
 def test_the_secret_has_the_form_of_sources(calls: list[Call]) -> None:
@@ -236,12 +267,11 @@ def test_the_index_commands_are_the_index_file(calls: list[Call]) -> None:
     assert told == wanted
 
 
-def test_the_app_engine_file_is_valid_as_the_guide_fills_it_in(tmp_path: Path) -> None:
-    kept = [block for block in BLOCKS if "app.yaml" in block.text]
-    [block] = kept
-    first = [b for b in BLOCKS if b.heading in ("Names", "The senders' secrets")]
-    run_blocks([*first, Block("", 1, block.text.replace("rm app.yaml", ""))], tmp_path)
-    assert find_app_faults(yaml.safe_load((tmp_path / "app.yaml").read_text()), "slave") == []
+def test_an_applications_first_service_is_its_default(calls: list[Call]) -> None:
+    first = [call for call in calls if call.program == "gcloud" and call.arguments[0] == "app"][:2]
+    create, deploy = first
+    assert create.arguments[1] == "create"
+    assert yaml.safe_load(deploy.input)["service"] == "default"
 
 
 def test_kubernetes_gets_whole_manifests(calls: list[Call]) -> None:
