@@ -7,11 +7,12 @@ import copy
 from collections.abc import Callable, Iterator
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from portable_core.settings import Role
+from portable_core.settings import Role, Settings
 from tests.deployment.documents import (
     SAMPLE,
     find_app_faults,
@@ -163,9 +164,19 @@ def test_compose_runs_the_images_with_valid_settings() -> None:
         assert address.partition("=http://")[2].removesuffix(":8080") in services
 
 
-def test_kubernetes_parts_belong_together() -> None:
+def read_kubernetes() -> dict[tuple[str, str], Any]:
+    """The manifests by kind and name."""
     text = Template((ROOT / "containers/kubernetes.yaml").read_text()).substitute(SAMPLE)
-    service, workload, job = yaml.safe_load_all(text)
+    parts = list(yaml.safe_load_all(text))
+    named = {(part["kind"], part["metadata"]["name"]): part for part in parts}
+    assert len(named) == len(parts)
+    return named
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_kubernetes_parts_belong_together(role: Role) -> None:
+    parts = read_kubernetes()
+    service, workload = parts["Service", f"webhook-{role}"], parts["StatefulSet", f"webhook-{role}"]
     pod = workload["spec"]["template"]
     [container] = pod["spec"]["containers"]
     labels = pod["metadata"]["labels"]
@@ -176,12 +187,34 @@ def test_kubernetes_parts_belong_together() -> None:
     claims = [claim["metadata"]["name"] for claim in workload["spec"]["volumeClaimTemplates"]]
     assert container["volumeMounts"] == [{"name": claims[0], "mountPath": "/data"}]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert not list(find_settings_faults("slave", environment, {"SYNC_TOKENS": "secret"}))
+    settings = {"SYNC_TOKENS": "secret"}
+    assert not list(find_settings_faults(role, environment, settings))
+    for slave in Settings.from_env(role, {**environment, **settings}).slaves:
+        assert is_service(parts, slave.url, slave.name)
     for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/health", "port": 8080}
+    assert container["image"] == f"{SAMPLE['IMAGES']}/{role}:{SAMPLE['TAG']}"
+
+
+def test_the_job_of_kubernetes_calls_the_master() -> None:
+    parts = read_kubernetes()
+    job, master = parts["CronJob", "webhook-sync"], parts["StatefulSet", "webhook-master"]
     [runner] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    [container] = master["spec"]["template"]["spec"]["containers"]
     assert runner["envFrom"] == container["envFrom"]
-    assert runner["image"].replace("master", "slave") == container["image"]
+    assert runner["image"] == container["image"]
+    assert runner["command"][:2] == ["webhook-sync", "sync"]
+    assert is_service(parts, runner["command"][-1], "webhook-master")
+    slaves = {name for kind, name in parts if kind == "Service"} - {"webhook-master"}
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert {entry.partition("=")[0] for entry in environment["SLAVES"].split(",")} == slaves
+
+
+def is_service(parts: dict[tuple[str, str], Any], url: str, name: str) -> bool:
+    """Whether the address is that of the Service with this name, on a port that it has."""
+    address = urlsplit(url)
+    ports = [port["port"] for port in parts["Service", name]["spec"]["ports"]]
+    return address.hostname == name and (address.port or 80) in ports
 
 
 @pytest.mark.parametrize("name", ["webhook-sync@.service", "webhook-sync-trigger.service"])

@@ -277,8 +277,8 @@ def test_an_applications_first_service_is_its_default(calls: list[Call]) -> None
 def test_kubernetes_gets_whole_manifests(calls: list[Call]) -> None:
     [applied] = [c for c in calls if c.program == "kubectl" and c.arguments[0] == "apply"]
     assert [part["kind"] for part in yaml.safe_load_all(applied.input)] == [
-        "Service",
-        "StatefulSet",
+        *("Service", "StatefulSet"),
+        *("Service", "StatefulSet"),
         "CronJob",
     ]
     assert "$" not in applied.input
