@@ -160,6 +160,11 @@ def test_compose_runs_the_images_with_valid_settings() -> None:
         assert service["ports"][0].endswith(":8080")
         assert service["read_only"] is True
         assert name in compose["volumes"]
+    sync = services["sync"]
+    assert sync["init"] is True, "nothing in it handles SIGTERM"
+    assert sync["depends_on"] == {"master": {"condition": "service_healthy"}}
+    assert services["master"]["healthcheck"]["test"][0] == "CMD"
+    assert sync["environment"].items() <= services["master"]["environment"].items()
     for address in services["master"]["environment"]["SLAVES"].split(","):
         assert address.partition("=http://")[2].removesuffix(":8080") in services
 
