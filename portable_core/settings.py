@@ -300,7 +300,7 @@ class Settings:
             oidc_audience=oidc_audience,
             oidc_accounts=oidc_accounts,
             oidc_certs_url=read.certs_url(),
-            sources=read.text("SOURCES"),
+            sources=read.sources(),
             sync_window_pairs=read.integer("SYNC_WINDOW_PAIRS", minimum=1),
             sync_window_ms=read.milliseconds("SYNC_WINDOW_S", minimum=1),
             sync_idle_ms=read.milliseconds("SYNC_IDLE_S", minimum=1),

@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from portable_core.errors import SettingsError
-from portable_core.signatures import sign_standard
+from portable_core.signatures import parse_sources, sign_standard
 
 Role = Literal["slave", "master"]
 
@@ -100,11 +100,19 @@ class SettingsReader:
         for item in self.items("SLAVES"):
             name, equals, url = item.partition("=")
             if not equals or not is_node_name(name):
-                raise SettingsError(f"SLAVES: must be name=url,name=url; {item!r} is not name=url")
+                raise SettingsError(
+                    f"SLAVES: must be name=url,name=url; {_quote(item)} is not name=url"
+                )
             if name in slaves:
                 raise SettingsError(f"SLAVES: the name {name!r} comes twice")
             slaves[name] = SlaveAddress(name, check_url("SLAVES", url))
         return tuple(slaves.values())
+
+    def sources(self) -> str:
+        """As it stands there, but known to be what :func:`parse_sources` takes."""
+        text = self.text("SOURCES")
+        parse_sources(text)
+        return text
 
     def slave_tokens(self, slaves: tuple[SlaveAddress, ...]) -> tuple[tuple[str, str], ...]:
         tokens: dict[str, str] = {}
@@ -173,8 +181,22 @@ def is_token(token: str) -> bool:
 
 
 def check_url(name: str, url: str) -> str:
-    """``url`` without a final slash. Raises :class:`SettingsError` if it is no HTTP address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(f"{name}: must be an http:// or https:// address, not {url!r}")
+    """``url`` without a final slash. Raises :class:`SettingsError` if it is no HTTP address.
+
+    One with a user or password is none: nodes show tokens, and addresses turn up in reports.
+    """
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets or a port that cannot be
+        whole = False
+    if not whole or parts.query or parts.fragment:
+        raise SettingsError(f"{name}: must be an http:// or https:// address, not {_quote(url)}")
+    if "@" in parts.netloc:
+        raise SettingsError(f"{name}: an address may hold no user or password: {_quote(url)}")
     return url.rstrip("/")
+
+
+def _quote(address: str) -> str:
+    """For a complaint: without what may be a secret in it, user and password, query, fragment."""
+    return repr(re.sub(r"(?s)[?#].*", "", re.sub(r"(?s).*@", "***@", address)))

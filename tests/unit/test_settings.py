@@ -64,6 +64,11 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
         ("PORT", "65536"),
         ("THREADS", "1"),
         ("HAND_OVER", "master"),
+        ("HAND_OVER", "http://[master"),
+        ("HAND_OVER", "http://master:99999"),
+        ("SOURCES", "github"),
+        ("SOURCES", "github=githbu:secret"),
+        ("SOURCES", "crm=standard:no-prefix"),
         ("NODE_NAME", "a b"),
     ],
 )
@@ -72,6 +77,30 @@ def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:
         read("master", **{name: value})
     assert str(caught.value).startswith(f"{name}:")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HAND_OVER", "http://user:pass-word@master.example"),
+        ("HAND_OVER", "http://pass-word@master.example"),
+        ("HAND_OVER", "http://user:pass/pass-word@master.example"),
+        ("HAND_OVER", "user:pass-word@master.example"),
+        ("HAND_OVER", "ftp://user:pass-word@master.example"),
+        ("HAND_OVER", "https://master.example?key=pass-word"),
+        ("SLAVES", "a=http://user:pass-word@a.example"),
+        ("SLAVES", "http://user:pass-word@a.example"),
+        ("OIDC_CERTS_URL", "https://user:pass-word@certs.example"),
+        ("REPLAY_TARGETS", "https://user:pass-word@shop.example/"),
+        ("SOURCES", "pass-word"),
+        ("SOURCES", "github=pass-word"),
+        ("SYNC_TOKENS", "pass-word\u00e9"),
+    ],
+)
+def test_a_complaint_quotes_no_secret(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}:") as caught:
+        read("master", **{name: value})
+    assert "pass-word" not in str(caught.value)
 
 
 def test_a_missing_token_is_named_but_can_be_done_without() -> None:
