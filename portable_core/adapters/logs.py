@@ -26,7 +26,8 @@ from itertools import takewhile
 from types import TracebackType
 from typing import TextIO
 
-from portable_core.errors import WebhookSyncError
+from portable_core.errors import MalformedStream, StreamTooLarge, WebhookSyncError
+from portable_core.report import SyncReport
 from portable_core.settings import SETTINGS
 
 #: A line holds at most so many characters of message; Google takes entries of up to 256 KiB.
@@ -205,6 +206,9 @@ def _cut_traceback(message: str) -> str:
 
 # -- setting up ------------------------------------------------------------------------------------
 
+#: The titles of errors whose texts quote what a parser stumbled over: parts of records.
+_QUOTING = (MalformedStream.title, StreamTooLarge.title)
+
 _SECRET_NAMES = re.compile("TOKEN|SECRET|KEY|PASSWORD|SOURCES")
 
 
@@ -245,6 +249,17 @@ def configure_logs(env: Mapping[str, str], stream: TextIO | None = None) -> None
     threading.excepthook = lambda args: _log_uncaught(
         args.exc_type, args.exc_value, args.exc_traceback
     )
+
+
+def warn_of_failures(report: SyncReport) -> None:
+    """Log one warning for each slave that was not synced, with what the report says of it."""
+    for slave in report.slaves:
+        if slave.ok:
+            continue
+        title, _, text = slave.error.partition(": ")
+        if title in _QUOTING:
+            text = "its report says where"
+        logging.getLogger(__name__).warning("slave %s: %s: %s", slave.slave, title, text)
 
 
 def adopt_loggers(*names: str) -> None:

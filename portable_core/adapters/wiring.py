@@ -22,6 +22,7 @@ from portable_core.master import Master
 from portable_core.node import Node
 from portable_core.ports import MasterStore
 from portable_core.receiver import Receiver
+from portable_core.report import SyncReport
 from portable_core.settings import Role, Settings
 from portable_core.slave import Slave
 
@@ -132,11 +133,20 @@ class Observer:
 
 
 def build_observer(node: Node) -> Observer:
-    """The metrics of a node, which are counted from now on, and the traces of its requests."""
-    from portable_core.adapters.logs import begin_request
+    """The metrics of a node, which are counted from now on, and the traces of its requests; a
+    master's log tells of the slaves that it could not sync."""
+    from portable_core.adapters.logs import begin_request, warn_of_failures
     from portable_core.adapters.metrics import Metrics
 
     metrics = Metrics(node)
+    if node.master is not None:
+        count = node.master.on_sync
+
+        def on_sync(report: SyncReport) -> None:
+            count(report)
+            warn_of_failures(report)
+
+        node.master.on_sync = on_sync
     return Observer(begin_request, metrics.observe_webhook, metrics.expose)
 
 

@@ -1,0 +1,42 @@
+"""What a master's log says of a sync that failed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from portable_core.adapters.logs import warn_of_failures
+from portable_core.adapters.wiring import build_app
+from portable_core.errors import MalformedStream
+from portable_core.report import SlaveReport, SyncReport
+
+BEARER = {"Authorization": "Bearer a-token"}
+
+
+def read_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+
+
+def test_each_slave_that_cannot_be_synced_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    slaves = "alpha=http://127.0.0.1:1,beta=http://127.0.0.1:2"  # nobody listens there
+    app = build_app("master", {"SLAVES": slaves, "SYNC_TOKENS": "a-token", "STORE": "memory:"})
+    client = app.test_client()
+    assert client.post("/trigger-sync", headers=BEARER).status_code == 502
+    alpha, beta = sorted(read_warnings(caplog))
+    assert alpha.startswith("slave alpha: Slave unreachable: ")
+    assert beta.startswith("slave beta: Slave unreachable: ")
+    metrics = client.get("/metrics", headers=BEARER).text
+    assert 'webhook_sync_sync_runs_total{outcome="failed",slave="alpha"} 1.0' in metrics
+
+
+def test_a_slave_that_was_synced_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_failures(SyncReport(0, 0.0, [SlaveReport("alpha", warning="clock: differs")]))
+    assert read_warnings(caplog) == []
+
+
+def test_what_an_answer_held_is_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    error = MalformedStream("its hash is not an integer but 'part of a payload'", 7)
+    failed = SlaveReport("alpha", error=f"{error.title}: {error}")
+    warn_of_failures(SyncReport(0, 0.0, [failed]))
+    assert read_warnings(caplog) == ["slave alpha: Malformed stream: its report says where"]
