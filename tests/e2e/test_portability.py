@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from portable_core.adapters.wiring import build_node
 from portable_core.demo.processes import Kind, NodeProcess
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import (
@@ -193,30 +195,63 @@ def wait_one_span_and_sync(nodes: Nodes, master: NodeProcess, wanted: set[bytes]
 
 
 def test_without_a_scheduler(nodes: Nodes) -> None:
-    """Nobody asked for five days; then one sync brings everything."""
+    """Nobody asked for five days; what no master has asked past outlives ``RETENTION_S``."""
     begin = now_ms() - 120 * HOUR_MS
     step = 119 * HOUR_MS // 12
     records = fill(nodes.folder / "slave", (make_record(n, begin + step * n) for n in range(12)))
-    slave = nodes.make_slave()
-    master = nodes.make_master({"alpha": slave.url})
+    wanted = {record.payload for record in records}
+    slave = nodes.make_slave(RETENTION_S="60")
+    retain(slave)
+    assert {record.payload for record in nodes.read(slave)} == wanted
+
+    master = nodes.make_master({"alpha": slave.url}, SYNC_SLAVE_RECORDS="5")
     start(slave, master)
-    assert sync_until_whole(nodes, master, {record.payload for record in records}, 1) == 1
+    sync(master)
+    assert slave.stop() == 0
+    retain(slave)
+    fetched = {record.payload for record in nodes.read(master)}
+    left = {record.payload for record in nodes.read(slave)}
+    assert 0 < len(fetched) < len(wanted)
+    assert left < wanted, "what the master has asked past is removed"
+    assert fetched | left == wanted
+    master.stop()
+    unlimited = nodes.make_master({"alpha": slave.url})
+    start(slave, unlimited)
+    assert sync_until_whole(nodes, unlimited, wanted, 1) == 1
+
+
+def retain(slave: NodeProcess) -> None:
+    """Remove from the folder of a node that does not run what its retention allows."""
+    node = build_node("slave", slave.env)
+    assert node.slave is not None
+    node.receiver.open()
+    node.slave.retain(now=True)
+    node.close()
 
 
 # -- the table -------------------------------------------------------------------------------------
 
 
-def test_every_row_of_the_table_names_its_test() -> None:
-    text = (ROOT / "docs" / "portability.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| ") and "`test" in line]
-    assert len(rows) >= 8
-    here = set()
-    for row in rows:
-        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row):
-            tree = ast.parse((ROOT / path).read_text())
-            names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-            assert name in names, f"{path}::{name}"
-            if path == "tests/e2e/test_portability.py":
-                here.add(name)
-    ours = {name for name in globals() if name.startswith("test_without")}
-    assert here == ours
+def read_rows() -> list[str]:
+    """The rows of the page's first table, without its head."""
+    lines = (ROOT / "docs" / "portability.md").read_text().splitlines()
+    rows = [*itertools.takewhile(is_row, itertools.dropwhile(lambda x: not is_row(x), lines))]
+    assert rows[0].endswith("| test |")
+    return rows[2:]
+
+
+def is_row(line: str) -> bool:
+    return line.startswith("|")
+
+
+@pytest.mark.parametrize("row", read_rows(), ids=lambda row: row.split(" | ")[0][2:40])
+def test_every_row_of_the_table_names_its_test(row: str) -> None:
+    [(path, name)] = re.findall(r"`(tests/[\w/]+\.py)::(\w+)` \|$", row)
+    tree = ast.parse((ROOT / path).read_text())
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert name in names, f"{path}::{name}"
+
+
+def test_every_test_stands_in_the_table() -> None:
+    told = re.findall(r"`tests/e2e/test_portability\.py::(\w+)`", "\n".join(read_rows()))
+    assert sorted(told) == sorted(name for name in globals() if name.startswith("test_without"))
