@@ -10,7 +10,7 @@ import json
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from portable_core.adapters.http_connection import shorten
@@ -62,10 +62,18 @@ _HINTS = {
 
 
 class _Peer:
-    """One other node: its address, what messages call it, and what is sent along to it."""
+    """One other node: its address, what messages call it, and what is sent along to it.
+
+    ``told`` is the member of its problem documents that messages tell (RFC 9457, section 3.1).
+    """
 
     def __init__(
-        self, label: str, url: str, authorize: Authorize, tls: ssl.SSLContext | None
+        self,
+        label: str,
+        url: str,
+        authorize: Authorize,
+        tls: ssl.SSLContext | None,
+        told: Literal["detail", "title"] = "detail",
     ) -> None:
         parts = urlsplit(url)
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -73,6 +81,7 @@ class _Peer:
         self._url = url.rstrip("/")
         self._authorize = authorize
         self._tls = tls
+        self._told = told
         self._loops = LoopThread()
 
     def close(self) -> None:
@@ -153,7 +162,7 @@ class _Peer:
                 "followed: set the address that answers itself",
                 status,
             )
-        text = _read_refusal(exchange)
+        text = _read_refusal(exchange, self._told)
         # Whoever answers might echo what it was sent, and this text goes into logs and reports.
         for value in credentials.values():
             for secret in value.split():
@@ -250,7 +259,8 @@ class HttpMasterClient(_Client):
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
-        self._peer = _Peer("master", url, authorize, tls)
+        # A detail may quote what it is about, which here are records.
+        self._peer = _Peer("master", url, authorize, tls, told="title")
         self._connect_s = connect_s
 
     def hand_over(
@@ -300,8 +310,8 @@ def _get_host(location: str) -> str:
         return "nowhere"
 
 
-def _read_refusal(exchange: Exchange) -> str:
-    """What the answer says: a problem's ``detail`` (RFC 9457, 3.1.4), or else its text."""
+def _read_refusal(exchange: Exchange, told: str) -> str:
+    """What the answer says: that member of a problem, or else, in place of a detail, its text."""
     try:
         raw = exchange.read(_MAX_REFUSAL_BYTES, _REFUSAL_S)
     except SlaveError:
@@ -312,10 +322,10 @@ def _read_refusal(exchange: Exchange) -> str:
         except ValueError:
             pass
         else:
-            detail = document.get("detail") if isinstance(document, dict) else None
-            if isinstance(detail, str):
-                return detail
-    return raw.decode("utf-8", "replace")
+            text = document.get(told) if isinstance(document, dict) else None
+            if isinstance(text, str):
+                return text
+    return raw.decode("utf-8", "replace") if told == "detail" else ""
 
 
 def _parse_json(raw: bytes) -> object:

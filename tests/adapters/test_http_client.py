@@ -331,7 +331,12 @@ def test_hand_over_that_fails() -> None:
 
     def refuse(talk: Talk) -> None:
         talk.read_head()
-        talk.send_whole("503 Busy", b'{"detail":"stopping"}', Content_Type="application/json")
+        said = b'{"title":"Stopping","detail":"a payload"}'
+        talk.send_whole("503 Busy", said, Content_Type="application/problem+json")
+
+    def refuse_plainly(talk: Talk) -> None:
+        talk.read_head()
+        talk.send_whole("400 Bad", b"a payload", Content_Type="text/plain")
 
     def list_only(talk: Talk) -> None:
         talk.read_head()
@@ -346,11 +351,13 @@ def test_hand_over_that_fails() -> None:
         return str(failed.value)
 
     with HostileSlave(refuse) as master:
-        assert re.match(r"master \(.*\): answered 503; stopping", hand_over(master.url))
+        assert re.fullmatch(r"master \(.*\): answered 503; Stopping", hand_over(master.url))
+    with HostileSlave(refuse_plainly) as master:
+        assert re.fullmatch(r"master \(.*\): answered 400", hand_over(master.url))
     with HostileSlave(list_only) as master:
         assert "not an object" in hand_over(master.url)
     with HostileSlave(lambda talk: talk.wait_for_end()) as master:
         # It reads for ever: there is no silence, only a limit of the whole.
         assert "not done in time" in hand_over(master.url, 0.5)
-    assert closed == ["http-body"] * 3
+    assert closed == ["http-body"] * 4
     assert "is it running" in hand_over("http://127.0.0.1:1")

@@ -21,7 +21,7 @@ from tests.deployment.documents import (
     find_settings_faults,
     read,
 )
-from tests.deployment.guide import ROOT
+from tests.deployment.guide import GUIDE, ROOT
 
 ROLES: list[Role] = ["slave", "master"]
 Find = Callable[[Any], list[str]]
@@ -232,6 +232,13 @@ def test_units_start_what_is_installed(name: str) -> None:
     assert command[1] in ("serve", "sync")
     assert unit["Service"]["NoNewPrivileges"] == "yes"
     assert unit["Service"]["EnvironmentFile"].startswith("/etc/webhook-sync/")
+
+
+def test_the_timer_calls_the_port_that_a_master_has_unless_it_is_set() -> None:
+    unit = (ROOT / "containers/systemd/webhook-sync-trigger.service").read_text()
+    port = Settings.from_env("master", {"SYNC_TOKENS": "secret"}).port
+    assert f"--master http://localhost:{port}\n" in unit
+    assert f"leave the master at {port}, which the timer calls" in GUIDE.read_text()
 
 
 def test_no_file_leaves_a_variable_open() -> None:
