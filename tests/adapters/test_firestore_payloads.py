@@ -42,6 +42,8 @@ SAMPLES: dict[str, bytes] = {
     "spelling": b'{ "b":1.50,\n"a":"\\u0041\\/", "a":2 }',
     "lone surrogate": b'{"a": "\\ud83d"}',
     "1e400": b'{"a": 1e400}',
+    "200,000 ones": b'{"a":[%s]}' % b",".join([b"1"] * 200_000),
+    "100,000 maps": b'{"a":[%s]}' % b",".join([b"{}"] * 100_000),
     "plain": b'{"action": "opened", "issue": {"labels": [{"name": "bug"}], "number": 7}}',
     "reserved by nobody": b'{"parts": 3, "payload": "x", "data": {}}',
 }
@@ -111,6 +113,8 @@ def test_a_map_or_the_reason_why_not(database: Database) -> None:
         "__x__": "'__x__' is reserved",
         "30 deep": "nested more than 20 deep",
         "60 digits": "more than 64 bits",
+        "200,000 ones": "too large as a map",
+        "100,000 maps": "too large as a map",
         "600 kB": "too large to be kept twice",
     }
     samples = {**SAMPLES, "600 kB": b'{"text":"%s"}' % (b"x" * 600_000)}

@@ -26,7 +26,11 @@ from typing import Any, NamedTuple
 from google.cloud.firestore_v1 import types
 
 from portable_core.adapters.firestore.native import NotNative, fill_map
-from portable_core.adapters.firestore.operations import measure_document
+from portable_core.adapters.firestore.operations import (
+    VALUE_LIMIT,
+    measure_document,
+    measure_value,
+)
 from portable_core.errors import StoreDamaged
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, pack_value
@@ -159,8 +163,13 @@ def _add_native(document: Any, payload: bytes, large: bool) -> None:
     try:
         if large:
             raise NotNative("the payload is too large")
+        rest = measure_document(document)
         fill_map(payload, document.fields["data"])
-        if measure_document(document) > PART_BYTES + 50_000:
+        # Small values take more room in a map than in the payload: 8 bytes for the 2 of "1,".
+        size = measure_value(document.fields["data"])
+        if size > VALUE_LIMIT:
+            raise NotNative("the payload is too large as a map")
+        if rest + size > PART_BYTES + 50_000:
             raise NotNative("the payload is too large to be kept twice")
     except NotNative as error:
         if "data" in document.fields:
