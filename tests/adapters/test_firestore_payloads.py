@@ -44,6 +44,7 @@ SAMPLES: dict[str, bytes] = {
     "1e400": b'{"a": 1e400}',
     "200,000 ones": b'{"a":[%s]}' % b",".join([b"1"] * 200_000),
     "100,000 maps": b'{"a":[%s]}' % b",".join([b"{}"] * 100_000),
+    "exponent": b'{"a":0e99999999999999999999,"b":-1.5e-10000000000000000000000000}',
     "plain": b'{"action": "opened", "issue": {"labels": [{"name": "bug"}], "number": 7}}',
     "reserved by nobody": b'{"parts": 3, "payload": "x", "data": {}}',
 }
@@ -115,6 +116,7 @@ def test_a_map_or_the_reason_why_not(database: Database) -> None:
         "60 digits": "more than 64 bits",
         "200,000 ones": "too large as a map",
         "100,000 maps": "too large as a map",
+        "exponent": "too large an exponent",
         "600 kB": "too large to be kept twice",
     }
     samples = {**SAMPLES, "600 kB": b'{"text":"%s"}' % (b"x" * 600_000)}

@@ -14,7 +14,7 @@ cut. What Firestore cannot hold (its "Quotas and limits" and "Data types" pages)
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -42,7 +42,11 @@ def fill_map(payload: bytes, target: Any) -> None:
 
 def _read_number(text: str) -> float:
     number = float(text)
-    if abs(number) == float("inf") or Decimal(repr(number)) != Decimal(text):
+    try:
+        exact = Decimal(text)
+    except InvalidOperation as error:
+        raise NotNative(f"the number {text[:40]} has too large an exponent") from error
+    if abs(number) == float("inf") or Decimal(repr(number)) != exact:
         raise NotNative(f"the number {text[:40]} has more digits than a 64-bit float holds")
     return number
 
