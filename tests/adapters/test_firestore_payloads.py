@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import InvalidArgument
 from google.cloud.firestore_v1 import types
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
 
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.client import Database
@@ -71,9 +74,11 @@ def database() -> Iterator[Database]:
     database.close()
 
 
-def open_store(database: Database, *, native_data: bool = False) -> FirestoreStore:
+def open_store(
+    database: Database, *, native_data: bool = False, ttl_ms: int = 5000
+) -> FirestoreStore:
     name = database.path.rpartition("/")[2]
-    store = FirestoreStore(PROJECT, name, settle_ms=10_000, native_data=native_data, ttl_ms=5000)
+    store = FirestoreStore(PROJECT, name, settle_ms=10_000, native_data=native_data, ttl_ms=ttl_ms)
     store.open("crc32c")
     return store
 
@@ -134,6 +139,36 @@ def test_a_map_or_the_reason_why_not(database: Database) -> None:
     store.close()
 
 
+def test_a_map_that_firestore_refuses_costs_no_webhook(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the indexes' exemptions, Firestore takes no more than 40,000 entries a document."""
+    send = FirestoreClient.commit
+
+    def refuse_many_values(client: FirestoreClient, request: Any, **options: Any) -> Any:
+        for write in types.CommitRequest.pb(request).writes:
+            fields = write.update.fields
+            if "data" in fields and b'"tags"' in fields["payload"].bytes_value:
+                raise InvalidArgument("too many index entries for entity")
+        return send(client, request, **options)
+
+    store = open_store(database, native_data=True)
+    monkeypatch.setattr(FirestoreClient, "commit", refuse_many_values)
+    many = b'{"tags":[%s]}' % b",".join([b"1"] * 30_000)
+    records = [Record(Pair(1000, 1), b'{"a":1}'), Record(Pair(1000, 2), many)]
+    store.append(records, 9.0)
+    assert store.fetch([record.pair for record in records]) == records
+    for record in records:
+        fields = look_up(database, RECORDS, format_id(record.pair))
+        assert fields["data_missing"].string_value == "Firestore refused the map"
+        assert "data" not in fields
+    store.append([Record(Pair(2000, 3), b'{"a":1}')], 9.0)
+    assert "data" in look_up(database, RECORDS, format_id(Pair(2000, 3)))
+    with pytest.raises(RecordRefused):
+        store.append([Record(Pair(-1, 3), b"{}")])
+    store.close()
+
+
 def test_without_the_setting_there_is_no_map(database: Database) -> None:
     store = open_store(database)
     store.append([Record(Pair(1000, 7), SAMPLES["plain"])])
@@ -157,13 +192,16 @@ def test_retention_leaves_no_part_behind(database: Database) -> None:
 
 
 def test_a_lost_part_is_damage_and_not_a_shorter_payload(database: Database) -> None:
-    store = open_store(database)
-    pair = Pair(1000, 7)
-    store.append([Record(pair, bytes(3_000_000))])
+    """Until it has expired: then a policy removes its documents in any order."""
+    store = open_store(database, ttl_ms=60_000)
+    pair, expired = Pair(int(time.time() * 1000), 7), Pair(1000, 7)
+    store.append([Record(pair, bytes(3_000_000)), Record(expired, bytes(3_000_000))])
     part = database.name(PARTS, format_part_id(format_id(pair), 2))
-    database.commit([delete_document(part)])
+    late = database.name(PARTS, format_part_id(format_id(expired), 0))
+    database.commit([delete_document(part), delete_document(late)])
     with pytest.raises(StoreDamaged, match=r"a part of .* is missing"):
         list(store.fetch([pair]))
+    assert list(store.fetch([expired])) == []
     store.close()
 
 

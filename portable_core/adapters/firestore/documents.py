@@ -122,6 +122,14 @@ def set_expiry(write: Any, expires: Milliseconds | None) -> Any:
     return write
 
 
+def is_expired(document: Any, now_ns: int) -> bool:
+    """Whether a TTL policy may have begun to remove the document or what belongs to it."""
+    if "expires" not in document.fields:
+        return False
+    expires = document.fields["expires"].timestamp_value
+    return int(expires.seconds) * 1_000_000_000 + int(expires.nanos) <= now_ns
+
+
 #: The last moment that a timestamp message may hold: the end of the year 9999.
 _LAST_TIME = 253_402_300_799_000
 
@@ -172,9 +180,22 @@ def _add_native(document: Any, payload: bytes, large: bool) -> None:
         if rest + size > PART_BYTES + 50_000:
             raise NotNative("the payload is too large to be kept twice")
     except NotNative as error:
-        if "data" in document.fields:
-            del document.fields["data"]
-        document.fields["data_missing"].string_value = str(error)
+        _drop_native(document, str(error))
+
+
+def _drop_native(document: Any, reason: str) -> None:
+    if "data" in document.fields:
+        del document.fields["data"]
+    document.fields["data_missing"].string_value = reason
+
+
+def drop_maps(writes: Iterable[Any], reason: str) -> bool:
+    """Replace each ``data`` in these writes by the reason why it is missing; False if there is
+    none."""
+    documents = [write.update for write in writes if "data" in write.update.fields]
+    for document in documents:
+        _drop_native(document, reason)
+    return bool(documents)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from portable_core.adapters.firestore.documents import (
     delete_document,
     format_id,
     format_part_id,
+    is_expired,
     read_page_entries,
 )
 from portable_core.errors import StoreDamaged
@@ -42,14 +43,17 @@ def fetch_records(database: Database, pairs: Sequence[Pair]) -> Iterator[Record]
 
 
 def _complete(database: Database, pair: Pair, document: Any) -> Record | None:
-    """The record of a document, with its parts; None if it is being removed at this moment."""
+    """The record of a document, with its parts; None if it is being removed at this moment, by
+    retention or by a TTL policy."""
     parts = count_parts(document)
     if not parts:
         return decode_record(document)
     value = fetch_parts(database, format_id(pair), parts)
     if value is not None:
         return unpack_value(pair, value)
-    if database.get([document.name])[0]:
+    documents, read_at = database.get([document.name])
+    # A policy removes in any order, within a day.
+    if documents and not is_expired(documents[document.name], read_at):
         raise StoreDamaged(f"a part of {document.name} is missing")
     return None
 

@@ -20,6 +20,7 @@ from portable_core.adapters.firestore.documents import (
     PAGES,
     Fields,
     delete_document,
+    drop_maps,
     floor_bucket,
     format_time,
     read_page_entries,
@@ -36,7 +37,7 @@ from portable_core.adapters.firestore.pages import (
 )
 from portable_core.adapters.firestore.queries import Query
 from portable_core.adapters.firestore.records import fetch_records, read_records, remove_pages
-from portable_core.errors import BatchTooLate, StoreError
+from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
     Lease,
     Milliseconds,
@@ -166,7 +167,14 @@ class FirestoreStore:
             rest = limit - (time.monotonic() - since)
             if rest <= 0:
                 raise BatchTooLate("Firestore is too slow to commit in time; send it again")
-            committed = self._database.commit(writes, timeout_s=rest)
+            try:
+                committed = self._database.commit(writes, timeout_s=rest)
+            except RecordRefused:
+                # A map may have more index entries than Firestore takes, if it indexes them.
+                if not drop_maps(writes, "Firestore refused the map"):
+                    raise
+                rest = max(limit - (time.monotonic() - since), 0.001)
+                committed = self._database.commit(writes, timeout_s=rest)
             if deadline is not None and committed / 1e9 - started > limit:
                 raise BatchTooLate(
                     f"committed {committed / 1e9 - started:.2f} s after it was begun, by "
