@@ -18,15 +18,13 @@ from portable_core.adapters.firestore.client import TIMEOUT_S, Database
 from portable_core.adapters.firestore.documents import (
     BUCKET_MS,
     PAGES,
-    Fields,
     delete_document,
     drop_maps,
     floor_bucket,
-    format_time,
     read_page_entries,
-    write_document,
 )
 from portable_core.adapters.firestore.failures import Refused
+from portable_core.adapters.firestore.gaps import read_gaps, save_gap
 from portable_core.adapters.firestore.operations import OperationCounts
 from portable_core.adapters.firestore.pages import (
     query_pages,
@@ -35,7 +33,6 @@ from portable_core.adapters.firestore.pages import (
     read_latest,
     read_newest,
 )
-from portable_core.adapters.firestore.queries import Query
 from portable_core.adapters.firestore.records import fetch_records, read_records, remove_pages
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
@@ -48,7 +45,6 @@ from portable_core.ports import (
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
 
-_GAPS = "gaps"
 _REMOVE_PAGES = 32  # pages read at a time while removing
 
 
@@ -129,11 +125,8 @@ class FirestoreStore:
     def status(self) -> StoreStatus:
         """A few reads: ``last`` may be ten seconds early, and how many records and bytes there are
         would cost too many to be asked each time."""
-        gaps = [
-            (document.fields["start"].integer_value, document.fields["end"].integer_value)
-            for document in self._database.scan(Query(_GAPS, "key"), 100)
-        ]
-        return StoreStatus(None, self.first(), read_newest(self._database), gaps=tuple(gaps))
+        gaps = tuple(read_gaps(self._database))
+        return StoreStatus(None, self.first(), read_newest(self._database), gaps=gaps)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -220,6 +213,7 @@ class FirestoreStore:
         excess = self._database.sum(PAGES, "bytes") - limit
         if excess <= 0:
             return None
+        gaps = read_gaps(self._database)
         start: Milliseconds | None = None
         end = 0
         for page in self._database.scan(query_pages(0, MAX_INTEGER + 1), _REMOVE_PAGES):
@@ -230,16 +224,11 @@ class FirestoreStore:
                 start = max(first, asked) if start is None else start
                 end = floor_bucket(first) + BUCKET_MS
                 if start < end:
-                    self._report_gap(start, end)
+                    # Written down before anything goes, so that no interruption hides it.
+                    gaps = save_gap(self._database, gaps, (start, end))
             excess -= page.fields["bytes"].integer_value
             remove_pages(self._database, [page])
         return None if start is None or start >= end else (start, end)
-
-    def _report_gap(self, start: Milliseconds, end: Milliseconds) -> None:
-        """Write it down before anything goes, so that no interruption hides it."""
-        key = format_time(start)
-        fields: Fields = {"key": key, "start": start, "end": end}
-        self._database.commit([write_document(self._database.name(_GAPS, key), fields)])
 
     def mark(self, name: str) -> int:
         values = identity.read_marks(self._database, name)

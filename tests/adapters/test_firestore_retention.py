@@ -1,0 +1,64 @@
+"""Retention on Firestore: what it reports, and how much of it one webhook may have to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore.documents import BUCKET_MS
+from portable_core.adapters.firestore.gaps import merge_gaps
+from portable_core.records import Pair, Record
+from tests.firestore_emulator import PROJECT, name_database, use_emulator
+
+START = 1_700_000_000_000
+
+
+@pytest.fixture
+def store() -> Iterator[FirestoreStore]:
+    use_emulator()
+    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000)
+    store.open("crc32c")
+    yield store
+    store.close()
+
+
+def fill_bucket(store: FirestoreStore, number: int) -> None:
+    """A record of 1,002 bytes in the middle of a bucket of its own."""
+    store.append([Record(Pair(START + number * BUCKET_MS + 3000, number), bytes(1000))])
+
+
+def test_steady_removal_is_one_gap(store: FirestoreStore) -> None:
+    for number in range(12):
+        fill_bucket(store, number)
+        store.prune_to_size(3100)
+    assert store.status().gaps == ((START + 3000, START + 9 * BUCKET_MS),)
+    store.prune_to_size(0)
+    for number in range(20, 23):
+        fill_bucket(store, number)
+    assert store.prune_to_size(2100) == (START + 20 * BUCKET_MS + 3000, START + 21 * BUCKET_MS)
+    assert store.status().gaps == (
+        (START + 3000, START + 12 * BUCKET_MS),
+        (START + 20 * BUCKET_MS + 3000, START + 21 * BUCKET_MS),
+    )
+
+
+def test_a_gap_continues_what_ends_in_its_bucket_and_the_oldest_become_one() -> None:
+    second = (2 * BUCKET_MS + 5, 3 * BUCKET_MS)
+    assert merge_gaps([second, (5, BUCKET_MS)]) == [(5, BUCKET_MS), second]
+    assert merge_gaps([second, (5, 2 * BUCKET_MS)]) == [(5, 3 * BUCKET_MS)]
+    many = [(3 * number * BUCKET_MS, (3 * number + 1) * BUCKET_MS) for number in range(150)]
+    merged = merge_gaps(many)
+    assert len(merged) == 100
+    assert merged == [(0, many[50][1]), *many[51:]]
+
+
+def test_many_gaps_stay_a_short_list(store: FirestoreStore) -> None:
+    for number in range(103):
+        fill_bucket(store, 3 * number)
+        store.prune_to_size(0)
+    gaps = store.status().gaps
+    assert len(gaps) == 100
+    assert gaps[0] == (START + 3000, START + 10 * BUCKET_MS)
+    assert gaps[-1][1] == START + 307 * BUCKET_MS
