@@ -147,7 +147,8 @@ class Store(Protocol):
     def prune(self, before: Milliseconds) -> int:
         """Remove records older than ``before`` and return about how many bytes or records went.
 
-        A store may keep some of them where removing whole parts is cheaper, never the reverse.
+        A store may keep some of them where removing whole parts is cheaper, never the reverse, and
+        leave some for the next call where removing all would take long.
         """
         ...
 
@@ -156,8 +157,9 @@ class Store(Protocol):
     ) -> tuple[Milliseconds, Milliseconds] | None:
         """Remove the oldest parts until the store occupies at most ``limit`` bytes.
 
-        Returns the gap, the window ``[start, end)`` of what went and does not lie before ``asked``
-        (a master has all that does), None if there is none. It is in the status from then on.
+        Some may be left for the next call, as with :meth:`prune`. Returns the gap, the window
+        ``[start, end)`` of what went and does not lie before ``asked`` (a master has all that
+        does), None if there is none. It is in the status from then on.
         """
         ...
 

@@ -30,6 +30,8 @@ ASKED_MARK = "asked-{generation}"
 STALLED_S = 60.0
 
 _RETENTION_INTERVAL_S = 60.0
+#: Sooner again where something was removed: a store may leave the rest for another call.
+_RETENTION_PAUSE_S = 2.0
 
 T = TypeVar("T")
 
@@ -221,7 +223,7 @@ class Slave:
             self.counters.gone += len(run) - found
 
     def retain(self, *, now: bool = False) -> None:
-        """Remove what retention allows, once a minute at most (or ``now``).
+        """Remove what retention allows: once a minute, in steps while there is more (or ``now``).
 
         By age only what a master has asked past; by bytes the oldest in any case, what no master
         has asked past as a gap.
@@ -236,13 +238,15 @@ class Slave:
         try:
             aged = self.receiver.clock.now() - settings.retention_ms
             asked = store.mark(_name_asked_mark(self.receiver.info()))
-            store.prune(min(aged, asked))
+            gone, gap = store.prune(min(aged, asked)), None
             if settings.retention_bytes is not None:
                 gap = store.prune_to_size(settings.retention_bytes, asked)
                 if gap is not None:
                     logger.error(
                         "RETENTION_BYTES: records of [%d, %d) went before a master had them", *gap
                     )
+            if gone or gap is not None:
+                self._retained = monotonic - _RETENTION_INTERVAL_S + _RETENTION_PAUSE_S
         except StoreError as error:
             logger.warning("retention has to wait: %s", error)
         finally:

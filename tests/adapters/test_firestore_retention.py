@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore import FirestoreStore, records
 from portable_core.adapters.firestore.documents import BUCKET_MS
 from portable_core.adapters.firestore.gaps import merge_gaps
+from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.receiver import Receiver
 from portable_core.records import Pair, Record
+from portable_core.settings import Settings
+from portable_core.slave import Slave, SyncQuery
 from tests.firestore_emulator import PROJECT, name_database, use_emulator
 
 START = 1_700_000_000_000
@@ -62,3 +66,46 @@ def test_many_gaps_stay_a_short_list(store: FirestoreStore) -> None:
     assert len(gaps) == 100
     assert gaps[0] == (START + 3000, START + 10 * BUCKET_MS)
     assert gaps[-1][1] == START + 307 * BUCKET_MS
+
+
+def test_one_call_removes_no_more_than_its_budget(
+    store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record and its page are two deletes; a commit is made to take two of them."""
+    monkeypatch.setattr(records, "_DELETES", 2)
+    monkeypatch.setattr(records, "REMOVE_S", 1e9)
+    for number in range(records.REMOVE_COMMITS + 5):
+        fill_bucket(store, number)
+    before = START + 100 * BUCKET_MS
+    assert [store.prune(before) for _ in range(3)] == [records.REMOVE_COMMITS, 5, 0]
+    assert store.first() is None
+
+    for number in range(5):
+        fill_bucket(store, number)
+    monkeypatch.setattr(records, "REMOVE_S", 0)
+    assert store.prune(before) == 1
+    assert store.prune_to_size(1100) == (START + BUCKET_MS + 3000, START + 2 * BUCKET_MS)
+    assert [store.prune_to_size(1100) is None for _ in range(3)] == [False, False, True]
+    assert store.first() == START + 4 * BUCKET_MS + 3000
+    assert store.status().gaps == ((START + BUCKET_MS + 3000, START + 4 * BUCKET_MS),)
+
+
+def test_webhooks_carry_retention_on_until_nothing_is_left(
+    store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "REMOVE_S", 0)
+    clock = SimulatedClock(START + 100 * BUCKET_MS)
+    env = {"STORE": "memory:", "SYNC_AUTH": "none", "LINGER_MS": "0", "RETENTION_S": "1"}
+    slave = Slave(Receiver(Settings.from_env("slave", env), store, clock))
+    slave.describe()
+    for number in range(3):
+        fill_bucket(store, number)
+    window = SyncQuery(clock.now() - 1000, clock.now(), 120_000, "crc32c")
+    slave.answer(window, iter([])).close()
+    firsts = []
+    for pause_s in (61, 1, 2, 2, 2):
+        clock.sleep(pause_s)
+        slave.retain()
+        first = store.first()
+        firsts.append(None if first is None else (first - START) // BUCKET_MS)
+    assert firsts == [1, 1, 2, None, None]

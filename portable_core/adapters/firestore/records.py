@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,11 @@ _READ_RECORDS = 256
 _READ_BYTES = 8 * 2**20
 
 _DELETES = 500
+
+#: Removing stops at the first page behind so many commits or seconds: it happens while a sender
+#: waits for an answer.
+REMOVE_COMMITS = 20
+REMOVE_S = 1.0
 
 
 def fetch_records(database: Database, pairs: Sequence[Pair]) -> Iterator[Record]:
@@ -80,24 +86,39 @@ def read_records(database: Database, entries: Iterable[Entry]) -> Iterator[Recor
     yield from fetch_records(database, waiting)
 
 
-def remove_pages(database: Database, pages: Iterable[Any]) -> int:
-    """Delete the records of pages, then the pages. Returns how many records.
+class PageRemover:
+    """Deletes the records of pages, then the pages, within a budget.
 
     A page goes in the last commit of its records, so that what an interruption leaves behind is
     found again.
     """
-    deletes: list[Any] = []
-    removed = 0
-    for page in pages:
-        for name in [*_name_contents(database, read_page_entries(page)), page.name]:
-            deletes.append(delete_document(name))
-            if len(deletes) == _DELETES:
-                database.commit(deletes)
-                deletes = []
-        removed += len(read_page_entries(page))
-    if deletes:
-        database.commit(deletes)
-    return removed
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._deletes: list[Any] = []
+        self._commits = 0
+        self._since = time.monotonic()
+        self.records = 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether the rest is to be left for another time: somebody waits for this one."""
+        return self._commits >= REMOVE_COMMITS or time.monotonic() - self._since >= REMOVE_S
+
+    def remove(self, page: Any) -> None:
+        """To be followed by others, and :meth:`finish`."""
+        entries = read_page_entries(page)
+        for name in [*_name_contents(self._database, entries), page.name]:
+            self._deletes.append(delete_document(name))
+            if len(self._deletes) == _DELETES:
+                self.finish()
+        self.records += len(entries)
+
+    def finish(self) -> None:
+        if self._deletes:
+            self._database.commit(self._deletes)
+            self._commits += 1
+            self._deletes = []
 
 
 def _name_contents(database: Database, entries: Iterable[Entry]) -> Iterator[str]:

@@ -33,7 +33,7 @@ from portable_core.adapters.firestore.pages import (
     read_latest,
     read_newest,
 )
-from portable_core.adapters.firestore.records import fetch_records, read_records, remove_pages
+from portable_core.adapters.firestore.records import PageRemover, fetch_records, read_records
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
     Lease,
@@ -201,18 +201,28 @@ class FirestoreStore:
     # -- retention -------------------------------------------------------------------------------
 
     def prune(self, before: Milliseconds) -> int:
-        """Remove the time buckets that end before ``before``; returns how many records."""
+        """Remove the time buckets that end before ``before``; returns how many records.
+
+        At most what takes about a second; the rest is for the next call.
+        """
+        remover = PageRemover(self._database)
         query = query_pages(0, floor_bucket(before))
-        return remove_pages(self._database, self._database.scan(query, _REMOVE_PAGES))
+        for page in self._database.scan(query, _REMOVE_PAGES):
+            remover.remove(page)
+            if remover.spent:
+                break
+        remover.finish()
+        return remover.records
 
     def prune_to_size(
         self, limit: int, asked: Milliseconds = 0
     ) -> tuple[Milliseconds, Milliseconds] | None:
         """Sizes are those of payloads and meta. Asking for the sum costs a read for each 1,000
-        pages; Firestore has no disk that could fill up."""
+        pages; Firestore has no disk that could fill up. Bounded as :meth:`prune` is."""
         excess = self._database.sum(PAGES, "bytes") - limit
         if excess <= 0:
             return None
+        remover = PageRemover(self._database)
         gaps = read_gaps(self._database)
         start: Milliseconds | None = None
         end = 0
@@ -227,7 +237,10 @@ class FirestoreStore:
                     # Written down before anything goes, so that no interruption hides it.
                     gaps = save_gap(self._database, gaps, (start, end))
             excess -= page.fields["bytes"].integer_value
-            remove_pages(self._database, [page])
+            remover.remove(page)
+            if remover.spent:
+                break
+        remover.finish()
         return None if start is None or start >= end else (start, end)
 
     def mark(self, name: str) -> int:
