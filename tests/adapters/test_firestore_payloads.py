@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from portable_core.adapters.firestore.operations import (
 )
 from portable_core.canonical import hash_payload
 from portable_core.errors import RecordRefused, StoreDamaged, StoreError
+from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
 from tests.firestore_emulator import PROJECT, name_database, use_emulator
 
@@ -215,6 +217,28 @@ def test_what_no_document_can_hold_is_refused_alone(store: FirestoreStore) -> No
         with pytest.raises(RecordRefused):
             store.save_records(lease, [record])
     assert store.first() is None
+
+
+def test_what_no_document_can_hold_is_not_remembered(store: FirestoreStore) -> None:
+    """The error is the store's own, and what was remembered before stays."""
+    lease = store.acquire_lease("a", 1000, 1000)
+    state = SlaveState(1, "uuid", 1, None, {})
+    store.save_slave(lease, "s", state)
+    for wrong in (replace(state, store="\ud83d"), replace(state, generation=2**63)):
+        with pytest.raises(StoreError, match="cannot hold the state of 's'"):
+            store.save_slave(lease, "s", wrong)
+    assert store.slave_states() == {"s": state}
+
+    item = Quarantined("id", "s", 1, "reason", Record(Pair(1, 1), b"{"))
+    store.save_quarantine(lease, [item])
+    for odd in (
+        replace(item, reason="\ud83d"),
+        replace(item, id="\ud83d"),
+        replace(item, record=Record(Pair(2**70, 1), b"{")),
+    ):
+        with pytest.raises(RecordRefused, match="cannot hold the record"):
+            store.save_quarantine(lease, [odd])
+    assert list(store.quarantine()) == [item]
 
 
 def test_nothing_beyond_the_limits_is_sent(database: Database) -> None:

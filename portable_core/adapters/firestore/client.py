@@ -102,16 +102,14 @@ class Database:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def commit(
-        self, writes: Sequence[Any], *, timeout_s: float = TIMEOUT_S, retry: bool = True
-    ) -> int:
+    def commit(self, writes: Sequence[Any], *, timeout_s: float = TIMEOUT_S) -> int:
         """Apply all writes or none; durable when it returns. Returns the commit's time in ns.
 
         Writes with preconditions go first: a server that applies them one by one then has changed
-        nothing when it refuses. With ``retry`` it is sent again as long as there is time when the
-        outcome is unknown, so the writes must give the same when applied twice. Raises
-        :class:`Refused` for a precondition, ``RecordRefused`` for what Firestore can never hold,
-        ``StoreError`` for anything else.
+        nothing when it refuses. It is sent again as long as there is time when the outcome is
+        unknown, so the writes must give the same when applied twice. Raises :class:`Refused` for a
+        precondition, ``RecordRefused`` for what Firestore can never hold, ``StoreError`` for
+        anything else.
         """
         api = self.connected()
         request = types.CommitRequest.pb()(database=self.path, writes=writes)
@@ -123,7 +121,7 @@ class Database:
             return types.CommitResponse.pb(response).commit_time
 
         try:
-            committed = self._send(call, timeout_s, retry=retry)
+            committed = self._send(call, timeout_s)
         except REFUSALS as error:
             raise Refused(f"Firestore refused a commit: {shorten(error)}") from error
         except google.InvalidArgument as error:
@@ -133,17 +131,15 @@ class Database:
         self.operations.count_commit(writes)
         return _nanoseconds(committed)
 
-    def _send(self, call: Callable[[float], T], timeout_s: float, *, retry: bool) -> T:
+    def _send(self, call: Callable[[float], T], timeout_s: float) -> T:
         """Call until it succeeds. An attempt gets half of the time that is left, so that one lost
         in the network leaves time for another."""
         deadline = time.monotonic() + timeout_s
 
         def attempt() -> T:
             rest = deadline - time.monotonic()
-            return call(max(rest / 2 if retry and rest > 1 else rest, 0.001))
+            return call(max(rest / 2 if rest > 1 else rest, 0.001))
 
-        if not retry:
-            return attempt()
         again = Retry(
             predicate=if_exception_type(*PASSING),
             initial=0.05,

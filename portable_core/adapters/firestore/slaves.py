@@ -24,7 +24,7 @@ from portable_core.adapters.firestore.documents import (
 from portable_core.adapters.firestore.leases import commit_fenced, make_fence
 from portable_core.adapters.firestore.queries import Query
 from portable_core.adapters.firestore.records import fetch_parts
-from portable_core.errors import StoreDamaged
+from portable_core.errors import RecordRefused, StoreDamaged, StoreError
 from portable_core.ports import Lease, Quarantined, SlaveState
 from portable_core.records import Pair, pack_value, unpack_value
 
@@ -47,42 +47,52 @@ def read_slaves(database: Database) -> dict[str, SlaveState]:
 
 
 def save_slave(database: Database, lease: Lease, name: str, state: SlaveState) -> None:
-    """Raises ``LeaseLost``."""
-    write = write_document(
-        database.name(_SLAVES, "s-" + quote(name, safe="")),
-        {
-            "key": name,
-            "cursor": state.cursor,
-            "store": state.store,
-            "generation": state.generation,
-            "window": state.window,
-            "report": json.dumps(dict(state.report)),
-        },
-    )
+    """Raises ``LeaseLost``, and ``StoreError`` for what no document can hold."""
+    try:
+        write = write_document(
+            database.name(_SLAVES, "s-" + quote(name, safe="")),
+            {
+                "key": name,
+                "cursor": state.cursor,
+                "store": state.store,
+                "generation": state.generation,
+                "window": state.window,
+                "report": json.dumps(dict(state.report)),
+            },
+        )
+    except (ValueError, OverflowError) as error:
+        raise StoreError(f"Firestore cannot hold the state of {name!r}: {error}") from error
     commit_fenced(database, lease, [make_fence(database, lease), write])
 
 
 def save_quarantine(database: Database, lease: Lease, items: Sequence[Quarantined]) -> None:
-    """Raises ``LeaseLost``."""
+    """Raises ``LeaseLost``, and ``RecordRefused`` for what no document can hold."""
     builder = CommitBuilder(database, DocumentOptions(), [make_fence(database, lease)])
 
     def plan() -> Iterator[list[Any]]:
         for item in items:
-            yield from _add_item(database, builder, item)
+            try:
+                parts, write = _encode_item(database, item)
+            except (ValueError, OverflowError) as error:
+                raise RecordRefused(
+                    f"Firestore cannot hold the record {item.id!r} set aside: {error}"
+                ) from error
+            yield from builder.add_parts(_name_value(write.update.name), parts)
+            yield from builder.add(write)
         yield from builder.finish(fence_alone=not items)
 
     for writes in plan():
         commit_fenced(database, lease, writes)
 
 
-def _add_item(database: Database, builder: CommitBuilder, item: Quarantined) -> Iterator[list[Any]]:
+def _encode_item(database: Database, item: Quarantined) -> tuple[list[bytes], Any]:
+    """The parts to be written first, and the ``Write`` of the document."""
     pair = item.record.pair
     told = (item.id, item.slave, item.at, item.reason, pair.timestamp, pair.hash)
     value = msgpack.packb((*told, pack_value(item.record)))
     digest = hashlib.blake2b(item.id.encode(), digest_size=16).hexdigest()
     parts = split_value(value)
     small = len(parts) == 1
-    yield from builder.add_parts(f"q{digest}", [] if small else parts)
     write = write_document(
         database.name(_QUARANTINE, digest),
         {
@@ -93,7 +103,12 @@ def _add_item(database: Database, builder: CommitBuilder, item: Quarantined) -> 
             "parts": None if small else len(parts),
         },
     )
-    yield from builder.add(write)
+    return [] if small else parts, write
+
+
+def _name_value(document: str) -> str:
+    """What the parts of a document's value are named after."""
+    return "q" + document.rpartition("/")[2]
 
 
 def read_quarantine(database: Database) -> Iterator[Quarantined]:
@@ -101,7 +116,7 @@ def read_quarantine(database: Database) -> Iterator[Quarantined]:
         value = document.fields["value"].bytes_value
         parts = count_parts(document)
         if parts:
-            body = fetch_parts(database, "q" + document.name.rpartition("/")[2], parts)
+            body = fetch_parts(database, _name_value(document.name), parts)
             if body is None:
                 raise StoreDamaged(f"a part of {document.name} is missing")
             value = body
