@@ -144,8 +144,8 @@ def test_a_slow_master_confirms_what_it_can(caplog: pytest.LogCaptureFixture) ->
     assert rig.master.confirmed == pairs[:30]  # three requests of ten fit into the time
     assert rig.clock.monotonic() - began <= HAND_OVER_S
     assert "70 records, which the master may lack, are not handed over" in caplog.text
-    # Four requests of ten and a record ahead, each read from the millisecond that all have in common
-    # on; what is left is counted without its payloads.
+    # Four requests of ten and a record ahead, each read on from the millisecond that all have in
+    # common; what is left is counted without its payloads.
     assert rig.store.read == 11 + 21 + 31 + 41
 
 
