@@ -34,6 +34,8 @@ def append(folder: Path, start: int) -> None:
         store.append(records, 10)
         tell(records[-1].pair.timestamp)
         count += 1
+        if count % 7 == 0:
+            store.raise_mark("horizon", timestamp + BATCH)
         timestamp += BATCH if count % BATCHES_AN_HOUR else HOUR
 
 
