@@ -27,6 +27,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from portable_core.adapters.firestore.batches import COMMIT_WRITES
+
 RATES = (10, 100, 1_000, 10_000, 100_000)
 
 #: Durable webhooks a second of one core, where no benchmark says better.
@@ -46,6 +48,9 @@ NODES = 3
 #: Of a commit to Firestore, and the most commits that a database's growing index takes.
 COMMIT_S = 0.05
 SEQUENTIAL_WRITES_PER_S = 500.0
+
+#: An instance that receives reads a mark so often: a quarter of the default ``SETTLE_S``.
+MARK_EVERY_S = 2.5
 
 #: What a network disk of a small machine writes; the log, the file and its index are written.
 DISK_BYTES_PER_S = 50e6
@@ -107,25 +112,13 @@ def estimate_firestore(
     linger_s: float = 1.0,
 ) -> Estimate:
     """Cloud Run services on Firestore; instances share a node's database."""
-    # A sender waits for its commit on a thread of its own.
-    waiting = rate * (linger_s + COMMIT_S)
-    instances = max(
-        1, math.ceil(rate / (per_core * HEADROOM)), math.ceil(waiting / WAITING_SENDERS)
-    )
+    instances = count_instances(rate, per_core, linger_s)
     commits = count_commits(rate, instances, linger_s)
-    # Firestore takes 500 writes in a commit; more webhooks than that are more commits.
-    commits = max(commits, rate / 500)
-    firestore, run = prices["firestore"], prices["cloud run"]
-    writes = (rate + commits) * MONTH_S
-    reads = commits * _read_again() * MONTH_S
-    master = writes / firestore["writes per dollar"] + reads / firestore["reads per dollar"]
-    slave = (
-        writes / firestore["writes per dollar"]
-        + writes / firestore["deletes per dollar"]
-        + 2 * reads / firestore["reads per dollar"]
-    )
+    run = prices["cloud run"]
     second = run["dollars per vCPU second"] + MEMORY_GIB * run["dollars per GiB second"]
-    dollars = master + (NODES - 1) * slave + NODES * instances * second * MONTH_S
+    nodes = [count_master(rate, instances, linger_s)]
+    nodes += [count_slave(rate, instances, linger_s)] * (NODES - 1)
+    dollars = sum(node.price(prices) for node in nodes) + NODES * instances * second * MONTH_S
     return Estimate(
         "firestore",
         rate,
@@ -133,7 +126,10 @@ def estimate_firestore(
         dollars,
         {
             "a core's time for webhooks": rate / instances / per_core,
-            "threads for waiting senders": waiting / instances / WAITING_SENDERS * HEADROOM,
+            "threads for waiting senders": _count_waiting(rate, linger_s)
+            / instances
+            / WAITING_SENDERS
+            * HEADROOM,
             "the master's time for syncs": rate * _compared() / pairs_per_s,
             "commits on pages.key": commits / SEQUENTIAL_WRITES_PER_S,
         },
@@ -141,9 +137,65 @@ def estimate_firestore(
 
 
 def count_commits(rate: float, instances: int, linger_s: float) -> float:
-    """Commits a second of all instances: b = n / (1 + n · (linger + commit)) for each."""
+    """Commits a second of all instances, for each of them of n webhooks a second
+    b = 1 / (max(linger, commit) + e^(-n · commit) / n).
+
+    A cycle is a linger or a commit, whichever is longer: who came during a commit has lingered
+    meanwhile. If nobody came, which has the probability e^(-n · commit), it takes 1/n more until
+    somebody does. The linger ends early when nobody came for a quarter of it, as the buffer's does.
+    """
     each = rate / instances
-    return instances * each / (1 + each * (linger_s + COMMIT_S))
+    quarter = linger_s / 4
+    company = 1 - math.exp(-each * quarter)
+    linger = quarter * (1 + company + company**2 + company**3)
+    cycle = max(linger, COMMIT_S) + math.exp(-each * COMMIT_S) / each
+    return max(instances / cycle, rate / COMMIT_WRITES)
+
+
+def _count_waiting(rate: float, linger_s: float) -> float:
+    """Senders that wait for their commit at once, each on a thread of its own."""
+    return rate * (linger_s + COMMIT_S)
+
+
+def count_instances(rate: float, per_core: float, linger_s: float) -> int:
+    """Instances of a node that shares a database, by their cores and by their threads."""
+    return max(
+        1,
+        math.ceil(rate / (per_core * HEADROOM)),
+        math.ceil(_count_waiting(rate, linger_s) / WAITING_SENDERS),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What a node on Firestore is billed for in a month."""
+
+    writes: float
+    reads: float
+    deletes: float = 0.0
+
+    def price(self, prices: dict[str, Any]) -> float:
+        """Dollars a month."""
+        firestore = prices["firestore"]
+        return float(
+            self.writes / firestore["writes per dollar"]
+            + self.reads / firestore["reads per dollar"]
+            + self.deletes / firestore["deletes per dollar"]
+        )
+
+
+def count_master(rate: float, instances: int, linger_s: float) -> Documents:
+    """It reads its pages, with a span on either side of each window, for every slave."""
+    commits = count_commits(rate, instances, linger_s)
+    reads = commits * _compared() + instances / MARK_EVERY_S
+    return Documents((rate + commits) * MONTH_S, reads * MONTH_S)
+
+
+def count_slave(rate: float, instances: int, linger_s: float) -> Documents:
+    """It reads its pages for the sync and for retention, which deletes all that was written."""
+    commits = count_commits(rate, instances, linger_s)
+    written = (rate + commits) * MONTH_S
+    return Documents(written, (2 * commits + instances / MARK_EVERY_S) * MONTH_S, written)
 
 
 def _read_again() -> float:

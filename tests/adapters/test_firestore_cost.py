@@ -112,6 +112,35 @@ def test_receiving_n_webhooks_in_b_batches_costs_n_plus_b_writes(store: Firestor
     assert spent() == ({}, {"webhooks": 1000, "pages": 20}, {}, 20)
 
 
+def test_receiving_reads_a_mark_every_quarter_of_the_settling_time(store: FirestoreStore) -> None:
+    """``SETTLE_S`` is 10; eleven webhooks, one a second, each a commit of its own."""
+    clock = SimulatedClock(START)
+    receiver = make_receiver(store, clock)
+    receiver.open()
+    spent = Spent(store)
+    for number in range(11):
+        receiver.receive(b'{"number":%d}' % number, Meta("shop"))
+        clock.sleep(1)
+    # Before the webhooks 0, 3, 6 and 9.
+    assert spent() == ({"marks": 4}, {"webhooks": 11, "pages": 11}, {}, 11)
+
+
+def test_what_a_status_and_a_check_of_health_cost(store: FirestoreStore) -> None:
+    clock = SimulatedClock(START)
+    receiver = make_receiver(store, clock)
+    receiver.receive(b"{}", Meta())
+    receiver.status()
+    clock.sleep(10)
+    spent = Spent(store)
+    receiver.status()
+    reads, writes, deletes, commits = spent()
+    assert reads == {"meta": 1, "gaps": 1, "pages": 2, "marks": 1}
+    assert (writes, deletes, commits) == ({"marks": 1}, {"marks": 1}, 1)
+    spent = Spent(store)
+    receiver.check()
+    assert spent() == ({}, {}, {"meta": 1}, 1)
+
+
 def test_a_batch_over_several_buckets_costs_a_page_for_each_more(store: FirestoreStore) -> None:
     records = [Record(Pair(START + 4000 * i, i), b"{}") for i in range(10)]  # 36 s: 4 buckets
     spent = Spent(store)

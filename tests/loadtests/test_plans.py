@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from loadtests.capacity import count_commits, estimate_firestore, estimate_sqlite
+from loadtests.capacity import (
+    count_commits,
+    count_instances,
+    count_master,
+    count_slave,
+    estimate_firestore,
+    estimate_sqlite,
+)
 from loadtests.faults import KINDS, make_plan
 from loadtests.ledger import digest_value
 from loadtests.scenarios import SCENARIOS, schedule
@@ -76,10 +84,32 @@ def test_signatures_are_those_that_a_node_admits() -> None:
 
 
 def test_the_model_agrees_with_the_documented_costs() -> None:
-    assert count_commits(10, 1, 0.005) == pytest.approx(6.5, abs=0.1)
-    assert count_commits(1000, 1, 1.0) == pytest.approx(1.0, abs=0.1)
-    estimate = estimate_firestore(1000, 1500, PRICES)
-    assert 3 * 4_500 < estimate.dollars < 3 * 6_000  # docs/firestore.md: $4,675 and two slaves
+    text = (Path(__file__).parents[2] / "docs" / "firestore.md").read_text()
+    for rate, linger_ms in product((10, 100, 1000), (5, 1000)):
+        shared = (rate, count_instances(rate, 1e6 / 122, linger_ms / 1000), linger_ms / 1000)
+        master, slave = count_master(*shared), count_slave(*shared)
+        row = (
+            f"| {rate:,} | {linger_ms} | {shared[1]} | {count_commits(*shared):.1f} "
+            f"| {master.writes / 1e6:,.0f} million | {master.reads / 1e6:,.0f} million "
+            f"| {master.price(PRICES):,.0f} | {slave.price(PRICES):,.0f} |\n"
+        )
+        assert row in text
+    assert PRICES["date"] == "2025-06"
+    assert "Prices are those of June 2025" in text
+
+
+@pytest.mark.parametrize(
+    ("rate", "linger_s", "measured"),
+    [(10, 0.005, 9.2), (100, 0.005, 19.8), (2, 1.0, 1.18), (10, 1.0, 1.04), (100, 1.0, 0.99)],
+)
+def test_the_model_counts_commits_as_the_buffer_makes_them(
+    rate: float, linger_s: float, measured: float
+) -> None:
+    """Measured with senders at random moments (Poisson) and commits of 50 ms."""
+    assert count_commits(rate, 1, linger_s) == pytest.approx(measured, rel=0.03)
+
+
+def test_the_model_grows_with_the_rate() -> None:
     for estimate in (estimate_sqlite(10, 1500, PRICES), estimate_firestore(10, 1500, PRICES)):
         assert estimate.instances == 3
     rates = (10, 100, 1_000, 10_000, 100_000)
