@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.capacity import (
+    RATES,
     count_commits,
     count_instances,
     count_master,
@@ -96,6 +98,16 @@ def test_the_model_agrees_with_the_documented_costs() -> None:
         assert row in text
     assert PRICES["date"] == "2025-06"
     assert "Prices are those of June 2025" in text
+
+
+def test_the_printed_model_is_that_of_the_guide() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "load.md").read_text()
+    [(core, pair)] = re.findall(r"One core: (\d+) µs a webhook, ([\d.]+) µs a pair", text)
+    for rate in RATES:
+        figures = (rate, 1e6 / float(core), PRICES, 1e6 / float(pair))
+        for estimate in (estimate_sqlite(*figures), estimate_firestore(*figures)):
+            row = f"{rate:>10,} │ {estimate.instances:>9,} │ {estimate.dollars:>15,.0f} │"
+            assert f"│ {estimate.layout:<9} │ {row}" in text
 
 
 @pytest.mark.parametrize(
