@@ -26,6 +26,7 @@ from portable_core.simulation.network import SimulatedClient
 from portable_core.simulation.process_store import ProcessStore
 from portable_core.simulation.world import Parts
 from portable_core.slave import Slave
+from portable_core.stamps import Stamps
 from portable_core.wire import Reader
 
 Mutant = Callable[[pytest.MonkeyPatch], Parts]
@@ -157,14 +158,14 @@ def horizon_not_durable(patch: pytest.MonkeyPatch) -> Parts:
 def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
     """Timestamps follow the clock also when it goes back."""
 
-    def stamp(self: Buffer, hash_: int) -> Pair:
+    def give(self: Stamps, hash_: int) -> Pair:
         pair = Pair(self._clock.now(), hash_)
         while pair in self._taken:
             pair = Pair(pair.timestamp + 1, hash_)
         self._taken.add(pair)
         return pair
 
-    patch.setattr(Buffer, "_stamp", stamp)
+    patch.setattr(Stamps, "give", give)
     return Parts()
 
 
