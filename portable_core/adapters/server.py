@@ -81,7 +81,7 @@ def serve(role: Role, settings: Settings, host: str) -> None:
         workers=1,
         blocking_threads=settings.threads * READERS_PER_THREAD,
         backpressure=_CONNECTIONS,
-        http=HTTPModes.auto,
+        http=HTTPModes.http1,  # of HTTP/2 each half-open stream would hold a thread
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
         workers_kill_timeout=STOP_S,
