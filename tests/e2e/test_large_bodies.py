@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portable_core.demo.processes import NodeProcess
+from portable_core.demo.processes import Kind, NodeProcess
 from tests.e2e.bad_requests import ask, post
 from tests.e2e.raw_http import exchange, measure_resident, pour
 from tests.e2e.sync_nodes import Nodes, start
@@ -29,12 +29,18 @@ def make_node(nodes: Nodes, name: str) -> NodeProcess:
     return nodes.make_slave(name, "function" if name == "function" else "container")
 
 
-def make_pieces(framing: str) -> Iterator[bytes]:
+def make_pieces(framing: str, head: bytes = b'{"bad":"') -> Iterator[bytes]:
     """One endless string, that begins like a payload."""
-    head, text = b'{"bad":"', b"x" * PIECE
+    text = b"x" * PIECE
     for number in range(BODY_BYTES // PIECE):
         piece = head + text[len(head) :] if number == 0 else text
         yield piece if framing == "Content-Length" else b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def make_header(framing: str) -> str:
+    if framing == "chunked":
+        return "Transfer-Encoding: chunked"
+    return f"Content-Length: {BODY_BYTES}"
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
@@ -47,11 +53,9 @@ def test_a_body_beyond_the_limit(tmp_path: Path, name: str, framing: str) -> Non
         for number in range(100):  # what a node needs to work at all counts for nothing here
             assert exchange(node.port, post(b'{"n":%d}' % number)).status == 200
         before, _ = measure_resident(node.pid)
-        header = {
-            "Content-Length": f"Content-Length: {BODY_BYTES}",
-            "chunked": "Transfer-Encoding: chunked",
-        }[framing]
-        head = ask("POST", "/webhook", "Content-Type: application/json", framing=(header,))
+        head = ask(
+            "POST", "/webhook", "Content-Type: application/json", framing=(make_header(framing),)
+        )
         answer, sent = pour(node.port, head, make_pieces(framing))
         after, peak = measure_resident(node.pid)
         print(
@@ -65,3 +69,31 @@ def test_a_body_beyond_the_limit(tmp_path: Path, name: str, framing: str) -> Non
         assert exchange(node.port, post(b'{"n":"last"}')).status == 200
         node.stop()
         assert len(nodes.read(node)) == 101
+
+
+#: What a file in a form begins with: a form without limit would put the file on the disk.
+FILE = b'--B\r\nContent-Disposition: form-data; name="x"; filename="x"\r\n\r\n'
+
+
+@pytest.mark.parametrize("kind", ["container", "function"])
+def test_a_form_beyond_the_limit(tmp_path: Path, kind: Kind) -> None:
+    """Anybody may send a form to the login: a large one is not read on beyond the limit."""
+    with Nodes(tmp_path) as nodes:
+        node = nodes.make_master({}, kind, CONSOLE_TOKEN="a-console-token-of-length")
+        start(node)
+        for framing in ("Content-Length", "chunked"):
+            for media_type, begin in (
+                ("multipart/form-data; boundary=B", FILE),
+                ("application/x-www-form-urlencoded", b"csrf="),
+            ):
+                head = ask(
+                    "POST", "/login", f"Content-Type: {media_type}", framing=(make_header(framing),)
+                )
+                answer, sent = pour(node.port, head, make_pieces(framing, begin))
+                print(f"{kind}, {framing}: {answer.status}, {sent / MIB:.1f} MiB were sent")
+                if framing == "chunked" and begin != FILE:
+                    assert answer.status == 403  # read up to the limit, and no form of the console
+                else:
+                    assert answer.status == 413
+                    assert answer.detail
+                assert exchange(node.port, ask("GET", "/login")).status == 200

@@ -28,6 +28,9 @@ CSRF_HEADER = "X-CSRF-Token"
 #: How long a login lasts, in seconds.
 LOGIN_S = 12 * 3600
 
+#: Anybody may send a form to the login; what is longer than this is not read on.
+MAX_FORM_BYTES = 64 * 1024
+
 #: Nothing comes from elsewhere, nothing inline runs, nobody frames the page.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -92,7 +95,10 @@ class Access:
         response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
 
     def check_form(self) -> None:
-        """Raise ``Forbidden`` unless the request comes from a page of this console."""
+        """Raise ``Forbidden`` unless the request comes from a page of this console, and
+        ``RequestEntityTooLarge`` for more than :data:`MAX_FORM_BYTES`, of which a chunked form
+        without files is cut to them instead."""
+        request.max_content_length = MAX_FORM_BYTES  # of this request: others are streams
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if site != "same-origin" or not hmac.compare_digest(
