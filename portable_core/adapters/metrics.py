@@ -109,8 +109,12 @@ class Metrics:
             self._commit_failures.inc()
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """All of it in the format that ``accept`` asks for, and that format's media type."""
-        encode, content_type = choose_encoder(accept)
+        """All of it in the format that ``accept`` asks for, and that format's media type; in the
+        plain one where nothing can be made of ``accept``."""
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version like 1.x
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
 

@@ -284,6 +284,15 @@ def test_scraping_while_webhooks_come_in() -> None:
     assert rig.read()["webhooks_total|kept|github"] == 200
 
 
+@pytest.mark.parametrize("version", ["1.x", "x", "", "1.0.0.0", "9" * 5000, "\xb2"])
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+def test_a_format_of_no_known_version_is_answered(kind: str, version: str) -> None:
+    accept = {"Accept": f"{kind};version={version};escaping=x"}
+    answer = Rig("slave").client.get("/metrics", headers={**BEARER, **accept})
+    assert answer.status_code == 200
+    assert "webhook_sync_store_up 1.0" in answer.text
+
+
 def test_the_wired_application_has_them() -> None:
     app = build_app("slave", ENV)
     answer = app.test_client().get("/metrics", headers=BEARER)
