@@ -146,6 +146,21 @@ class Sender(FastHttpUser):
     ) -> float | None:
         """One try. Returns how many seconds after ``begun`` it was acknowledged, if it was.
 
+        Never raises: a run ends when every webhook has been concluded, whatever nodes answer.
+        """
+        try:
+            return self._request(run, node, number, spelling, value, begun)
+        except Exception as error:  # noqa: BLE001  # it counts as not acknowledged, and is told
+            run.ledger.refuse(node, type(error).__name__)
+            run.timeline.refused.append((run.timeline.now(), node))
+            run.tell(f"/webhook at {node}", 0, error, "POST")
+            return None
+
+    def _request(
+        self, run: Run, node: str, number: int, spelling: int, value: bytes, begun: float
+    ) -> float | None:
+        """What :meth:`_post` does where nothing unexpected happens.
+
         A server may close an idle connection just when it is used again. Clients then take another
         one, and so does this; such tries have a row of their own.
         """
@@ -171,13 +186,15 @@ class Sender(FastHttpUser):
                     took = (run.timeline.now() - tried) * 1000
                     run.timeline.latencies.append((tried, node, took))
                     return now - begun
-                if isinstance(answer.error, HTTPConnectionClosed) and connection + 1 < _CONNECTIONS:
+                # Only answers that Locust itself takes for failures have this attribute.
+                error = getattr(answer, "error", None)
+                if isinstance(error, HTTPConnectionClosed) and connection + 1 < _CONNECTIONS:
                     answer.request_meta["name"] = f"idle connection closed by {node}"
                     answer.success()
                     continue
                 run.ledger.refuse(node, str(answer.status_code))
                 run.timeline.refused.append((tried, node))
-                answer.failure(f"not acknowledged: {answer.status_code} {answer.error or ''}")
+                answer.failure(f"not acknowledged: {answer.status_code} {error or ''}")
                 return None
         raise AssertionError("the last connection's answer counts")
 
