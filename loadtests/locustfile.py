@@ -69,8 +69,10 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 _runs: dict[int, Run] = {}
 
-#: The most connections that one try may need because servers close idle ones.
-_CONNECTIONS = 6
+#: The most connections that one try may take: a second one where a server closed an idle one. Which
+#: connections were idle cannot be seen here, so a second closed one counts as what it may be, a
+#: dropped request.
+_CONNECTIONS = 2
 
 
 class Sender(FastHttpUser):
