@@ -60,7 +60,7 @@ def run(seed: int, faults: int, seconds: float, rate: float, broken: bool, out: 
         calm = _settle(nodes, syncs)
         records = nodes.read(MASTER)
         others = {digest_value(r.payload) for name in SLAVES for r in nodes.read(name)}
-        verdict = ledger.judge(records, MASTER, nodes.excuses, others)
+        verdict = ledger.judge(records, MASTER, nodes.excuses, others, nodes.needless)
         traces = _trace_missing(nodes, ledger, verdict)
         recovered = [(r.recovery.at, r.recovery.slave) for r in records if r.recovery is not None]
     finally:

@@ -24,7 +24,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from loadtests.faults import CONTAINER, FIRESTORE, FUNCTION, MASTER, SLAVES
-from loadtests.ledger import Excuse, PairIndex
+from loadtests.ledger import Excuse, Held, PairIndex, find_needless
 from loadtests.proxy import FaultProxy
 from loadtests.timeline import Presence, note_presence
 from portable_core.demo.cluster import read_records
@@ -55,6 +55,8 @@ class FaultNodes:
         #: What damage took from the master for good, whether there were copies or not.
         self.destroyed: set[Pair] = set()
         self.destroyed_presences: list[Presence] = []
+        #: Needless copies that the master held when it was damaged.
+        self.needless: list[Held] = []
         self._copies: dict[str, tuple[Path, Path]] = {}
         self._to_come_back: set[Pair] = set()
         self._folder = folder
@@ -193,6 +195,7 @@ class FaultNodes:
         left = self._read_pairs(name)
         lost = [record for record in before if record.pair not in left]
         if name == MASTER:
+            self.needless += find_needless(before, SPAN_S * 1000)
             self._excuse(lost, left)
         else:
             self._to_come_back |= {record.pair for record in lost}

@@ -158,9 +158,19 @@ class Ledger:
         master: str = "master",
         excuses: Sequence[Excuse] = (),
         elsewhere: Container[bytes] = (),
+        needless: Iterable[Held] = (),
     ) -> Verdict:
-        """Judge the master's records. ``elsewhere``: the values in all other stores."""
-        return _Judge(self, records, master).judge(excuses, elsewhere)
+        """Judge the master's records.
+
+        ``elsewhere``: the values in all other stores. ``needless``: what :func:`find_needless` found
+        in the master earlier, whether it is still there or not.
+        """
+        return _Judge(self, records, master).judge(excuses, elsewhere, needless)
+
+
+def find_needless(records: Iterable[Record], span_ms: int) -> list[Held]:
+    """The needless ones among a master's records: before damage takes the proof away."""
+    return _Judge(Ledger(span_ms), records, "").find_needless()
 
 
 class _Judge:
@@ -192,7 +202,9 @@ class _Judge:
             )
         )
 
-    def judge(self, excuses: Sequence[Excuse], elsewhere: Container[bytes]) -> Verdict:
+    def judge(
+        self, excuses: Sequence[Excuse], elsewhere: Container[bytes], needless: Iterable[Held]
+    ) -> Verdict:
         missing: list[Acknowledged] = []
         excused = hidden = 0
         destroyed = frozenset().union(*(excuse.pairs for excuse in excuses))
@@ -215,7 +227,7 @@ class _Judge:
             stored=self._stored,
             recovered=sum(held.fetched is not None for held in everything),
             missing=tuple(missing),
-            needless=(*(held for held in everything if self._is_needless(held)), *unsent),
+            needless=(*dict.fromkeys((*needless, *self.find_needless())), *unsent),
             foreign=self._foreign,
             altered=self._altered,
             excused=excused,
@@ -228,6 +240,9 @@ class _Judge:
         low = bisect_left(held, pair.timestamp - self._span, key=lambda h: h.pair.timestamp)
         high = bisect_right(held, pair.timestamp + self._span, key=lambda h: h.pair.timestamp)
         return held[low:high]
+
+    def find_needless(self) -> list[Held]:
+        return [held for group in self._by_hash.values() for held in group if self._is_needless(held)]
 
     def _is_needless(self, held: Held) -> bool:
         if held.fetched is None:

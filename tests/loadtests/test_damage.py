@@ -5,15 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from loadtests.fault_nodes import FaultNodes
+from loadtests.fault_nodes import SPAN_S, FaultNodes
 from loadtests.faults import CONTAINER, FIRESTORE, FUNCTION, MASTER, NODES
+from loadtests.ledger import Ledger
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.processes import NodeProcess
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
 from portable_core.settings import Role
 
 BEGIN_MS = 1_700_000_000_000
@@ -95,6 +97,19 @@ def test_only_what_is_nowhere_else_is_excused(nodes: FaultNodes) -> None:
     assert {pair.hash for pair in excuse.pairs} == {1, 4}
     assert len(nodes.destroyed_presences) == 4
     assert all(presence.until_ms for presence in nodes.destroyed_presences)
+
+
+def test_a_needless_copy_counts_although_it_was_destroyed(nodes: FaultNodes) -> None:
+    own = make(1)
+    at = own.pair.timestamp
+    fetched = replace(own, pair=Pair(at + 5, 1), recovery=Recovery(CONTAINER, at + 9000))
+    store = open_store(nodes, MASTER)
+    store.append([own, fetched])
+    store.close()
+    assert nodes.damage(MASTER) == "2 records unreadable"
+    verdict = Ledger(SPAN_S * 1000).judge(nodes.read(MASTER), needless=nodes.needless)
+    assert [held.pair for held in verdict.needless] == [fetched.pair]
+    assert not verdict.holds
 
 
 def test_a_node_without_files_has_nothing_to_damage(nodes: FaultNodes) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtests.ledger import Excuse, Ledger, Verdict
+from loadtests.ledger import Excuse, Ledger, Verdict, find_needless
 from portable_core.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record, Recovery
 
@@ -62,6 +62,14 @@ def test_a_fetched_record_beside_the_masters_own_is_needless(ledger: Ledger) -> 
 def test_of_two_fetched_records_the_later_one_is_needless(ledger: Ledger) -> None:
     first, second = make(5400, fetched=7000), make(5000, fetched=8000, slave="slave-2")
     assert [held.slave for held in judge(ledger, first, second).needless] == ["slave-2"]
+
+
+def test_a_needless_copy_that_was_found_earlier_counts_once(ledger: Ledger) -> None:
+    records = [make(4500), make(5000, fetched=7000)]
+    earlier = find_needless(records, SPAN)
+    for left in (records, records[:1]):  # it is still there, and it is gone
+        verdict = ledger.judge(left, needless=earlier)
+        assert [held.pair.timestamp for held in verdict.needless] == [5000]
 
 
 def test_copies_that_senders_brought_are_not_needless_but_counted(ledger: Ledger) -> None:
