@@ -9,7 +9,9 @@ The rules are those of the two promises and nothing else:
   before the master's horizon, and nothing is added before that.) Copies that the master received
   itself, because a sender tried again, are not needless; but there may not be more of them than
   tries.
-- **foreign**, **altered**: records in the master that nobody sent, in value or in their bytes.
+- **foreign**, **altered**: records in the master that nobody sent, in value or in their bytes, or
+  that lie there under the hash of another value.
+- **mistold**: a node told a sender a hash that is not that of what it sent.
 
 What a sender did not get an answer to may be stored all the same; such records are judged like all
 others, and nothing has to be there because of them.
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from portable_core.canonical import canonicalize
+from portable_core.canonical import canonicalize, hash_payload
 from portable_core.records import Pair, Record
 
 
@@ -98,13 +100,15 @@ class Verdict:
     needless: tuple[Held, ...] = ()
     foreign: int = 0
     altered: int = 0
+    mistold: int = 0
     excused: int = 0
     hidden: int = 0
     repeated: int = 0
 
     @property
     def holds(self) -> bool:
-        return not (self.missing or self.needless or self.foreign or self.altered)
+        faults = self.foreign + self.altered + self.mistold
+        return not (self.missing or self.needless or faults)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -116,6 +120,7 @@ class Verdict:
             "needless": len(self.needless),
             "foreign": self.foreign,
             "altered": self.altered,
+            "told a wrong hash": self.mistold,
             "excused": self.excused,
             "hidden by a collision": self.hidden,
             "received again by the master": self.repeated,
@@ -125,10 +130,16 @@ class Verdict:
 
 @dataclass(slots=True)
 class Ledger:
-    """Told of every try and every answer; judges in the end."""
+    """Told of every try and every answer; judges in the end.
+
+    ``algorithm`` and ``key``: the nodes' ``HASH`` and ``HASH_KEY``.
+    """
 
     span_ms: int
+    algorithm: str = "crc32c"
+    key: bytes = b""
     values: dict[bytes, int] = field(default_factory=dict)
+    hashes: dict[bytes, int] = field(default_factory=dict)
     bodies: set[bytes] = field(default_factory=set)
     tries: Counter[tuple[str, bytes]] = field(default_factory=Counter)
     acknowledged: list[Acknowledged] = field(default_factory=list)
@@ -138,6 +149,7 @@ class Ledger:
         """A webhook is going to be sent, in this or any other spelling. Returns its value."""
         value = digest_value(body)
         self.values[value] = number
+        self.hashes[value] = hash_payload(body, self.algorithm, self.key)
         return value
 
     def send(self, node: str, value: bytes, source: str, body: bytes) -> None:
@@ -162,8 +174,8 @@ class Ledger:
     ) -> Verdict:
         """Judge the master's records.
 
-        ``elsewhere``: the values in all other stores. ``needless``: what :func:`find_needless` found
-        in the master earlier, whether it is still there or not.
+        ``elsewhere``: the values in all other stores. ``needless``: what :func:`find_needless`
+        found in the master earlier, whether it is still there or not.
         """
         return _Judge(self, records, master).judge(excuses, elsewhere, needless)
 
@@ -190,7 +202,10 @@ class _Judge:
         value = digest_value(record.payload)
         if value not in self._ledger.values:
             self._foreign += 1
-        elif digest_delivery(record.meta.source, record.payload) not in self._ledger.bodies:
+        elif (
+            digest_delivery(record.meta.source, record.payload) not in self._ledger.bodies
+            or record.pair.hash != self._ledger.hashes[value]
+        ):
             self._altered += 1
         recovery = record.recovery
         self._by_hash[record.pair.hash].append(
@@ -221,15 +236,17 @@ class _Judge:
                 hidden += 1
         everything = [held for group in self._by_hash.values() for held in group]
         repeated, unsent = self._count_own(everything)
+        told, hashes = self._ledger.acknowledged, self._ledger.hashes
         return Verdict(
             webhooks=len(self._ledger.values),
-            acknowledged=len({webhook.value for webhook in self._ledger.acknowledged}),
+            acknowledged=len({webhook.value for webhook in told}),
             stored=self._stored,
             recovered=sum(held.fetched is not None for held in everything),
             missing=tuple(missing),
             needless=(*dict.fromkeys((*needless, *self.find_needless())), *unsent),
             foreign=self._foreign,
             altered=self._altered,
+            mistold=sum(webhook.pair.hash != hashes[webhook.value] for webhook in told),
             excused=excused,
             hidden=hidden,
             repeated=repeated,
@@ -242,7 +259,9 @@ class _Judge:
         return held[low:high]
 
     def find_needless(self) -> list[Held]:
-        return [held for group in self._by_hash.values() for held in group if self._is_needless(held)]
+        return [
+            held for group in self._by_hash.values() for held in group if self._is_needless(held)
+        ]
 
     def _is_needless(self, held: Held) -> bool:
         if held.fetched is None:

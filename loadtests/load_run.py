@@ -39,7 +39,7 @@ class Run:
         self.scenario = SCENARIOS[options.scenario]
         self.seed = options.seed or secrets.randbits(32)
         self.webhooks = Webhooks(self.seed, self.scenario.large)
-        self.ledger = Ledger(round(options.span * 1000))
+        self.ledger = Ledger(round(options.span * 1000), options.hash, options.hash_key.encode())
         self.signers: dict[str, Signer] = make_signers(options.secrets)
         self.timeline = Timeline()
         #: Senders that try again later.

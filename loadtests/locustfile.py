@@ -31,6 +31,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.load_run import Run
 from loadtests.scenarios import SCENARIOS
+from portable_core.canonical import ALGORITHMS
 from portable_core.demo.cluster import trigger_sync
 from portable_core.errors import SettingsError, WebhookSyncError
 from portable_core.records import Pair
@@ -57,6 +58,8 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("left-out", 0.05, "the share of all deliveries that is left out: what syncs have to bring")
     add("sync-every", 5.0, "seconds between syncs that are triggered, 0 for none")
     add("span", 120.0, "the nodes' SPAN_S")
+    add("hash", "crc32c", "the nodes' HASH", choices=list(ALGORITHMS))
+    add("hash-key", "", "the nodes' HASH_KEY")
     add(
         "seed", 0, "the same seed, the same webhooks; 0 for new ones, as stores need that have some"
     )

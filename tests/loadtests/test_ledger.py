@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtests.ledger import Excuse, Ledger, Verdict, find_needless
+from loadtests.ledger import Excuse, Ledger, Verdict, digest_value, find_needless
 from portable_core.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record, Recovery
 
@@ -14,6 +14,9 @@ SPAN = 1000
 BODY = b'{"n": 1}'
 HASH = hash_payload(BODY)
 META = Meta("github")
+
+#: Two payloads with one crc32c.
+COLLIDING = (b'{"n":19899720567}', b'{"n":827585941002}')
 
 
 def make(timestamp: int, fetched: int | None = None, slave: str = "slave-1") -> Record:
@@ -91,11 +94,32 @@ def test_what_nobody_sent_is_found(ledger: Ledger) -> None:
 
 
 def test_a_collision_represents_but_is_told(ledger: Ledger) -> None:
-    ledger.add(2, b'{"n":2}')
-    ledger.send("master", next(iter(ledger.values)), "github", b'{"n":2}')
-    verdict = judge(ledger, Record(Pair(5000, HASH), b'{"n":2}', META))
+    first, second = COLLIDING
+    for number, body in enumerate(COLLIDING, 2):
+        ledger.send("master", ledger.add(number, body), "github", body)
+    pair = Pair(7000, hash_payload(first))
+    ledger.acknowledge("slave-1", digest_value(first), pair, 0.2)
+    verdict = judge(ledger, make(5000), Record(pair, second, META))
     assert verdict.hidden == 1
-    assert not verdict.missing
+    assert verdict.holds
+
+
+def test_a_payload_under_the_pair_of_a_lost_one_is_no_collision(ledger: Ledger) -> None:
+    other = b'{"n":2}'
+    ledger.send("master", ledger.add(2, other), "github", other)
+    verdict = judge(ledger, Record(Pair(5000, HASH), other, META))
+    assert (verdict.altered, verdict.holds) == (1, False)
+
+
+def test_a_hash_that_is_not_the_payloads_is_a_fault(ledger: Ledger) -> None:
+    value = next(iter(ledger.values))
+    ledger.acknowledge("master", value, Pair(5000, HASH), 0.2)
+    assert judge(ledger, make(5000)).holds
+    ledger.acknowledge("master", value, Pair(5001, HASH + 1), 0.3)
+    stored = replace(make(5001), pair=Pair(5001, HASH + 1))
+    verdict = judge(ledger, make(5000), stored)
+    assert (verdict.mistold, verdict.altered, verdict.missing) == (1, 1, ())
+    assert not verdict.holds
 
 
 def test_only_what_no_store_holds_is_excused(ledger: Ledger) -> None:
