@@ -9,8 +9,8 @@ The rules are those of the two promises and nothing else:
   before the master's horizon, and nothing is added before that.) Copies that the master received
   itself, because a sender tried again, are not needless; but there may not be more of them than
   tries.
-- **foreign**, **altered**: records in the master that nobody sent, in value or in their bytes, or
-  that lie there under the hash of another value.
+- **foreign**, **altered**: records in the master that nobody sent, in value or in their bytes,
+  source and delivery header, or that lie there under the hash of another value.
 - **mistold**: a node told a sender a hash that is not that of what it sent.
 
 What a sender did not get an answer to may be stored all the same; such records are judged like all
@@ -29,15 +29,24 @@ from typing import NamedTuple
 from portable_core.canonical import canonicalize, hash_payload
 from portable_core.records import Pair, Record
 
+#: The header that senders name each webhook in; nodes keep it in a record's meta by default.
+DELIVERY_HEADER = "X-GitHub-Delivery"
+
 
 def digest_value(payload: bytes) -> bytes:
     """The same for equal JSON values, whatever their spelling; 128 bits, unlike a pair's hash."""
     return blake2b(canonicalize(payload), digest_size=16).digest()
 
 
-def digest_delivery(source: str, body: bytes) -> bytes:
-    """For what has to come out as it went in: the source and the bytes."""
-    return blake2b(source.encode() + b"\0" + body, digest_size=16).digest()
+def digest_delivery(source: str, name: str, body: bytes) -> bytes:
+    """For what has to come out as it went in: the source, the delivery header and the bytes."""
+    return blake2b(f"{source}\0{name}\0".encode() + body, digest_size=16).digest()
+
+
+def _digest_record(record: Record) -> bytes:
+    meta = record.meta
+    name = meta.headers.get(DELIVERY_HEADER.lower(), "")
+    return digest_delivery(meta.source, name, record.payload)
 
 
 class Acknowledged(NamedTuple):
@@ -152,10 +161,13 @@ class Ledger:
         self.hashes[value] = hash_payload(body, self.algorithm, self.key)
         return value
 
-    def send(self, node: str, value: bytes, source: str, body: bytes) -> None:
-        """A try begins: from now on the node may have it, whatever it answers."""
+    def send(self, node: str, value: bytes, source: str, body: bytes, name: str = "") -> None:
+        """A try begins: from now on the node may have it, whatever it answers.
+
+        ``name``: what is in its :data:`DELIVERY_HEADER`.
+        """
         self.tries[node, value] += 1
-        self.bodies.add(digest_delivery(source, body))
+        self.bodies.add(digest_delivery(source, name, body))
 
     def acknowledge(self, node: str, value: bytes, pair: Pair, at: float) -> None:
         self.acknowledged.append(Acknowledged(node, pair, value, at))
@@ -203,7 +215,7 @@ class _Judge:
         if value not in self._ledger.values:
             self._foreign += 1
         elif (
-            digest_delivery(record.meta.source, record.payload) not in self._ledger.bodies
+            _digest_record(record) not in self._ledger.bodies
             or record.pair.hash != self._ledger.hashes[value]
         ):
             self._altered += 1

@@ -29,6 +29,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests.ledger import DELIVERY_HEADER
 from loadtests.load_run import Run
 from loadtests.scenarios import SCENARIOS
 from portable_core.canonical import ALGORITHMS
@@ -171,11 +172,11 @@ class Sender(FastHttpUser):
         """
         body = run.webhooks.spell(number, spelling)
         source, name = run.choose_source(number), run.webhooks.name(number)
-        headers = {"Content-Type": "application/json", "X-GitHub-Delivery": name}
+        headers = {"Content-Type": "application/json", DELIVERY_HEADER: name}
         if source in run.signers:
             headers |= run.signers[source](name, int(time.time()), body)
         for connection in range(_CONNECTIONS):
-            run.ledger.send(node, value, source, body)
+            run.ledger.send(node, value, source, body, name)
             tried = run.timeline.now()
             with self.client.post(
                 f"{run.nodes[node]}/webhook/{source}",

@@ -12,7 +12,7 @@ from random import Random
 
 import aiohttp
 
-from loadtests.ledger import Ledger
+from loadtests.ledger import DELIVERY_HEADER, Ledger
 from loadtests.timeline import Timeline
 from loadtests.webhooks import Webhooks
 from portable_core.records import Pair
@@ -73,19 +73,20 @@ class Senders:
         random = Random(f"{self._seed}/{node}/{number}")
         waits = RETRIES_S if random.random() < _RETRY_SHARE else ()
         duplicate = random.random() < _DUPLICATE_SHARE
-        done = await self._try(session, node, value, body)
+        done = await self._try(session, node, number, value, body)
         for wait in waits:
             if done and not duplicate:
                 return
             duplicate = False
             await asyncio.sleep(wait)
-            done = await self._try(session, node, value, body) or done
+            done = await self._try(session, node, number, value, body) or done
 
     async def _try(
-        self, session: aiohttp.ClientSession, node: str, value: bytes, body: bytes
+        self, session: aiohttp.ClientSession, node: str, number: int, value: bytes, body: bytes
     ) -> bool:
-        headers = {"Content-Type": "application/json"}
-        self._ledger.send(node, value, SOURCE, body)
+        name = self._webhooks.name(number)
+        headers = {"Content-Type": "application/json", DELIVERY_HEADER: name}
+        self._ledger.send(node, value, SOURCE, body, name)
         timeline = self._timeline
         begun = timeline.now()
         try:
