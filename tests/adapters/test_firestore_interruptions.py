@@ -90,7 +90,7 @@ def test_an_append_that_ends_anywhere_shows_no_half_record(store: FirestoreStore
             record.pair for record in seen
         }
         store.append(shifted)
-        assert store.fetch(list(own)) == list(own.values())
+        assert list(store.fetch(list(own))) == list(own.values())
         assert store.prune(MAX_INTEGER) == len(own)
         if not interrupted:
             break

@@ -159,7 +159,7 @@ def test_a_map_that_firestore_refuses_costs_no_webhook(
     many = b'{"tags":[%s]}' % b",".join([b"1"] * 30_000)
     records = [Record(Pair(1000, 1), b'{"a":1}'), Record(Pair(1000, 2), many)]
     store.append(records, 9.0)
-    assert store.fetch([record.pair for record in records]) == records
+    assert list(store.fetch([record.pair for record in records])) == records
     for record in records:
         fields = look_up(database, RECORDS, format_id(record.pair))
         assert fields["data_missing"].string_value == "Firestore refused the map"
