@@ -38,12 +38,14 @@ def master(request: Request) -> Response:
 
 
 def prepare_server(role: str) -> None:
-    """Keep slow senders from stopping it, as far as that is possible.
+    """Keep senders from stopping it, or leading it astray, as far as that is possible.
 
     functions-framework reads ``THREADS`` after it has loaded this file; its own default is four a
     core. The worker that watches is a fork of the process that loads this.
     """
     threads = Settings.from_env(check_role(role), os.environ).threads
+    # gunicorn would let a peer on this machine say, with a header SCRIPT_NAME, where paths begin.
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
     os.environ["THREADS"] = str(threads * READERS_PER_THREAD)
     os.register_at_fork(after_in_child=SlowSenders(threads).watch)
 

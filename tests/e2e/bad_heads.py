@@ -33,6 +33,18 @@ HEADS = {
         for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE")
         for path in ("/webhook", "/webhook/source")
     },
+    # names that some servers take for settings of their own
+    **{
+        f"{name} on {path}": Case(
+            ask("GET", path, f"{name}: /elsewhere", f"{name.lower()}: /webhook"), status, says
+        )
+        for name in ("SCRIPT_NAME", "SCRIPT-NAME", "PATH_INFO", "X-Forwarded-Prefix")
+        for path, status, says in (
+            ("/status", 401, "credentials|token"),
+            ("/elsewhere/status", 404, "was not found"),
+            ("/webhook", 405, "not allowed"),
+        )
+    },
     "POST /health": Case(post(b'{"bad":1}', path="/health"), 405, "not allowed"),
     "POST /status": Case(known("POST", "/status"), 405, "not allowed"),
 }
