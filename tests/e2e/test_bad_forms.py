@@ -1,0 +1,93 @@
+"""Bad input in the console's forms: refused with its fault named, and nothing comes of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from portable_core.demo.processes import Kind
+from tests.e2e.bad_requests import ask, post
+from tests.e2e.raw_http import RawAnswer, exchange
+from tests.e2e.sync_nodes import Nodes, start
+
+TOKEN = "a-console-token-of-length"
+TARGET = "http://127.0.0.1:9/"
+
+#: What comes after the form's own secret; the answer's status, and what the page says.
+LOGINS = {
+    "": (401, "token"),
+    "&token=%ff%00%ed%a0%80": (401, "token"),
+    "&token=" + "9" * 60_000: (401, "token"),
+    "&token=a" * 5000: (401, "token"),
+    "&" * 5000: (401, "token"),
+}
+REPLAYS = {
+    "": (400, "start, end: say"),
+    "&start=1": (400, "start, end: say"),
+    "&start=2&end=1": (400, "end must come after"),
+    "&start=x&end=2": (400, "start: "),
+    "&start=%D9%A1&end=2": (400, "start: "),
+    "&start=1&end=" + "9" * 5000: (400, "end: "),
+    "&webhook=x": (400, "not a webhook&#39;s id"),
+    "&webhook=" + "9" * 5000: (400, "not a webhook&#39;s id"),
+    "&webhook=1-1": (404, "1-1"),
+    **{
+        f"&start=1&end=2&url={TARGET}&parallel={text}": (400, "parallel: must be")
+        for text in ("0", "-1", "x", "%C2%B2", "%D9%A1", "1.5", "9" * 5000)
+    },
+    **{
+        f"&start=1&end=2&url={url}": (status, "")
+        for url, status in {
+            "": 400,
+            "http://[::1": 400,
+            "http://127.0.0.1:9@elsewhere/": 400,
+            f"{TARGET}%0d%0aX-Bad:1": 400,
+            "http://127.0.0.1:99/": 403,
+            "file:///etc/passwd": 400,
+        }.items()
+    },
+}
+
+
+def fill(port: int, path: str, cookie: str, body: str) -> RawAnswer:
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    return exchange(port, ask("POST", path, f"Cookie: {cookie}", kind, body=body.encode()))
+
+
+def read_form(answer: RawAnswer) -> str:
+    found = re.search(rb'name="csrf" value="([^"]+)"', answer.body)
+    assert found is not None
+    return f"csrf={found[1].decode()}"
+
+
+@pytest.mark.parametrize("kind", ["container", "function"])
+def test_bad_forms_are_refused(tmp_path: Path, kind: Kind) -> None:
+    with Nodes(tmp_path) as nodes:
+        node = nodes.make_master({}, kind, CONSOLE_TOKEN=TOKEN, REPLAY_TARGETS=TARGET)
+        start(node)
+        page = exchange(node.port, ask("GET", "/login"))
+        cookie, form = page.headers["set-cookie"].partition(";")[0], read_form(page)
+        faults = {}
+
+        def try_all(path: str, cases: dict[str, tuple[int, str]]) -> None:
+            for body, (status, says) in cases.items():
+                answer = fill(node.port, path, cookie, form + body)
+                if answer.status != status or says not in answer.body.decode():
+                    faults[f"{path} {body[:60]}"] = (answer.status, answer.body[-300:])
+
+        try_all("/login", LOGINS)
+        entered = fill(node.port, "/login", cookie, f"{form}&token={TOKEN}")
+        assert entered.status == 303
+        cookie = entered.headers["set-cookie"].partition(";")[0]
+        form = read_form(exchange(node.port, ask("GET", "/", f"Cookie: {cookie}")))
+        try_all("/replays", REPLAYS)
+        form = "csrf=%ff%ed%a0%80"  # a form of somebody else
+        try_all("/replays", dict.fromkeys(REPLAYS, (403, "out of date")))
+        assert not faults
+        assert exchange(node.port, post(b'{"good":1}')).status == 200
+        assert node.stop() == 0
+        log = node.log.read_text()
+        assert "Traceback" not in log
+        assert "unexpected error" not in log
