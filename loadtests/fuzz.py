@@ -39,6 +39,11 @@ DICTIONARY = (
 )
 
 
+#: The longest input. Python refuses an integer of more than 4300 digits in a way of its own.
+MAX_BYTES = 6000
+
+DIGITS = b"9" * 5000
+
 #: What targets without vectors start from.
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "payload": (
@@ -48,10 +53,18 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "accept": (b"application/json;q=0.5, application/vnd.msgpack, */*;q=0.1",),
     "content-type": (b'application/json; charset="utf-8"',),
-    "position": (b"1700000000000-1234",),
-    "integer": (b"9007199254740991",),
+    "metrics-accept": (
+        b"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8,text/plain;q=0.5",
+        b"application/openmetrics-text;version=2.0.0",
+    ),
+    "position": (b"1700000000000-1234", DIGITS, "\u0661-\u00b2".encode()),
+    "integer": (b"9007199254740991", DIGITS, "\u0661".encode()),
     "store-header": (b"01234567-89ab-cdef-0123-456789abcdef/7",),
-    "query": (b"1700000000000\x002026-01-31T09:05\0-\x0012\0x\0y\x001-1\x0050",),
+    "query": (
+        b"1700000000000\x002026-01-31T09:05\0-\x0012\0x\0y\x001-1\x0050",
+        b"\0\0\0\0\0\0\0" + DIGITS,
+        DIGITS,
+    ),
     "signature-github": (b"sha256=" + b"0" * 64,),
     "signature-stripe": (b"t=1700000000,v1=" + b"0" * 64,),
     "signature-standard": (b"msg_1\x001700000000\0v1," + b"A" * 43 + b"=",),
@@ -112,7 +125,7 @@ def main() -> None:
                 f"-dict={words}",
                 f"-runs={options.runs}",
                 f"-seed={options.seed}",
-                "-max_len=600",
+                f"-max_len={MAX_BYTES}",
                 "-print_final_stats=1",
             ],
             run,

@@ -12,7 +12,7 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["portable_core"]):
+with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
     from portable_core.adapters.authentication import Guard
     from portable_core.adapters.authentication_oidc import IdTokenVerifier, KeySet
     from portable_core.adapters.flask_app.queries import (
@@ -21,11 +21,15 @@ with atheris.instrument_imports(include=["portable_core"]):
         read_search,
     )
     from portable_core.adapters.flask_app.webhooks import is_source
+    from portable_core.adapters.metrics import Metrics
+    from portable_core.adapters.wiring import build_node
+    from portable_core.browse import FOREVER, MAX_PAGE_ROWS
     from portable_core.canonical import canonicalize, hash_payload, is_plain
     from portable_core.canonical_exact import canonicalize_exactly
     from portable_core.errors import MalformedPayload, WebhookSyncError
     from portable_core.feed import parse_position
     from portable_core.protocol import parse_integer, parse_store_header
+    from portable_core.records import MAX_INTEGER, Pair
     from portable_core.signatures import parse_sources
     from portable_core.wire import (
         ENCODINGS,
@@ -40,6 +44,9 @@ from werkzeug.datastructures import MultiDict  # after the imports that are watc
 
 #: Takes the input and the size of the chunks it comes in.
 Target = Callable[[bytes, int], None]
+
+#: So much of an input goes into a stream: long ones in small chunks would take most of the time.
+STREAM_BYTES = 600
 
 LIMITS = Limits(element_bytes=4096, meta_bytes=1024)
 
@@ -63,6 +70,7 @@ def check_stream(make_reader: Callable[[], Reader[Any]]) -> Target:
     """The reader has to tell the same of the whole and of the chunks."""
 
     def check(data: bytes, size: int) -> None:
+        data = data[:STREAM_BYTES]
         whole = _read(make_reader(), data, max(1, len(data)))
         cut = _read(make_reader(), data, size)
         if whole != cut:
@@ -158,12 +166,43 @@ def check_token(guard: Guard) -> Target:
 
 
 def check_query(data: bytes, size: int) -> None:
-    """The query of a page: each parser that reads one."""
+    """The query of a page: each parser that reads one, and that what it lets in is in range."""
     names = ("start", "end", "source", "hash", "id", "value", "before", "limit")
     query = MultiDict(zip(names, data.decode("utf-8", "replace").split("\0"), strict=False))
-    for read in (read_search, read_before, read_limit):
-        with suppress(WebhookSyncError):
-            read(query)
+    with suppress(WebhookSyncError):
+        search = read_search(query)
+        if not (0 <= search.start <= FOREVER and 0 <= search.end <= FOREVER):
+            raise AssertionError(f"a time out of range: {search}")
+        if search.hash is not None and not 0 <= search.hash <= MAX_INTEGER:
+            raise AssertionError(f"a hash out of range: {search}")
+    with suppress(WebhookSyncError):
+        check_pair(read_before(query))
+    with suppress(WebhookSyncError):
+        limit = read_limit(query)
+        if not 1 <= limit <= MAX_PAGE_ROWS:
+            raise AssertionError(f"a limit out of range: {limit}")
+
+
+def check_position(data: bytes, size: int) -> None:
+    """A part of an address, percent-decoded."""
+    with suppress(WebhookSyncError):
+        check_pair(parse_position(data.decode("utf-8", "replace")))
+
+
+def check_pair(pair: Pair | None) -> None:
+    # One more than the last hash: a position is what may come next.
+    if pair and not (0 <= pair.timestamp <= MAX_INTEGER and 0 <= pair.hash <= MAX_INTEGER + 1):
+        raise AssertionError(f"out of range: {pair}")
+
+
+_METRICS = Metrics(build_node("slave", {"STORE": "memory:", "SYNC_TOKENS": "a-secret-token"}))
+
+
+def check_metrics_accept(data: bytes, size: int) -> None:
+    """Whatever a scraper accepts, it is told something."""
+    text, kind = _METRICS.expose(data.decode("latin-1"))
+    if not text or not kind:
+        raise AssertionError("no metrics")
 
 
 #: Nothing listens there, so that a key is never found.
@@ -177,7 +216,8 @@ TARGETS: Mapping[str, Target] = {
     "payload": check_payload,
     "accept": check_text(negotiate),
     "content-type": check_text(choose_encoding),
-    "position": check_text(parse_position),
+    "metrics-accept": check_metrics_accept,
+    "position": check_position,
     "source": check_text(is_source),
     "integer": check_value(parse_integer),
     "store-header": check_value(parse_store_header),
