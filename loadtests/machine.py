@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sqlite3
 import time
 from pathlib import Path
 
 _PACKAGES = (
     *("webhook-sync", "aiohttp", "flask", "granian", "gunicorn", "sqlitedict", "orjson", "msgpack"),
     *("msgspec", "google-crc32c", "google-cloud-firestore", "locust"),
+    # what the peers of the benchmarks run on
+    *("fastapi", "uvicorn", "uvloop", "httptools", "aiosqlite", "functions-framework"),
 )
 
 
@@ -24,6 +27,7 @@ def describe_machine() -> dict[str, object]:
         "memory GiB": round(memory / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "sqlite3": sqlite3.sqlite_version,
         "load average": [round(value, 1) for value in os.getloadavg()],
         "packages": {name: _find_version(name) for name in _PACKAGES},
     }
