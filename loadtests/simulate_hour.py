@@ -1,8 +1,9 @@
 """``make simulate-hour``: an hour at 1,000 webhooks a second, with outages, in a few minutes.
 
 The core is real (receivers, buffers, slaves, master, sync sessions, wire format); time and network
-are simulated. A master and two slaves get every webhook at about the same moment; nodes die and
-come back, are away for minutes, have wrong clocks; answers of syncs are cut or never come.
+are simulated. A master and two slaves get every webhook, each up to five seconds after it was due;
+nodes die and come back, are away for minutes, have wrong clocks; answers of syncs are cut or never
+come.
 
 Scaled down: payloads are tiny (a number), batches are committed every 100 simulated milliseconds
 and stores are in memory. To bound the memory, what every cursor and a span have passed is judged
@@ -40,6 +41,9 @@ START_MS = 1_700_000_000_000
 SPAN_MS = 120_000
 TICK_MS = 100
 SYNC_EVERY_MS = 300_000
+
+#: The longest that a webhook takes to a node; each takes its own time to each of them.
+LATEST_MS = 5_000
 NODES = ("master", "slave-1", "slave-2")
 
 _META = Meta()
@@ -59,6 +63,10 @@ class Node:
     slave: Slave | None = None
     master: Master | None = None
     waiting: list[tuple[int, Future[Pair]]] = field(default_factory=list)
+    #: The numbers of webhooks on their way, by the tick in which they arrive; used in turns.
+    arriving: list[list[int]] = field(
+        default_factory=lambda: [[] for _ in range(LATEST_MS // TICK_MS + 1)]
+    )
 
 
 class Hour:
@@ -159,10 +167,12 @@ class Hour:
     # -- the hour ----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        number, next_sync = 0, START_MS + SYNC_EVERY_MS
-        for _ in range(self._ticks):
+        next_sync = START_MS + SYNC_EVERY_MS
+        for tick in range(self._ticks + LATEST_MS // TICK_MS):
             self._happen()
-            number = self._send(number)
+            if tick < self._ticks:
+                self._send(tick)
+            self._arrive(tick)
             self._advance(TICK_MS)
             self._commit()
             if self._now >= next_sync:
@@ -201,17 +211,27 @@ class Hour:
             self.counts[what] += 1
             self.events.append(f"{at / 1000:7.1f} s  {name} {what}")
 
-    def _send(self, number: int) -> int:
-        for each in range(number, number + self._per_tick):
-            payload = b'{"n":%d}' % each
-            for node in self.nodes.values():
-                if node.receiver is None:
-                    continue
+    def _send(self, tick: int) -> None:
+        numbers = range(tick * self._per_tick, (tick + 1) * self._per_tick)
+        for node in self.nodes.values():
+            turns = len(node.arriving)
+            delays = self._random.choices(range(turns), k=self._per_tick)
+            for number, delay in zip(numbers, delays, strict=True):
+                node.arriving[(tick + delay) % turns].append(number)
+
+    def _arrive(self, tick: int) -> None:
+        """What arrives now at a node that is away does not come again."""
+        for node in self.nodes.values():
+            turn = tick % len(node.arriving)
+            numbers, node.arriving[turn] = node.arriving[turn], []
+            if node.receiver is None:
+                continue
+            for number in numbers:
                 try:
-                    node.waiting.append((each, node.receiver.submit(payload, _META)))
+                    future = node.receiver.submit(b'{"n":%d}' % number, _META)
+                    node.waiting.append((number, future))
                 except Unavailable:
                     self.counts["refused"] += 1
-        return number + self._per_tick
 
     def _commit(self) -> None:
         for node in self.nodes.values():

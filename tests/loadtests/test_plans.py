@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from loadtests.faults import KINDS, make_plan
 from loadtests.ledger import digest_value
 from loadtests.scenarios import SCENARIOS, schedule
 from loadtests.signing import make_signers
-from loadtests.simulate_hour import Hour
+from loadtests.simulate_hour import SPAN_MS, Hour
 from loadtests.webhooks import LARGE_BYTES, Webhooks
+from portable_core.ports import Milliseconds
+from portable_core.session import SlaveSession
 from portable_core.signatures import parse_sources
 
 PRICES = json.loads((Path(__file__).parents[2] / "loadtests" / "prices.json").read_bytes())
@@ -141,3 +144,21 @@ def test_a_short_simulated_hour_loses_nothing_and_can_tell() -> None:
     hour._copies[18] = 2
     verdict = hour.verdict()
     assert (verdict["lost"], verdict["needless"]) == (1, 1)
+
+
+def test_a_simulated_hour_shows_a_sync_that_does_not_end_a_span_before_the_horizon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sync_windows = SlaveSession._sync_windows
+
+    def sync_up_to_the_horizon(
+        self: SlaveSession, now: Callable[[], Milliseconds], end: Milliseconds
+    ) -> None:
+        sync_windows(self, now, end + SPAN_MS)
+
+    monkeypatch.setattr(SlaveSession, "_sync_windows", sync_up_to_the_horizon)
+    hour = Hour(1, 10, 900, "crc32c")
+    hour.run()
+    needless = hour.verdict()["needless"]
+    assert isinstance(needless, int)
+    assert needless > 0
