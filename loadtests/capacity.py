@@ -56,10 +56,14 @@ MARK_EVERY_S = 2.5
 DISK_BYTES_PER_S = 50e6
 WRITTEN_TIMES = 2.5
 
-#: Senders of one instance that may wait at once: half of its 256 threads (``THREADS=32``).
-WAITING_SENDERS = 128
+#: Requests that one instance has at the same time, each on a thread of its own, and its memory:
+#: ``containerConcurrency`` and the limit in ``containers/*/service.yaml``.
+CONCURRENCY = 32
+MEMORY_GIB = 1.0
 
-MEMORY_GIB = 0.5
+#: Senders of one instance that may wait at once; the rest is for syncs and bursts.
+WAITING_SENDERS = CONCURRENCY * HEADROOM
+
 RECORD_BYTES = 2_000
 RETENTION_S = 7 * 86_400
 
@@ -84,10 +88,11 @@ class Estimate:
 def estimate_sqlite(
     rate: int, per_core: float, prices: dict[str, Any], pairs_per_s: float = PAIRS_PER_S
 ) -> Estimate:
-    """Machines with disks, one core each."""
+    """Machines with disks, one process each on what the machine sustains of a core."""
+    machine = prices["virtual machine"]
+    per_core, pairs_per_s = per_core * machine["vCPU"], pairs_per_s * machine["vCPU"]
     shards = max(1, math.ceil(rate / (per_core * HEADROOM)))
     share = rate / shards
-    machine = prices["virtual machine"]
     disk_gb = rate * RETENTION_S * RECORD_BYTES / 1e9 * NODES
     dollars = shards * NODES * machine["dollars per month"]
     dollars += disk_gb * machine["disk dollars per GB month"]

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.capacity import (
+    CONCURRENCY,
+    MEMORY_GIB,
     RATES,
     count_commits,
     count_instances,
@@ -30,7 +32,8 @@ from portable_core.ports import Milliseconds
 from portable_core.session import SlaveSession
 from portable_core.signatures import parse_sources
 
-PRICES = json.loads((Path(__file__).parents[2] / "loadtests" / "prices.json").read_bytes())
+ROOT = Path(__file__).parents[2]
+PRICES = json.loads((ROOT / "loadtests" / "prices.json").read_bytes())
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -130,6 +133,20 @@ def test_the_model_grows_with_the_rate() -> None:
     rates = (10, 100, 1_000, 10_000, 100_000)
     dollars = [estimate_sqlite(rate, 1500, PRICES).dollars for rate in rates]
     assert dollars == sorted(dollars)
+
+
+@pytest.mark.parametrize("role", ["master", "slave"])
+def test_the_model_has_the_limits_of_the_services(role: str) -> None:
+    text = (ROOT / "containers" / role / "service.yaml").read_text()
+    assert f"containerConcurrency: {CONCURRENCY}\n" in text
+    assert f"memory: {MEMORY_GIB:.0f}Gi\n" in text
+
+
+def test_a_machine_counts_for_what_it_sustains() -> None:
+    half = {**PRICES, "virtual machine": {**PRICES["virtual machine"], "vCPU": 0.5}}
+    whole = {**PRICES, "virtual machine": {**PRICES["virtual machine"], "vCPU": 1.0}}
+    few, many = (estimate_sqlite(3_000, 1500, prices) for prices in (whole, half))
+    assert many.instances == 2 * few.instances
 
 
 def test_a_short_simulated_hour_loses_nothing_and_can_tell() -> None:
