@@ -90,7 +90,7 @@ load: setup
 SEED ?= 1
 .PHONY: chaos
 chaos: setup
-	$(BIN)/python -m loadtests.chaos --seed $(SEED) $(if $(BROKEN),--broken) $(ARGS)
+	$(BIN)/python -m loadtests.chaos --seed $(SEED) $(if $(filter-out 0,$(BROKEN)),--broken) $(ARGS)
 
 # Hash, receive and sync beside their peers: reports/bench.md.
 ROUNDS ?= 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from loadtests.fault_nodes import FaultNodes
@@ -17,6 +17,9 @@ from portable_core.errors import WebhookSyncError
 
 _SYNC_EVERY_S = 3.0
 _DOWN_S = 0.4
+
+#: How the note of a fault begins that met nothing that it could break.
+NO_EFFECT = "no effect"
 
 
 class Accidents:
@@ -97,7 +100,7 @@ class Accidents:
         door.reset_all()
         time.sleep(fault.seconds)
         door.heal()
-        return f"{door.resets - before} connections reset"
+        return _count_resets(door.resets - before)
 
     def _door(self, fault: Fault, **changes: object) -> str:
         return self._bend(self._nodes.doors[fault.target], fault.seconds, changes)
@@ -106,12 +109,12 @@ class Accidents:
         return self._bend(self._nodes.links[fault.target], fault.seconds, changes)
 
     def _bend(self, proxy: FaultProxy, seconds: float, changes: Mapping[str, object]) -> str:
-        before = proxy.resets
+        before, held = proxy.resets, proxy.held
         proxy.behave(**changes)
         time.sleep(seconds)
         proxy.heal()
         time.sleep(0.1)  # it resets in its own thread what was half-open
-        return f"{proxy.resets - before} connections reset"
+        return _count_resets(proxy.resets - before, proxy.held - held)
 
     def _fill_disk(self, fault: Fault) -> None:
         self._nodes.fill_disk(fault.target)
@@ -122,6 +125,8 @@ class Accidents:
         with self._looking:
             self._nodes.nodes[fault.target].kill()
             note = self._nodes.damage(fault.target)
+        if note in ("no file yet", "0 records unreadable"):
+            note = f"{NO_EFFECT}: {note}"
         time.sleep(_DOWN_S)
         self._start_again(fault.target)
         if fault.target == MASTER:
@@ -142,6 +147,20 @@ class Accidents:
         proxy.reset_all()
         time.sleep(fault.seconds)
         proxy.heal()
+
+
+def _count_resets(count: int, held: int = 0) -> str:
+    """``held``: pieces of the traffic that were slowed down or swallowed."""
+    if count or not held:
+        return f"{count} connections reset" if count else f"{NO_EFFECT}: 0 connections reset"
+    return f"{held} pieces held"
+
+
+def find_idle_kinds(plan: Iterable[Fault], notes: Mapping[int, str]) -> list[str]:
+    """The kinds of faults that never had an effect: they proved nothing in this run."""
+    kinds = {fault.kind for fault in plan}
+    met = {f.kind for f in plan if not notes.get(f.number, NO_EFFECT).startswith(NO_EFFECT)}
+    return sorted(kinds - met)
 
 
 class Syncs:

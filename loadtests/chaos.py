@@ -22,7 +22,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from loadtests.accidents import Accidents, Syncs
+from loadtests.accidents import Accidents, Syncs, find_idle_kinds
 from loadtests.chaos_report import describe_latencies, say, write_markdown
 from loadtests.fault_nodes import SPAN_S, FaultNodes
 from loadtests.faults import KINDS, MASTER, NODES, SLAVES, make_plan
@@ -76,6 +76,7 @@ def run(seed: int, faults: int, seconds: float, rate: float, broken: bool, out: 
         "all synced in the end": calm,
         "faults": lines,
         "kinds": dict(Counter(fault.kind for fault in plan)),
+        "without effect": find_idle_kinds(plan, accidents.notes),
         "left out": nodes.without,
         "refused": dict(ledger.refused),
         "recovered by slave": dict(Counter(slave for _, slave in recovered)),

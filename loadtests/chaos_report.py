@@ -24,6 +24,8 @@ def write_markdown(document: dict[str, Any], verdict: Verdict, path: Path, name:
     lines += [f"- {what}: {value}" for what, value in verdict.to_json().items()]
     lines += ["", "## Faults", ""]
     lines += [f"- {line}" for line in document["faults"]]
+    lines += ["", "## Without effect", ""]
+    lines += [f"- {kind}" for kind in document["without effect"]]
     for what in ("kinds", "left out", "refused", "recovered by slave", "failed syncs"):
         lines += ["", f"## {what.capitalize()}", ""]
         lines += [f"- {key}: {value}" for key, value in document[what].items()]
@@ -35,6 +37,8 @@ def say(document: dict[str, Any], verdict: Verdict) -> None:
     print(f"\n{len(document['faults'])} faults of {len(document['kinds'])} kinds")
     for what, reason in document["left out"].items():
         print(f"  left out: {what}: {reason}")
+    for kind in document["without effect"]:
+        print(f"  never had an effect: {kind}")
     for what, value in verdict.to_json().items():
         print(f"  {what}: {value}")
     for line in document["missing"][:5] + document["needless copies"][:5]:

@@ -53,6 +53,8 @@ class FaultProxy:
         self.name = name
         self.connections = 0
         self.resets = 0
+        #: Pieces of the traffic that were slowed down or swallowed.
+        self.held = 0
         self._target = target_port
         self._behaviour = Behaviour()
         self._open: set[_Connection] = set()
@@ -157,6 +159,7 @@ class FaultProxy:
                 break
             behaviour = self._behaviour
             if behaviour.silent:
+                self.held += 1
                 continue
             if answers and behaviour.cut_after is not None:
                 data = data[: max(0, behaviour.cut_after - connection.answered)]
@@ -174,6 +177,7 @@ class FaultProxy:
                 connection.reset()
                 return
             if behaviour.bytes_per_s is not None:
+                self.held += 1
                 await asyncio.sleep(len(data) / behaviour.bytes_per_s)
         if not self._behaviour.silent:
             with suppress(OSError):
