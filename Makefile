@@ -5,11 +5,13 @@ BIN := .venv/bin
 ARGS ?=
 EXAMPLES ?= 20000
 
-# Set up once, again only when the dependencies change; needs the network only then.
-.venv/.installed: pyproject.toml
+# Set up once, again only when the dependencies change; needs the network only then. What nodes get
+# is what is tested: their packages have the versions of requirements.txt.
+.venv/.installed: pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	grep -v '^-e' requirements.txt >.venv/pins.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[dev]'
 	touch $@
 
 .PHONY: setup
@@ -35,9 +37,10 @@ test: lint
 containers: setup
 	$(BIN)/pytest -s tests/e2e/test_containers.py
 
-# The versions that containers and functions get: those installed here.
+# The versions that containers and functions get: the newest, which are installed here first.
 .PHONY: pins
 pins: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
 	$(BIN)/python containers/pin.py >requirements.new
 	mv requirements.new requirements.txt
 
