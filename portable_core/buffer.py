@@ -12,16 +12,16 @@ which everything is committed and nothing will be added.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from portable_core.errors import BatchTooLate, BufferFull, Stopping, StoreError, WebhookSyncError
+from portable_core.errors import BatchTooLate, Stopping, StoreError, WebhookSyncError
 from portable_core.ports import Clock, Milliseconds
 from portable_core.records import Meta, Pair, Record
 from portable_core.stamps import Stamps
+from portable_core.waiting import BufferStatus, Entry, Waiting
 
 #: Appends the records durably within so many seconds, or raises.
 Append = Callable[[Sequence[Record], float], None]
@@ -36,44 +36,6 @@ class BufferLimits:
     linger_s: float
     records: int
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class BufferStatus:
-    """``oldest`` is the timestamp of the oldest record that is not committed, None without one."""
-
-    records: int
-    bytes: int
-    oldest: Milliseconds | None
-
-
-_OPEN = StoreError("this webhook is not committed yet; send it again")
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """One waiting record. ``wake`` is a lock held until its waiter has something to do.
-
-    A ``future`` costs as much as all the rest: only who asks for one gets it.
-    """
-
-    record: Record
-    since: float
-    future: Future[Pair] | None
-    wake: threading.Lock = field(default_factory=threading.Lock)
-    waited_for: bool = False
-    leads: bool = False
-    done: bool = False
-    error: WebhookSyncError | None = _OPEN
-
-    def tell(self) -> None:
-        """Resolve the future of an entry that is done."""
-        if self.future is None:
-            return
-        if self.error is None:
-            self.future.set_result(self.record.pair)
-        else:
-            self.future.set_exception(self.error)
 
 
 class Buffer:
@@ -99,9 +61,7 @@ class Buffer:
         self._keep_failed = keep_failed
         self._lock = threading.Lock()
         self._stamps = Stamps(clock, floor)
-        self._waiting: list[_Entry] = []
-        self._batch: list[_Entry] = []
-        self._bytes = 0
+        self._waiting = Waiting(limits.records, limits.bytes)
         self._committing = False
         self._idle = threading.Condition(self._lock)
         self._in_doubt: Milliseconds | None = None
@@ -116,7 +76,7 @@ class Buffer:
 
         The future holds its pair once it is committed, or the error of its batch. It cannot be
         cancelled: whoever stops waiting for it does not take the record back. Raises
-        :class:`BufferFull` and :class:`Stopping`.
+        :class:`~portable_core.errors.BufferFull` and :class:`Stopping`.
         """
         future: Future[Pair] = Future()
         future.set_running_or_notify_cancel()
@@ -140,23 +100,17 @@ class Buffer:
 
     def _submit(
         self, hash_: int, payload: bytes, meta: Meta, future: Future[Pair] | None = None
-    ) -> _Entry:
+    ) -> Entry:
         with self._lock:
             if self._closed:
                 raise Stopping("this node is being stopped; send the webhook again")
-            size = len(payload)
-            count = len(self._waiting) + len(self._batch)
-            if count and (count >= self._limits.records or self._bytes + size > self._limits.bytes):
-                raise BufferFull(
-                    f"{count} webhooks ({self._bytes} bytes) wait for the store; send it again"
-                )
+            self._waiting.check_room(len(payload))
             # Read before the stamp is given: if this thread is held up in between, the commit has
             # less time, never more.
             since = self._clock.monotonic()
-            entry = _Entry(Record(self._stamps.give(hash_), payload, meta), since, future)
+            entry = Entry(Record(self._stamps.give(hash_), payload, meta), since, future)
             entry.wake.acquire()
-            self._waiting.append(entry)
-            self._bytes += size
+            self._waiting.add(entry)
             return entry
 
     def reserve(self, pairs: Sequence[Pair]) -> None:
@@ -173,7 +127,7 @@ class Buffer:
         :class:`BatchTooLate` where the store does not answer.
         """
         with self._idle:
-            entries = [*self._batch, *self._waiting]
+            entries = list(self._waiting)
             while any(not entry.done for entry in entries):
                 if self._committing:
                     if not self._idle.wait(self._bound(self._limits.settle_s)):
@@ -188,7 +142,7 @@ class Buffer:
                 if error is not None:
                     raise error
 
-    def _wait(self, entry: _Entry) -> None:
+    def _wait(self, entry: Entry) -> None:
         with self._lock:
             if entry.done:
                 return  # a leader took it along before this thread came to wait for it
@@ -200,18 +154,13 @@ class Buffer:
         if not entry.leads and not entry.wake.acquire(timeout=self._limits.settle_s + 1):
             with self._lock:
                 if not entry.leads and not entry.done:
-                    self._give_up(entry)
+                    self._waiting.withdraw(entry)
+                    entry.waited_for = False
+                    entry.resolve(
+                        BatchTooLate("the store did not commit in time; send the webhook again")
+                    )
         if entry.leads:
             self._lead()
-
-    def _give_up(self, entry: _Entry) -> None:
-        if entry in self._waiting:
-            self._waiting.remove(entry)
-            self._bytes -= len(entry.record.payload)
-        entry.waited_for = False
-        self._resolve(
-            entry, BatchTooLate("the store did not commit in time; send the webhook again")
-        )
 
     def _lead(self) -> WebhookSyncError | None:
         """Commit one batch and pass the lead on. The caller has set ``_committing``."""
@@ -219,8 +168,8 @@ class Buffer:
         try:
             self._linger()
             with self._lock:
-                self._batch, self._waiting = self._waiting, []
-            error = self._commit_batch()
+                batch = self._waiting.begin_batch()
+            error = self._commit(batch)
         finally:
             self._settle_batch(error)
         return error
@@ -232,17 +181,17 @@ class Buffer:
         present = 0
         while True:
             with self._lock:
-                count = len(self._waiting)
+                entries = self._waiting.entries
+                count = len(entries)
                 if count == present or self._closed or self._keep_failed:
                     return
-                rest = self._waiting[0].since + self._limits.linger_s - self._clock.monotonic()
+                rest = entries[0].since + self._limits.linger_s - self._clock.monotonic()
             if rest <= 0:
                 return
             present = count
             self._clock.sleep(min(rest, self._limits.linger_s / 4))
 
-    def _commit_batch(self) -> WebhookSyncError | None:
-        batch = self._batch
+    def _commit(self, batch: Sequence[Entry]) -> WebhookSyncError | None:
         if not batch:
             return None
         started = self._clock.monotonic()
@@ -263,24 +212,17 @@ class Buffer:
         return min(seconds, self._deadline - self._clock.monotonic())
 
     def _settle_batch(self, error: WebhookSyncError | None) -> None:
-        told: list[_Entry] = []
+        told: list[Entry] = []
+        keep = error is not None and self._keep_failed
         with self._lock:
-            batch, self._batch = self._batch, []
-            if error is None:
-                if batch:
-                    self._in_doubt = None
-            elif batch:
-                self._failures += 1
-                if self._in_doubt is None:
-                    self._in_doubt = batch[0].record.pair.timestamp
-            if error is not None and self._keep_failed:
-                self._waiting = batch + self._waiting
-            else:
+            batch = self._waiting.end_batch(keep=keep)
+            if batch:
+                self._note_outcome(batch, error)
+            if not keep:
                 for entry in batch:
-                    self._bytes -= len(entry.record.payload)
-                    self._resolve(entry, error)
+                    entry.resolve(error)
                 told = [entry for entry in batch if entry.future is not None]
-            leader = next((entry for entry in self._waiting if entry.waited_for), None)
+            leader = next((entry for entry in self._waiting.entries if entry.waited_for), None)
             self._committing = leader is not None
             if leader is not None:
                 leader.leads = True
@@ -290,19 +232,13 @@ class Buffer:
         for entry in told:  # their callbacks may do anything, and so find the buffer at peace
             entry.tell()
 
-    @staticmethod
-    def _resolve(entry: _Entry, error: WebhookSyncError | None) -> None:
-        if entry.done:
-            return  # its waiter gave up
-        entry.done, entry.error = True, None
-        if (
-            error is not None
-        ):  # a copy each: what is raised in many threads grows a traceback of all
-            entry.error = copy.copy(error)
-            entry.error.__cause__ = error
-        if entry.waited_for:
-            entry.waited_for = False
-            entry.wake.release()
+    def _note_outcome(self, batch: Sequence[Entry], error: WebhookSyncError | None) -> None:
+        if error is None:
+            self._in_doubt = None
+            return
+        self._failures += 1
+        if self._in_doubt is None:
+            self._in_doubt = batch[0].record.pair.timestamp
 
     # -- what the node tells -------------------------------------------------------------------
 
@@ -317,7 +253,7 @@ class Buffer:
         It stands still while the outcome of a failed batch is in doubt (see :meth:`clear_doubt`).
         """
         with self._lock:
-            oldest = self._oldest()
+            oldest = self._waiting.oldest
             if self._in_doubt is not None:
                 oldest = self._in_doubt if oldest is None else min(oldest, self._in_doubt)
             if oldest is not None:
@@ -347,17 +283,12 @@ class Buffer:
 
     def status(self) -> BufferStatus:
         with self._lock:
-            return BufferStatus(len(self._waiting) + len(self._batch), self._bytes, self._oldest())
-
-    def _oldest(self) -> Milliseconds | None:
-        first = self._batch or self._waiting
-        return first[0].record.pair.timestamp if first else None
+            return self._waiting.status()
 
     @property
     def half_full(self) -> bool:
         """Whether half of what may wait does."""
-        records, size = 2 * (len(self._waiting) + len(self._batch)), 2 * self._bytes
-        return records >= self._limits.records or size >= self._limits.bytes
+        return self._waiting.half_full
 
     def close(self, within_s: float) -> None:
         """Take nothing more and commit what waits, within so many seconds. Idempotent.

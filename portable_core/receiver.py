@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from portable_core.buffer import Buffer, BufferLimits, BufferStatus
+from portable_core.buffer import Buffer, BufferLimits
 from portable_core.canonical import hash_payload
 from portable_core.errors import (
     PayloadTooLarge,
@@ -25,6 +25,7 @@ from portable_core.errors import (
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Settings
+from portable_core.waiting import BufferStatus
 
 logger = logging.getLogger(__name__)
 

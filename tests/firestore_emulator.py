@@ -10,11 +10,15 @@ from __future__ import annotations
 import atexit
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import NoReturn
 
 import pytest
 
+from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore.client import Database
 from portable_core.demo.emulator import FirestoreEmulator
 from portable_core.errors import WebhookSyncError
 
@@ -36,6 +40,26 @@ def use_emulator() -> str:
 def name_database() -> str:
     """The name of an empty database: emulators make one when it is first used."""
     return f"test-{uuid.uuid4().hex[:20]}"
+
+
+@contextmanager
+def opened_store() -> Iterator[FirestoreStore]:
+    """A store on an empty database, as a node would have it."""
+    use_emulator()
+    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000)
+    store.open("crc32c")
+    yield store
+    store.close()
+
+
+@contextmanager
+def opened_database() -> Iterator[Database]:
+    """An empty database, to look into past a store."""
+    use_emulator()
+    database = Database(PROJECT, name_database())
+    database.connect()
+    yield database
+    database.close()
 
 
 def _give_up(reason: str) -> NoReturn:

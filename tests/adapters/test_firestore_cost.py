@@ -22,7 +22,7 @@ from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
 from portable_core.slave import Slave, SyncQuery
 from portable_core.wire import ENCODINGS, read_batches
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.firestore_emulator import opened_store
 
 START = 1_700_000_000_000
 assert START % BUCKET_MS == 0
@@ -77,11 +77,8 @@ class Spent:
 
 @pytest.fixture
 def store() -> Iterator[FirestoreStore]:
-    use_emulator()
-    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000)
-    store.open("crc32c")
-    yield store
-    store.close()
+    with opened_store() as store:
+        yield store
 
 
 def make_receiver(store: FirestoreStore | MemoryStore, clock: SimulatedClock) -> Receiver:

@@ -28,7 +28,7 @@ from portable_core.adapters.firestore.documents import (
 from portable_core.adapters.firestore.queries import Query
 from portable_core.errors import StoreError
 from portable_core.records import MAX_INTEGER, Pair, Record
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.firestore_emulator import PROJECT, opened_database
 
 LARGE = Record(Pair(1001, 1), bytes(9_000_000))
 RECORDS_OF_TWO_PAGES = [
@@ -40,11 +40,8 @@ RECORDS_OF_TWO_PAGES = [
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    use_emulator()
-    database = Database(PROJECT, name_database())
-    database.connect()
-    yield database
-    database.close()
+    with opened_database() as database:
+        yield database
 
 
 @pytest.fixture

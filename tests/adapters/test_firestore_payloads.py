@@ -35,7 +35,7 @@ from portable_core.canonical import hash_payload
 from portable_core.errors import RecordRefused, StoreDamaged, StoreError
 from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.firestore_emulator import PROJECT, name_database, opened_database, use_emulator
 
 MAX_BODY_BYTES = 26_214_400
 SAMPLES: dict[str, bytes] = {
@@ -68,12 +68,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[FirestoreStore]:
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    """An empty database, to look into past the store."""
-    use_emulator()
-    database = Database(PROJECT, name_database())
-    database.connect()
-    yield database
-    database.close()
+    with opened_database() as database:
+        yield database
 
 
 def open_store(

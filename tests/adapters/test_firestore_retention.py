@@ -14,18 +14,15 @@ from portable_core.receiver import Receiver
 from portable_core.records import Pair, Record
 from portable_core.settings import Settings
 from portable_core.slave import Slave, SyncQuery
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.firestore_emulator import opened_store
 
 START = 1_700_000_000_000
 
 
 @pytest.fixture
 def store() -> Iterator[FirestoreStore]:
-    use_emulator()
-    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000)
-    store.open("crc32c")
-    yield store
-    store.close()
+    with opened_store() as store:
+        yield store
 
 
 def fill_bucket(store: FirestoreStore, number: int) -> None:

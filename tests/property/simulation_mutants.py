@@ -27,6 +27,7 @@ from portable_core.simulation.process_store import ProcessStore
 from portable_core.simulation.world import Parts
 from portable_core.slave import Slave
 from portable_core.stamps import Stamps
+from portable_core.waiting import Waiting
 from portable_core.wire import Reader
 
 Mutant = Callable[[pytest.MonkeyPatch], Parts]
@@ -171,7 +172,7 @@ def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
 
 def waiting_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """The horizon is the clock, whatever waits to be committed."""
-    patch.setattr(Buffer, "_oldest", lambda self: None)
+    patch.setattr(Waiting, "oldest", property(lambda self: None))
     return Parts()
 
 
