@@ -48,7 +48,7 @@ pins: setup
 LAWS ?= tests/property/test_hash_*.py
 .PHONY: properties
 properties: setup
-	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -p no:cacheprovider --timeout 0 $(LAWS)
+	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist worksteal -p no:cacheprovider --timeout 0 $(LAWS)
 
 # 5,000 simulated histories (ARGS="--histories 1 --seed 7"), and the table of rules taken away.
 .PHONY: simulate

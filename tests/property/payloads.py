@@ -151,7 +151,7 @@ def scalars(*, surrogates: bool = True) -> st.SearchStrategy[Json]:
 
 def values(*, surrogates: bool = True) -> st.SearchStrategy[Json]:
     """Any value, nested a few levels."""
-    return st.recursive(
+    nested = st.recursive(
         scalars(surrogates=surrogates),
         lambda inner: st.one_of(
             st.lists(inner, max_size=4),
@@ -159,6 +159,13 @@ def values(*, surrogates: bool = True) -> st.SearchStrategy[Json]:
         ),
         max_leaves=8,
     )
+    # Leaves are counted there, not levels: one in twenty thousand would be deeper than any payload.
+    return nested.filter(lambda value: not _is_deeper(value, 40))
+
+
+def _is_deeper(value: Json, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def payloads(*, surrogates: bool = True) -> st.SearchStrategy[dict[str, Json]]:
