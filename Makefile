@@ -113,4 +113,4 @@ cost: setup
 .PHONY: fuzz
 fuzz: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	$(BIN)/python loadtests/fuzz.py $(ARGS)
+	$(BIN)/python -m loadtests.fuzz $(ARGS)

@@ -201,7 +201,7 @@ def _print_ratios(rows: list[dict[str, object]]) -> None:
             if row["server"] == name and row["senders"] == 64:
                 rates = row["rates"]
                 assert isinstance(rates, list)
-                return statistics.median(rates)
+                return float(statistics.median(rates))
         return float("nan")
 
     ours, function = rate("slave, container (granian)"), rate("slave, function")

@@ -23,7 +23,8 @@ def settle(master: str, token: str, span_s: float, within_s: float = 120) -> int
     """
     time.sleep(span_s * 1.25 + 1)
     deadline = time.monotonic() + within_s
-    saved, why = 0, ""
+    saved: int = 0
+    why = ""
     while time.monotonic() < deadline:
         try:
             report = trigger_sync(master, token)

@@ -1,8 +1,8 @@
 """Fuzz the parsers with atheris: nothing but errors of our own root may come out of them.
 
     pip install -e '.[fuzz]'
-    python loadtests/fuzz.py                          200,000 inputs over all targets
-    python loadtests/fuzz.py --runs 1000000 --target json-records
+    python -m loadtests.fuzz                          200,000 inputs over all targets
+    python -m loadtests.fuzz --runs 1000000 --target json-records
 
 The vectors of the tests are what it starts from. The first byte of an input chooses the target, the
 second one the size of the chunks; the readers of streams are run twice, once with the whole, and
@@ -21,8 +21,7 @@ from pathlib import Path
 
 import atheris
 
-# Run as a file by `make fuzz`: its own folder is where Python looks for modules.
-from fuzz_targets import TARGETS
+from loadtests.fuzz_targets import TARGETS
 
 VECTORS = Path(__file__).parent.parent / "tests" / "vectors"
 

@@ -210,7 +210,7 @@ class _RecordReader(Reader[Record]):
 
     def _read_between(self, data: bytes, position: int, items: list[Record]) -> int:
         """Read one of ``[``, ``,``, ``]`` or the first byte of an element. Returns what follows."""
-        position = _TO_TOKEN.match(data, position).end()  # type: ignore[union-attr]
+        position = _TO_TOKEN.match(data, position).end()  # type: ignore[union-attr]  # it always matches
         byte = data[position : position + 1]
         if byte not in self._expected:
             expected = " or ".join(f"`{chr(byte)}`" for byte in self._expected)
@@ -237,7 +237,7 @@ class _RecordReader(Reader[Record]):
             if self._in_string:
                 position = self._read_string(data, position)
                 continue
-            position = _TO_BRACE.match(data, position).end()  # type: ignore[union-attr]
+            position = _TO_BRACE.match(data, position).end()  # type: ignore[union-attr]  # it always matches
             if position == length:
                 break
             byte = data[position]
@@ -259,7 +259,7 @@ class _RecordReader(Reader[Record]):
         if self._escaped:
             self._escaped = False
             return position + 1
-        position = _TO_QUOTE.match(data, position).end()  # type: ignore[union-attr]
+        position = _TO_QUOTE.match(data, position).end()  # type: ignore[union-attr]  # it always matches
         if position < len(data):
             if data[position] == _QUOTE:
                 self._in_string = False

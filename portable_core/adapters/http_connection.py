@@ -19,7 +19,7 @@ try:
     from fcntl import ioctl
     from termios import TIOCOUTQ
 except ImportError:  # not a Unix: what moves inside the kernel's buffer stays unseen there
-    ioctl = None  # type: ignore[assignment]
+    ioctl = None  # type: ignore[assignment]  # a function elsewhere
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

@@ -148,7 +148,7 @@ def test_without_a_token_there_is_no_console_and_it_says_so() -> None:
     client = make_app().test_client()
     answer = client.get("/", headers=HTML)
     assert answer.status_code == 404
-    assert "CONSOLE_TOKEN" in answer.json["detail"]
+    assert "CONSOLE_TOKEN" in answer.get_json()["detail"]
     assert client.get("/login").status_code == 404
     assert client.get("/webhooks", headers=HTML).status_code == 401
     assert make_app("slave").test_client().get("/").status_code == 404
@@ -273,14 +273,14 @@ def test_what_is_asked_wrongly_is_named(client: Client, path: str, status: int) 
 
 def test_the_status_names_the_slaves() -> None:
     client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
-    slaves = client.get("/status", headers=BEARER).json["slaves"]
+    slaves = client.get("/status", headers=BEARER).get_json()["slaves"]
     assert slaves["a"]["in_until"] == 0
 
 
 def test_a_comparison_leaves_the_retention_of_a_slave_alone() -> None:
     client = make_app("slave", RETENTION_S="0").test_client()
     post_webhooks(client, 1)
-    node = client.get("/sync", headers=BEARER).json
+    node = client.get("/sync", headers=BEARER).get_json()
     query = f"start={node['horizon']}&end={node['horizon'] + 1}"
     store = find_store(client.application)
     for keep, marked in (("&keep=1", 0), ("", node["horizon"])):

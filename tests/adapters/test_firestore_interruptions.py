@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_an_append_that_ends_anywhere_shows_no_half_record(store: FirestoreStore
             for record in RECORDS_OF_TWO_PAGES[5:15]
         ]
         own = {record.pair: record for record in shifted}
-        interrupted = run_interrupted(lambda records=shifted: store.append(records), commits)
+        interrupted = run_interrupted(partial(store.append, shifted), commits)
         seen = [record for record in store.records(0, MAX_INTEGER) if record.pair in own]
         assert all(own[record.pair] == record for record in seen)
         assert {pair for pair in store.pairs(0, MAX_INTEGER) if pair in own} == {

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +194,14 @@ def test_generations_follow_the_clock_and_still_only_grow(tmp_path: Path) -> Non
     seconds = [2_000_000_000.0, 5.0]
     generations = []
     for index, now in enumerate(seconds):
-        store = SqliteStore(tmp_path / "store", clock=lambda now=now: now)  # type: ignore[misc]
+        store = SqliteStore(tmp_path / "store", clock=partial(float, now))
         store.open(ALGORITHM)
         store.append(make_records(1))
         store.close()
         shutil.copytree(tmp_path / "store", tmp_path / f"copy-{index}")
         shutil.rmtree(tmp_path / "store")
         shutil.copytree(tmp_path / f"copy-{index}", tmp_path / "store")
-        store = SqliteStore(tmp_path / "store", clock=lambda now=now: now)  # type: ignore[misc]
+        store = SqliteStore(tmp_path / "store", clock=partial(float, now))
         generations.append(store.open(ALGORITHM).generation)
         store.close()
     assert generations == [2_000_000_000_000, 2_000_000_000_001]

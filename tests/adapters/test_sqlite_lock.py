@@ -161,7 +161,9 @@ def test_another_process_reads_while_one_writes(tmp_path: Path) -> None:
             assert got == sorted(set(got))
             assert set(confirmed) <= set(got)
             assert len(got) >= seen
-            assert reader.last() >= got[-1]  # type: ignore[operator]
+            last = reader.last()
+            assert last is not None
+            assert last >= got[-1]
             assert reader.first() == NOON
             seen = len(got)
             assert [r.pair.timestamp for r in reader.records(got[3], got[-1])] == got[3:-1]

@@ -7,6 +7,7 @@ import random
 import shutil
 import tracemalloc
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ ordered = st.sets(st.binary(min_size=1, max_size=2)).map(sorted)
 def test_merged_scans_are_one_sorted_set(scans: list[list[bytes]], size: int) -> None:
     begun: list[bytes] = []
 
-    def scan(keys: list[bytes]):  # type: ignore[no-untyped-def]
+    def scan(keys: list[bytes]) -> Iterator[list[bytes]]:
         begun.append(keys[0])
         for at in range(0, len(keys), size):
             yield keys[at : at + size]

@@ -16,7 +16,7 @@ from hypothesis import strategies
 MSGPACK = "application/vnd.msgpack"
 
 _integers = strategies.integers(0, 2**53 - 1)
-_records = strategies.tuples(
+_records: strategies.SearchStrategy[tuple[object, ...]] = strategies.tuples(
     _integers, _integers, strategies.just({}), strategies.sampled_from([b"{}", b"[]", b"{"])
 )
 

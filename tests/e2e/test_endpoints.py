@@ -177,11 +177,12 @@ def merge(tables: dict[Role, list[Row]]) -> Iterable[str]:
 def test_every_endpoint_opens_to_the_right_credentials_alone(tmp_path: Path) -> None:
     with Nodes(tmp_path) as nodes:
         shared = {"SOURCES": f"signed=github:{SECRET}", "STORE": "memory:"}
-        alpha = nodes.make_slave("alpha", **shared, SYNC_TOKENS=ALPHAS)
-        free = nodes.make_slave("free", **shared, SYNC_AUTH="none")
+        alpha = nodes.make_slave("alpha", "container", **shared, SYNC_TOKENS=ALPHAS)
+        free = nodes.make_slave("free", "container", **shared, SYNC_AUTH="none")
         targets = {"REPLAY_TARGETS": f"{alpha.url}/"}
         master = nodes.make_master(
             {"alpha": alpha.url},
+            "container",
             **(shared | targets),
             SYNC_TOKENS=MASTERS,
             SLAVE_TOKENS=f"alpha={ALPHAS}",
@@ -189,6 +190,7 @@ def test_every_endpoint_opens_to_the_right_credentials_alone(tmp_path: Path) -> 
         )
         free_master = nodes.make_master(
             {"free": free.url},
+            "container",
             name="free-master",
             **(shared | targets),
             SYNC_AUTH="none",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
         try:
             slave.wait_until_healthy()
             first = max(acknowledged, default=-1) + 1000
-            with sending(lambda port=slave.port: port, first=first) as told:  # type: ignore[misc]
+            with sending(partial(getattr, slave, "port"), first=first) as told:
                 time.sleep(chance.uniform(0.05, 0.5))
                 slave.kill()
         finally:

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ class Shell:
     def adapt(self, command: str) -> str:
         return command.replace("8081", str(self.port)).replace("./data", str(self.folder))
 
-    def run(self, command: str) -> object:
+    def run(self, command: str) -> Any:
         done = subprocess.run(
             self.adapt(command), shell=True, cwd=ROOT, capture_output=True, timeout=60, check=True
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -19,6 +19,7 @@ from portable_core.intake import Intake, SyncContext
 from portable_core.master import Master
 from portable_core.ports import Lease, Milliseconds, SlaveInfo, SyncAnswer, SyncRequest
 from portable_core.receiver import HORIZON_MARK, Receiver
+from portable_core.reconcile import find_missing
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.session import SlaveSession
 from portable_core.simulation.disk import Disk
@@ -76,7 +77,7 @@ def lease_per_slave(patch: pytest.MonkeyPatch) -> Parts:
     sync_slave = Master._sync_slave
 
     def guarded(self: Master, context: SyncContext, name: str, *rest: Any) -> Any:
-        key = f"{id(context.store.disk)}/{name}"  # type: ignore[attr-defined]
+        key = f"{id(context.store.disk)}/{name}"  # type: ignore[attr-defined]  # simulated
         if key in held:
             raise portable_core.errors.LeaseHeld("another sync of this slave is running")
         held.add(key)
@@ -191,10 +192,11 @@ def doubt_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
 def span_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """A payload is represented only by a pair of the very same moment."""
-    find = portable_core.slave.find_missing
-    patch.setattr(
-        portable_core.slave, "find_missing", lambda ours, theirs, span: find(ours, theirs, 0)
-    )
+
+    def find(ours: Iterable[Pair], theirs: Iterable[Sequence[Pair]], span: int) -> object:
+        return find_missing(ours, theirs, 0)
+
+    patch.setattr(portable_core.slave, "find_missing", find)
     return Parts()
 
 
@@ -238,7 +240,7 @@ def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
 
     class Eager(Master):
         def take_over(self, *args: Any) -> Any:
-            disk = self._store.disk  # type: ignore[attr-defined]
+            disk = self._store.disk  # type: ignore[attr-defined]  # a simulated one
             lease, disk._lease = disk._lease, Lease(disk._lease.token, "", 0)
             try:
                 return super().take_over(*args)

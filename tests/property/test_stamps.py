@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.buffer import Buffer, BufferLimits
-from portable_core.records import Meta
+from portable_core.records import Meta, Pair
 
 LIMITS = BufferLimits(settle_s=10, linger_s=0, records=1000, bytes=1_000_000)
 
@@ -29,7 +29,8 @@ def test_stamps(history: list[tuple[str, int]], floor: int) -> None:
         LIMITS,
         floor,
     )
-    given_out, horizon = [], floor
+    given_out: list[Pair] = []
+    horizon = floor
     for step, value in history:
         if step == "clock":
             clock.set(value)

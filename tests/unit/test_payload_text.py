@@ -43,7 +43,12 @@ def test_a_lone_surrogate_and_depth_are_no_trouble() -> None:
 
 
 def test_indentation_is_that_of_json() -> None:
-    for document in ({}, {"a": []}, {"a": [1, {"b": [[], {}, 'x,]{\\"']}], "c": "d: e"}):
+    documents: list[dict[str, object]] = [
+        {},
+        {"a": []},
+        {"a": [1, {"b": [[], {}, 'x,]{\\"']}], "c": "d: e"},
+    ]
+    for document in documents:
         text, whole = indent(json.dumps(document, separators=(",", ":")).encode(), 10**6)
         assert (text, whole) == (json.dumps(document, indent=2), True)
 

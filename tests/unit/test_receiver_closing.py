@@ -20,8 +20,9 @@ class SlowStore(MemoryStore):
 
     hanging = False
 
-    def append(self, records: Sequence[Record], deadline: float) -> None:
+    def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
         if self.hanging:
+            assert deadline is not None
             time.sleep(deadline)
             raise StoreError("the disk hangs")
         super().append(records, deadline)

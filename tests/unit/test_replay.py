@@ -126,7 +126,8 @@ def make_records(count: int) -> list[Record]:
 
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_a_run_sends_all_and_counts(parallel: int) -> None:
-    sink, records, told = Sink(), make_records(100), []
+    sink, records = Sink(), make_records(100)
+    told: list[object] = []
     replay = Replay("u", records, sink.connect, lambda: 1, parallel=parallel, report=told.append)
     status = replay.run()
     assert (status.state, status.sent, status.delivered, status.failed) == ("done", 100, 25, 75)

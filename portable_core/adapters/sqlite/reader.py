@@ -57,8 +57,8 @@ _LATEST_SQL = (
     f"SELECT key FROM {TABLE} WHERE key < ? AND rowid <= ? "  # noqa: S608 -- likewise
     "ORDER BY key DESC LIMIT ?"
 )
-_VALUE_SQL = f"SELECT value FROM {TABLE} WHERE key = ?"  # noqa: S608
-_ALL_SQL = f"SELECT key, value FROM {TABLE}"  # noqa: S608
+_VALUE_SQL = f"SELECT value FROM {TABLE} WHERE key = ?"  # noqa: S608 -- likewise
+_ALL_SQL = f"SELECT key, value FROM {TABLE}"  # noqa: S608 -- likewise
 
 _BATCH = 2048
 _KEY_BYTES = 14  # of a key that was turned from hexadecimal digits into bytes

@@ -86,7 +86,7 @@ def _add_login(app: Flask, access: Access) -> None:
 
     def log_out() -> object:
         response = redirect("/login", 303)
-        access.log_out(response)  # type: ignore[arg-type]
+        access.log_out(response)  # type: ignore[arg-type]  # likewise
         return response
 
     def add(path: str, view: Callable[..., object], method: str, *, public: bool) -> None:
