@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 
 import pytest
 
-from portable_core.adapters.http_client import HttpMasterClient, HttpSlaveClient
-from portable_core.errors import HandOverFailed, SlaveUnreachable
+from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.errors import SlaveUnreachable
 from portable_core.ports import SlaveClient
 from portable_core.protocol import info_to_json
 from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
-from tests.adapters.http_clients import INFO, TOKEN, ask, connect, echo, exchange, read_rss
+from tests.adapters.http_clients import INFO, ask, connect, echo, exchange, read_rss
 
 
 def test_it_is_the_port() -> None:
@@ -297,67 +296,3 @@ def test_after_a_fork(used_before: bool) -> None:
         assert exchange(client, [b"parent"] * 1000) == b"parent" * 1000
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert exchange(client) == b"pairs"
-
-
-def test_hand_over() -> None:
-    heads: list[bytes] = []
-
-    def handle(talk: Talk) -> None:
-        heads.append(talk.read_head())
-        size = sum(map(len, talk.read_body()))
-        body = json.dumps({"received": size}).encode()
-        talk.send_whole("200 OK", body, Content_Type="application/json; charset=utf-8")
-
-    with (
-        HostileSlave(handle) as master,
-        HttpMasterClient("alpha", master.url, lambda: TOKEN) as client,
-    ):
-        answer = client.hand_over((b"x" * 1000 for _ in range(1000)), MSGPACK, 20)
-    assert answer == {"received": 1_000_000}
-    assert heads[0].startswith(b"POST /records?slave=alpha HTTP/1.1\r\n")
-    for line in (b"Content-Type: application/vnd.msgpack", b"Accept: application/json"):
-        assert line in heads[0]
-
-
-def test_hand_over_that_fails() -> None:
-    closed: list[str] = []
-
-    def body() -> Iterator[bytes]:
-        try:
-            while True:
-                yield b"x" * 1000
-        finally:
-            closed.append(threading.current_thread().name)
-
-    def refuse(talk: Talk) -> None:
-        talk.read_head()
-        said = b'{"title":"Stopping","detail":"a payload"}'
-        talk.send_whole("503 Busy", said, Content_Type="application/problem+json")
-
-    def refuse_plainly(talk: Talk) -> None:
-        talk.read_head()
-        talk.send_whole("400 Bad", b"a payload", Content_Type="text/plain")
-
-    def list_only(talk: Talk) -> None:
-        talk.read_head()
-        talk.send_whole("200 OK", b"[]", Content_Type="application/json")
-
-    def hand_over(url: str, timeout_s: float = 20.0) -> str:
-        with (
-            HttpMasterClient("alpha", url, dict) as client,
-            pytest.raises(HandOverFailed) as failed,
-        ):
-            client.hand_over(body(), MSGPACK, timeout_s)
-        return str(failed.value)
-
-    with HostileSlave(refuse) as master:
-        assert re.fullmatch(r"master \(.*\): answered 503; Stopping", hand_over(master.url))
-    with HostileSlave(refuse_plainly) as master:
-        assert re.fullmatch(r"master \(.*\): answered 400", hand_over(master.url))
-    with HostileSlave(list_only) as master:
-        assert "not an object" in hand_over(master.url)
-    with HostileSlave(lambda talk: talk.wait_for_end()) as master:
-        # It reads for ever: there is no silence, only a limit of the whole.
-        assert "not done in time" in hand_over(master.url, 0.5)
-    assert closed == ["http-body"] * 4
-    assert "is it running" in hand_over("http://127.0.0.1:1")

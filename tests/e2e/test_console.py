@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -18,12 +18,12 @@ from portable_core.demo.traffic import SAMPLES
 from tests.e2e.browsers import (
     PHONE,
     WIDE,
-    find_faults,
     open_browser,
     resize,
     save_screenshot,
     set_scheme,
 )
+from tests.e2e.console_pages import browser_actions, check_page, find, log_in, press, read, wait_for
 from tests.e2e.receivers import Receiver, run_receiver
 
 ORDER = b'{"order": "A-1001", "note": "flaky"}'
@@ -104,59 +104,6 @@ def browser(cluster: Cluster) -> Iterator[Any]:
     with open_browser() as browser:
         log_in(browser, cluster)
         yield browser
-
-
-def log_in(browser: Any, cluster: Cluster, token: str | None = None) -> None:
-    browser.get(f"{cluster.master.url}/login")
-    field = find(browser, "#token")
-    field.send_keys(cluster.console_token if token is None else token)
-    field.submit()
-
-
-def find(browser: Any, selector: str) -> Any:
-    return browser.find_element("css selector", selector)
-
-
-def read(browser: Any, selector: str = "main") -> str:
-    return str(find(browser, selector).text)
-
-
-def wait_for(
-    browser: Any, condition: Callable[[], object], what: str, within_s: float = 30
-) -> None:
-    """Return when the condition holds; elements may come and go meanwhile."""
-    from selenium.common.exceptions import WebDriverException
-
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if condition():
-                return
-        except WebDriverException:
-            pass
-        time.sleep(0.05)
-    pytest.fail(f"{what}; the page says: {read(browser, 'body')[:2000]}")
-
-
-def press(browser: Any, text: str) -> None:
-    browser.find_element("xpath", f"//main//button[contains(., '{text}')]").click()
-
-
-def browser_actions(browser: Any) -> Any:
-    from selenium.webdriver import ActionChains
-
-    return ActionChains(browser)
-
-
-def check_page(browser: Any) -> None:
-    """No serious fault, nothing struck, nothing from another host, no complaint of the browser."""
-    assert find_faults(browser) == []
-    assert browser.execute_script("return window.struck") is None
-    host = browser.execute_script("return location.origin")
-    loaded = browser.execute_script(
-        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
-    )
-    assert [name for name in loaded if not name.startswith(host)] == []
 
 
 def test_whoever_has_no_login_sees_the_login_alone(cluster: Cluster) -> None:
