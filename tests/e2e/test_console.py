@@ -129,7 +129,7 @@ def test_a_slave_falls_behind_and_a_sync_brings_it_in(cluster: Cluster, browser:
     assert "never synced" in read(browser)
     press(browser, "Sync now")
     wait_for(browser, lambda: "Everything is in." in read(browser, ".verdict"), "not synced")
-    assert "6 recovered" in read(browser)
+    assert "6 were missing, 6 recovered" in read(browser)
     check_page(browser)
     save_screenshot(browser, "console-healthy")
 
@@ -142,6 +142,7 @@ def test_a_slave_falls_behind_and_a_sync_brings_it_in(cluster: Cluster, browser:
     press(browser, "Sync now")
     wait_for(browser, lambda: "could not be synced" in read(browser, ".verdict"), "not failed")
     assert "Is it running" in read(browser)
+    assert "1 was missing, 1 recovered" in read(browser)
     check_page(browser)
     save_screenshot(browser, "console-degraded")
     resize(browser, PHONE)
