@@ -50,11 +50,12 @@ LAWS ?= tests/property/test_hash_*.py
 properties: setup
 	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist worksteal -p no:cacheprovider --timeout 0 $(LAWS)
 
-# 5,000 simulated histories (ARGS="--histories 1 --seed 7"), and the table of rules taken away.
+# 5,000 simulated histories (ARGS="--histories 1 --seed 7").
 .PHONY: simulate
 simulate: setup
 	$(BIN)/python -m portable_core.simulation $(ARGS)
 
+# Each rule of the core taken away, and the first simulated history that shows it.
 .PHONY: simulate-mutants
 simulate-mutants: setup
 	$(BIN)/python -m tests.property.simulation_faults

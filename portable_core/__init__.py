@@ -1,7 +1,7 @@
 """webhook-sync: redundant webhook receivers that lose nothing.
 
-Its files, ``adapters`` and ``cli`` aside, know no web framework, no database and
-no cloud. What a user of the hash needs is right here.
+The files of this package, those of the command line (``cli*.py``) aside, know no web framework, no
+database and no cloud; ``adapters`` has what does. What a user of the hash needs is right here.
 """
 
 from portable_core.canonical import canonicalize, hash_payload

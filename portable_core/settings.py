@@ -101,7 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
         "SOURCES",
         "",
         "signatures to check, as `name=scheme:secret,…` with `github`, `stripe`, `standard` or "
-        "`hmac-sha256@Header-Name`; a name may come twice, for rotation",
+        "`hmac-sha256@Header-Name`, or `name=closed`; a name may come twice, for rotation",
     ),
     Setting("SYNC_WINDOW_PAIRS", "1000000", "master: the most pairs that one request carries"),
     Setting("SYNC_WINDOW_S", "86400", "master: the longest stretch that one request covers"),

@@ -146,10 +146,11 @@ def test_a_nodes_name_is_its_services_unless_it_is_set() -> None:
     assert read(K_SERVICE="eu", ALLOW_EPHEMERAL="1", NODE_NAME="eu-1").node_name == "eu-1"
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
+def test_the_readme_lists_every_setting_with_its_default_and_meaning() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", readme, re.MULTILINE))
-    shown = {
-        setting.name: f"`{setting.default}`" if setting.default else "none" for setting in SETTINGS
-    }
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", readme, re.MULTILINE)
+    shown = [
+        (name, f"`{default}`" if default else "none", meaning)
+        for name, default, meaning in SETTINGS
+    ]
     assert rows == shown
