@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -119,6 +121,19 @@ class Rig:
             for sample in family.samples
             if sample.name.startswith("webhook_sync_")
         }
+
+
+def test_the_guide_names_every_metric() -> None:
+    told = {"webhook_sync_store_files"}  # which a store in memory does not have
+    for role in ("slave", "master"):
+        text = Rig(role).client.get("/metrics", headers=BEARER).text
+        told |= {
+            family.name + ("_total" if family.type == "counter" else "")
+            for family in text_string_to_metric_families(text)
+            if family.name.startswith("webhook_sync_")
+        }
+    guide = (Path(__file__).parents[2] / "containers" / "README.md").read_text()
+    assert set(re.findall(r"`(webhook_sync_\w+)`", guide)) == told
 
 
 def test_metrics_need_authentication_and_are_there_only_with_an_observer() -> None:
