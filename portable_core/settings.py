@@ -49,18 +49,36 @@ SETTINGS: tuple[Setting, ...] = (
         "STORE", "sqlite:./data/<role>", "`memory:`, `sqlite:PATH` or `firestore:PROJECT/DATABASE`"
     ),
     Setting("SLAVES", "", "master: the slaves as `name=url,name=url`"),
-    Setting("SPAN_S", "120", "how far apart two nodes may stamp the same webhook, in seconds"),
+    Setting(
+        "SPAN_S",
+        "120",
+        "how far apart two nodes may stamp the same webhook, in seconds, at most 3600; the same on "
+        "every node",
+    ),
     Setting(
         "ACK",
         "committed",
         "when a sender gets 200: `committed` or, not on Firestore, `buffered`",
     ),
-    Setting("LINGER_MS", "", "the longest a batch's first webhook waits; 5 on Firestore, else 0"),
+    Setting(
+        "LINGER_MS",
+        "",
+        "the longest a batch's first webhook waits, at most half of `SETTLE_S`; 5 on Firestore, "
+        "else 0",
+    ),
     Setting("FLUSH_INTERVAL_S", "10", "`buffered` only: a batch is committed at least this often"),
-    Setting("SETTLE_S", "", "the longest a commit may take; a quarter of the span, at most 10"),
+    Setting(
+        "SETTLE_S",
+        "",
+        "the longest a commit may take: a quarter of the span at most, by default no more than 10",
+    ),
     Setting("BUFFER_RECORDS", "10000", "webhooks that may wait for the store at once"),
     Setting("BUFFER_BYTES", "134217728", "bytes of webhooks that may wait for the store at once"),
-    Setting("HASH", "crc32c", "`crc32c` or `blake2b`; fixed when the store is made"),
+    Setting(
+        "HASH",
+        "crc32c",
+        "`crc32c` or `blake2b`; fixed when the store is made, and the same on every node",
+    ),
     Setting(
         "HASH_KEY", "", "the secret key of `blake2b`, at most 64 bytes; the same on every node"
     ),
