@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
     from portable_core.canonical_exact import canonicalize_exactly
     from portable_core.errors import MalformedPayload, WebhookSyncError
     from portable_core.feed import parse_position
-    from portable_core.protocol import parse_integer, parse_store_header
+    from portable_core.protocol import parse_integer, parse_store
     from portable_core.records import MAX_INTEGER, Pair
     from portable_core.signatures import parse_sources
     from portable_core.wire import (
@@ -220,7 +220,7 @@ TARGETS: Mapping[str, Target] = {
     "position": check_position,
     "source": check_text(is_source),
     "integer": check_value(parse_integer),
-    "store-header": check_value(parse_store_header),
+    "store-header": check_value(parse_store),
     "query": check_query,
     **{f"signature-{scheme}": check_signature(scheme) for scheme in _SCHEMES},
     "token": check_token(Guard(["a-secret-token"])),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from portable_core.records import Pair, Record
 
@@ -36,6 +36,13 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         ...
+
+
+class Life(NamedTuple):
+    """A store, by the UUID that was made with it, and its generation (see :class:`StoreInfo`)."""
+
+    store: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +301,9 @@ def wait_on() -> None:
 class SyncRequest:
     """One ``POST /sync``: the window, and the master's pairs encoded as ``media_type``.
 
-    ``keep_waiting`` is called while the answer, or the next chunk of it, is waited for. ``keep``:
-    only a comparison; the slave may forget nothing because of it.
+    ``keep_waiting`` is called while the answer, or the next chunk of it, is waited for. ``life`` is
+    that of the slave's store in which ``start`` was reached; one that is in another by now refuses.
+    ``keep``: only a comparison; the slave may forget nothing because of it.
     """
 
     start: Milliseconds
@@ -305,6 +313,7 @@ class SyncRequest:
     media_type: str
     body: Iterable[bytes]
     keep_waiting: KeepWaiting = wait_on
+    life: Life | None = None
     keep: bool = False
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from portable_core.ports import SlaveInfo, SyncRequest
+from portable_core.ports import Life, SlaveInfo, SyncRequest
 from portable_core.records import MAX_INTEGER
 
 SYNC_PATH = "/sync"
@@ -24,6 +24,8 @@ QUERY_START = "start"
 QUERY_END = "end"
 QUERY_SPAN = "span"
 QUERY_HASH = "hash"
+#: ``<uuid>/<generation>``: where ``start`` was reached; a slave that is not that refuses.
+QUERY_STORE = "store"
 #: ``1``: only a comparison. Without it a slave takes it that the master has everything before
 #: ``start``, and its retention may remove that.
 QUERY_KEEP = "keep"
@@ -53,17 +55,17 @@ def parse_integer(text: str, least: int = 0, most: int = MAX_INTEGER) -> int:
     return int(text)
 
 
-def format_store_header(uuid: str, generation: int) -> str:
-    """The value of ``Sync-Store``. Raises ``ValueError`` where the store's identity is no UUID."""
+def format_store(uuid: str, generation: int) -> str:
+    """``<uuid>/<generation>``. Raises ``ValueError`` where the store's identity is no UUID."""
     return f"{_check_uuid(uuid)}/{_check_integer('generation', generation)}"
 
 
-def parse_store_header(text: str) -> tuple[str, int]:
-    """The UUID and the generation; the opposite of :func:`format_store_header`."""
+def parse_store(text: str) -> Life:
+    """The UUID and the generation; the opposite of :func:`format_store`."""
     uuid, slash, generation = text.partition("/")
     if not slash:
         raise ValueError(f"must be <uuid>/<generation>, not {text[:80]!r}")
-    return _check_uuid(uuid), parse_integer(generation)
+    return Life(_check_uuid(uuid), parse_integer(generation))
 
 
 def format_sync_query(request: SyncRequest) -> dict[str, str]:
@@ -74,7 +76,11 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
         QUERY_SPAN: str(request.span),
         QUERY_HASH: request.algorithm,
     }
-    return {**query, QUERY_KEEP: "1"} if request.keep else query
+    if request.life is not None:
+        query[QUERY_STORE] = format_store(*request.life)
+    if request.keep:
+        query[QUERY_KEEP] = "1"
+    return query
 
 
 def info_to_json(info: SlaveInfo) -> dict[str, object]:

@@ -22,6 +22,7 @@ from portable_core.errors import (
 )
 from portable_core.intake import Intake, LimitReached, SyncContext
 from portable_core.ports import (
+    Life,
     Milliseconds,
     SlaveClient,
     SlaveInfo,
@@ -220,6 +221,7 @@ class SlaveSession:
             encoding.media_type,
             body,
             keep_waiting,
+            Life(self._state.store, self._state.generation),
         )
         error: WebhookSyncError | None = None
         try:

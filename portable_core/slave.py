@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from portable_core.errors import BadRequest, Conflict, StoreError, StreamCut, TooManySyncs
-from portable_core.ports import Clock, Milliseconds, SlaveInfo, StoreInfo
+from portable_core.ports import Clock, Life, Milliseconds, SlaveInfo, StoreInfo
 from portable_core.receiver import Receiver
 from portable_core.reconcile import find_missing
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
@@ -40,14 +40,16 @@ T = TypeVar("T")
 class SyncQuery:
     """What a master asks for: the window ``[start, end)`` of this node's timestamps.
 
-    ``keep``: it does not follow that the master has what lies before ``start``, so that retention
-    may remove nothing because of this question.
+    ``life``: of this node's store, where the master has everything before ``start``; None where it
+    does not say. ``keep``: it does not follow that it has that, so that retention may remove
+    nothing because of this question.
     """
 
     start: Milliseconds
     end: Milliseconds
     span: Milliseconds
     algorithm: str
+    life: Life | None = None
     keep: bool = False
 
 
@@ -174,6 +176,12 @@ class Slave:
         slot = self._slots.take()
         try:
             info = self.receiver.info()
+            if query.life not in (None, (info.uuid, info.generation)):
+                # Records may have come back before ``start`` that the master does not have.
+                raise Conflict(
+                    f"store: this is {info.uuid} in generation {info.generation} by now, not what "
+                    "the request names; begin with GET /sync again"
+                )
             horizon = self.receiver.horizon()
             through = min(query.end, horizon)
             if not query.keep:

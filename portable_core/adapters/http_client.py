@@ -35,7 +35,7 @@ from portable_core.protocol import (
     format_sync_query,
     info_from_json,
     parse_integer,
-    parse_store_header,
+    parse_store,
 )
 
 #: The largest document that is read: ``GET /sync``, the answer of ``POST /records``.
@@ -241,7 +241,7 @@ class HttpSlaveClient(_Client):
             body=request.body,
             keep_waiting=request.keep_waiting,
         ) as exchange:
-            store, generation = peer.parse_header(exchange, STORE_HEADER, parse_store_header)
+            store, generation = peer.parse_header(exchange, STORE_HEADER, parse_store)
             through = peer.parse_header(exchange, THROUGH_HEADER, parse_integer)
             yield SyncAnswer(store, generation, through, media_type, exchange.chunks())
 

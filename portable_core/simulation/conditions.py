@@ -158,10 +158,11 @@ def _two_masters(drawn: Conditions) -> Conditions:
 
 
 def _retention(drawn: Conditions) -> Conditions:
-    """Slaves that forget as soon as they may, while what was lost comes back."""
+    """Slaves that forget as soon as they may, while what was lost comes back, also within a sync."""
     return replace(
         drawn,
-        env={**drawn.env, "RETENTION_S": "1"},
+        env={**drawn.env, "RETENTION_S": "1", "SYNC_WINDOW_S": "60"},
+        calm=10.0,
         reach_master=0.5,
         weights={**_ALWAYS, "retain": 3.0, "damage": 2.0, "mend": 1.0, "copy": 0.3, "restore": 0.3},
     )

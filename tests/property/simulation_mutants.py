@@ -268,6 +268,18 @@ def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
     return Parts()
 
 
+def any_life_is_asked(patch: pytest.MonkeyPatch) -> Parts:
+    """A window is asked for without saying in which life of the slave's store it begins."""
+
+    class Vague(SimulatedClient):
+        @contextmanager
+        def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
+            with super().exchange(replace(request, life=None)) as answer:
+                yield answer
+
+    return Parts(client=Vague)
+
+
 def damage_reaches_no_span_back(patch: pytest.MonkeyPatch) -> Parts:
     """A cursor is set back to the first record that the master lost, and no further."""
 
@@ -327,6 +339,7 @@ MUTANTS: Sequence[Mutant] = (
     hand_over_without_lease,
     retention_ignores_the_master,
     marks_outlive_generations,
+    any_life_is_asked,
     damage_reaches_no_span_back,
     recent_ignored,
     reached_before_saved,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from portable_core.ports import SlaveInfo, SyncRequest
+from portable_core.ports import Life, SlaveInfo, SyncRequest
 from portable_core.protocol import (
-    format_store_header,
+    format_store,
     format_sync_query,
     info_from_json,
     info_to_json,
     parse_integer,
-    parse_store_header,
+    parse_store,
 )
 from portable_core.records import MAX_INTEGER
 
@@ -24,7 +25,7 @@ INFO = SlaveInfo(UUID, 7, 5, 1000, 1001, 120_000, "crc32c", ("application/json",
 @pytest.mark.parametrize("number", [0, 1, 1_700_000_000_000, MAX_INTEGER])
 def test_integers(number: int) -> None:
     assert parse_integer(str(number)) == number
-    assert parse_store_header(format_store_header(UUID, number)) == (UUID, number)
+    assert parse_store(format_store(UUID, number)) == (UUID, number)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_what_is_no_integer(text: str) -> None:
     with pytest.raises(ValueError, match="must be an integer of 0 to 9007199254740991"):
         parse_integer(text)
     with pytest.raises(ValueError, match="must be an integer"):
-        parse_store_header(f"{UUID}/{text}")
+        parse_store(f"{UUID}/{text}")
 
 
 def test_bounds_of_integers() -> None:
@@ -50,23 +51,22 @@ def test_bounds_of_integers() -> None:
 )
 def test_what_is_no_store_header(text: str) -> None:
     with pytest.raises(ValueError, match=r"UUID|<uuid>/<generation>"):
-        parse_store_header(text)
+        parse_store(text)
 
 
 @pytest.mark.parametrize(("uuid", "generation"), [("alpha", 1), (UUID, -1), (UUID, 2**53)])
 def test_a_store_that_cannot_be_named(uuid: str, generation: int) -> None:
     with pytest.raises(ValueError, match="must be"):
-        format_store_header(uuid, generation)
+        format_store(uuid, generation)
 
 
 def test_query() -> None:
     request = SyncRequest(1, MAX_INTEGER, 3, "blake2b", "a/b", ())
-    assert format_sync_query(request) == {
-        "start": "1",
-        "end": "9007199254740991",
-        "span": "3",
-        "hash": "blake2b",
-    }
+    query = {"start": "1", "end": "9007199254740991", "span": "3", "hash": "blake2b"}
+    assert format_sync_query(request) == query
+    assert format_sync_query(replace(request, keep=True)) == {**query, "keep": "1"}
+    named = replace(request, life=Life(UUID, 7))
+    assert format_sync_query(named) == {**query, "store": f"{UUID}/7"}
 
 
 @pytest.mark.parametrize("first", [None, 0, MAX_INTEGER])

@@ -1,13 +1,16 @@
-"""What retention by bytes reports: only what no master has asked past."""
+"""What retention takes: only what a master has asked past; by bytes more, which it reports."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.errors import Conflict
+from portable_core.ports import Life
 from portable_core.receiver import Receiver
 from portable_core.records import Meta
 from portable_core.settings import Settings
@@ -36,3 +39,23 @@ def test_a_gap_is_what_no_master_has_asked_past(
     gaps = ((times[asked], times[4] + 1),) if asked < 5 else ()
     assert store.status().gaps == gaps
     assert ("RETENTION_BYTES" in caplog.text) == bool(gaps)
+
+
+def test_what_was_asked_of_another_life_allows_nothing() -> None:
+    clock = SimulatedClock()
+    env = {"STORE": "memory:", "SYNC_AUTH": "none", "RETENTION_S": "1"}
+    slave = Slave(Receiver(Settings.from_env("slave", env), MemoryStore(), clock))
+    slave.receive(b"{}", Meta())
+    clock.sleep(10)
+    info = slave.describe()
+    query = SyncQuery(clock.now(), clock.now() + 1, info.span, info.hash)
+    for other in (Life(info.store, info.generation + 1), Life("another", 1)):
+        with pytest.raises(Conflict, match="begin with GET /sync again"):
+            slave.answer(replace(query, life=other), [])
+    slave.retain(now=True)
+    assert slave.receiver.store.first() is not None
+    same = Life(info.store, info.generation)
+    with closing(slave.answer(replace(query, life=same), [])):
+        pass
+    slave.retain(now=True)
+    assert slave.receiver.store.first() is None

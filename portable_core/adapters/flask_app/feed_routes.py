@@ -28,7 +28,7 @@ from portable_core.protocol import (
     QUERY_START,
     STORE_HEADER,
     THROUGH_HEADER,
-    format_store_header,
+    format_store,
 )
 from portable_core.wire import negotiate
 
@@ -89,7 +89,7 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
         chunks = encoding.encode_pairs(node.receiver.store.pairs(start, end))
         response = Response(chunks, content_type=encoding.media_type)
         response.headers[THROUGH_HEADER] = str(horizon)
-        response.headers[STORE_HEADER] = format_store_header(info.uuid, info.generation)
+        response.headers[STORE_HEADER] = format_store(info.uuid, info.generation)
         return response
 
 

@@ -11,19 +11,21 @@ from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.bodies import check_identity, read_chunks
 from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.node import Node
-from portable_core.ports import StoreInfo
+from portable_core.ports import Life, StoreInfo
 from portable_core.protocol import (
     QUERY_END,
     QUERY_HASH,
     QUERY_KEEP,
     QUERY_SPAN,
     QUERY_START,
+    QUERY_STORE,
     STORE_HEADER,
     SYNC_PATH,
     THROUGH_HEADER,
-    format_store_header,
+    format_store,
     info_to_json,
     parse_integer,
+    parse_store,
 )
 from portable_core.slave import Slave, SyncQuery
 from portable_core.wire import choose_encoding, negotiate, read_batches
@@ -65,11 +67,11 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
 
 
 def _name_store(response: Response, info: StoreInfo) -> None:
-    response.headers[STORE_HEADER] = format_store_header(info.uuid, info.generation)
+    response.headers[STORE_HEADER] = format_store(info.uuid, info.generation)
 
 
 def _read_query(node: Node) -> SyncQuery:
-    for name in (QUERY_START, QUERY_END, QUERY_SPAN, QUERY_HASH, QUERY_KEEP):
+    for name in (QUERY_START, QUERY_END, QUERY_SPAN, QUERY_HASH, QUERY_STORE, QUERY_KEEP):
         times = len(request.args.getlist(name))
         if times > 1:
             raise BadRequest(f"{name}: comes {times} times in the query")
@@ -90,8 +92,18 @@ def _read_query(node: Node) -> SyncQuery:
         values[QUERY_END],
         values[QUERY_SPAN],
         request.args.get(QUERY_HASH, node.receiver.algorithm),
+        _read_store(request.args.get(QUERY_STORE)),
         keep=request.args.get(QUERY_KEEP) == "1",
     )
+
+
+def _read_store(given: str | None) -> Life | None:
+    if given is None:
+        return None
+    try:
+        return parse_store(given)
+    except ValueError as error:
+        raise BadRequest(f"{QUERY_STORE}: {error}") from error
 
 
 def _until_stopped(node: Node, chunks: Iterable[bytes]) -> Iterator[bytes]:
