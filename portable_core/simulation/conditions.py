@@ -158,7 +158,7 @@ def _two_masters(drawn: Conditions) -> Conditions:
 
 
 def _retention(drawn: Conditions) -> Conditions:
-    """Slaves that forget as soon as they may, while what was lost comes back, also within a sync."""
+    """Slaves that forget as soon as they may; what was lost comes back, also within a sync."""
     return replace(
         drawn,
         env={**drawn.env, "RETENTION_S": "1", "SYNC_WINDOW_S": "60"},

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
+from portable_core.adapters.sqlite.folder import INTERVAL_S
 from portable_core.errors import StoreError
+from tests.adapters.sqlite_damages import damage_middle, make_hours, overwrite
 from tests.adapters.sqlite_folders import (
     ALGORITHM,
     ALL,
@@ -144,3 +148,19 @@ def test_nothing_is_removed_while_a_write_is_open(tmp_path: Path) -> None:
     connection.rollback()
     connection.close()
     store.close()
+
+
+def test_what_comes_back_meanwhile_stays(tmp_path: Path) -> None:
+    folder, hours = tmp_path / "store", make_hours()
+    path = damage_middle(folder, hours)
+    good = path.read_bytes()
+    overwrite(path)
+    with opened(folder) as store, ThreadPoolExecutor(1) as threads:
+        with store._appending(store._until()):  # a write that takes its time
+            removal = threads.submit(store.prune, NOON + 100 * HOUR)
+            time.sleep(0.2)
+            path.write_bytes(good)
+            time.sleep(INTERVAL_S)
+            store.info()
+        removal.result(10)
+        assert list(store.records(*ALL)) == hours[1]

@@ -108,15 +108,13 @@ class SqliteStore(SqliteFolder):
     def prune(self, before: Milliseconds) -> int:
         """Remove the files of hours that ended before; returns their bytes."""
         self._check_open()
-        if not any(file.end <= before for file in self._registry.list_all()):
+        meant = [file for file in self._registry.list_all() if file.end <= before]
+        if not meant:
             return 0
         until = self._until()
         with self._appending(until):
-            old = [
-                file
-                for file in self._registry.list_all()
-                if file.end <= before and not file.unsettled
-            ]
+            # Not what has become readable while this waited: no master can have asked past that.
+            old = [f for f in self._registry.list_all() if f in meant and not f.unsettled]
             return self._appender.remove(old, until) if old else 0
 
     def prune_to_size(
