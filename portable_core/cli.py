@@ -12,6 +12,7 @@ from importlib import import_module
 
 import click
 
+from portable_core.cli_answers import printable
 from portable_core.errors import WebhookSyncError
 
 _COMMANDS = {
@@ -44,7 +45,7 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except WebhookSyncError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error), keep="\n")) from error
 
 
 _EXIT_CODES = """Exit codes: 0 all went well; 1 the answer is no (something is missing, late, failed

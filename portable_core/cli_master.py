@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 import click
 
+from portable_core.cli_answers import DOUBT, get, parse_document
 from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
 from portable_core.feed import NDJSON
 from portable_core.protocol import parse_integer
@@ -25,7 +26,6 @@ TIMEOUT_S = 60.0
 
 _RETRIES = 5  # without a line between them
 _PAUSE_S = 0.5  # before the first of them; before each other one so much longer
-_DOUBT = "; is there a master? (--master names it)"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -87,7 +87,7 @@ class Master:
             ) from error
         except http.client.HTTPException as error:
             told = repr(error)[:120]
-            raise AnswerInvalid(f"{self.url} does not speak HTTP ({told}){_DOUBT}") from error
+            raise AnswerInvalid(f"{self.url} does not speak HTTP ({told}){DOUBT}") from error
 
     def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """The whole body of ``GET path``, as JSON. Raises also what :meth:`open` raises."""
@@ -135,30 +135,17 @@ class Master:
             time.sleep(failures * _PAUSE_S)
 
 
-def parse_document(text: bytes | str) -> dict[str, Any]:
-    """A JSON object that the master has sent. Raises ``AnswerInvalid``."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AnswerInvalid(f"the answer is not JSON ({error}){_DOUBT}") from error
-    if not isinstance(document, dict):
-        raise AnswerInvalid(f"the answer is no JSON object{_DOUBT}")
-    return document
-
-
 def _read_position(line: bytes) -> str | None:
     """The id of a line's webhook; None for the closing line."""
     document = parse_document(line)
     if document.get("end") is True:
         return None
-    if not isinstance(document.get("id"), str):
-        raise AnswerInvalid(f"a line of the feed has no id{_DOUBT}")
-    return str(document["id"])
+    return get(document, "id", str)
 
 
 def _read_detail(error: urllib.error.HTTPError) -> str:
     try:
-        return str(json.load(error)["detail"])
+        return " ".join(str(json.load(error)["detail"]).split())
     except (ValueError, KeyError, TypeError, RecursionError, OSError, http.client.HTTPException):
         return error.reason
 
@@ -219,7 +206,11 @@ def range_options(command: _Command) -> _Command:
 
 
 def format_moment(milliseconds: int | None) -> str:
-    """For tables: UTC, to the second."""
+    """For tables: UTC, to the second; in milliseconds where a calendar has no name for it."""
     if milliseconds is None:
         return "–"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # after the year 9999
+        return f"{milliseconds} ms"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 from urllib.parse import quote
 
 import click
 
+from portable_core.cli_answers import as_object, find, get, parse_document, printable
 from portable_core.cli_master import Master, format_moment, master_options, range_options
 from portable_core.feed import decode_line
 from portable_core.payload_text import indent
@@ -58,19 +60,25 @@ def list_webhooks(
     if as_json:
         click.echo(json.dumps(page))
         return
-    for row in page["webhooks"]:
-        came = f"recovered from {row['recovery']['slave']}" if row["recovery"] else "directly"
-        columns = (
-            f"{row['id']:24}",
-            format_moment(row["timestamp"]),
-            f"{_escape(row['source'] or '–'):12}",
-            f"{_escape(row['event'] or '–'):20}",
-            f"{row['size']:>8} bytes",
-            came,
-        )
-        click.echo("  ".join(columns))
-    if page["before"]:
-        click.echo(f"Go on with --before {page['before']}", err=True)
+    lines = [_describe(as_object(row)) for row in get(page, "webhooks", list)]
+    before = find(page, "before", str)
+    for line in lines:
+        click.echo(line)
+    if before:
+        click.echo(f"Go on with --before {printable(before)}", err=True)
+
+
+def _describe(row: dict[str, Any]) -> str:
+    recovery = find(row, "recovery", dict)
+    columns = (
+        f"{printable(get(row, 'id', str)):24}",
+        format_moment(get(row, "timestamp", int)),
+        f"{printable(get(row, 'source', str)) or '–':12}",
+        f"{printable(get(row, 'event', str)) or '–':20}",
+        f"{get(row, 'size', int):>8} bytes",
+        f"recovered from {printable(get(recovery, 'slave', str))}" if recovery else "directly",
+    )
+    return "  ".join(columns)
 
 
 @webhooks_command.command("show")
@@ -82,6 +90,7 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
     """One webhook: where it came from, its headers, its payload."""
     path = f"/webhooks/{quote(webhook, safe='')}"
     line = Master(master, token).read(path, {} if as_json else {"raw": "1"})
+    get(parse_document(line), "id", str)
     if as_json:
         sys.stdout.buffer.write(line)
         return
@@ -92,23 +101,17 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
     recovery = record.recovery
     click.echo(f"received  {format_moment(record.pair.timestamp)} UTC ({record.pair.timestamp})")
     click.echo(f"hash      {record.pair.hash}")
-    click.echo(f"source    {record.meta.source or '–'}")
+    click.echo(f"source    {printable(record.meta.source) or '–'}")
     came = (
-        f"recovered from {recovery.slave} at {format_moment(recovery.at)} UTC" if recovery else ""
+        f"recovered from {printable(recovery.slave)} at {format_moment(recovery.at)} UTC"
+        if recovery
+        else "directly"
     )
-    click.echo(f"came      {came or 'directly'}")
+    click.echo(f"came      {came}")
     for name, value in record.meta.headers.items():
-        click.echo(f"header    {name}: {_escape(value)}")
+        click.echo(f"header    {printable(name)}: {printable(value)}")
     click.echo()
-    click.echo(_escape(indent(record.payload, _WHOLE)[0]))
-
-
-def _escape(text: str) -> str:
-    """The text without what a terminal would obey."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else f"\\u{ord(character):04x}"
-        for character in text
-    )
+    click.echo(printable(indent(record.payload, _WHOLE)[0], keep="\n"))
 
 
 @webhooks_command.command("export")
