@@ -73,7 +73,7 @@ def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
     if not slaves:
         return
     table = Table()
-    table.add_column("slave")
+    table.add_column("slave", overflow="fold")
     table.add_column("all in up to (UTC)")
     table.add_column("last sync (UTC)")
     table.add_column("recovered", justify="right")

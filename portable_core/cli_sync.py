@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -22,6 +23,7 @@ from portable_core.errors import SettingsError, StoreLocked, Unavailable
 Report = dict[str, Any]
 
 _LINE_S = 2.0
+_ALL_IN = "all in"
 
 
 @click.command("sync")
@@ -50,11 +52,12 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
         else:
             report = _sync_here(only, bars.show)
     ok = get(report, "ok", bool)
-    table = _make_table(report)
+    table, told = _make_table(report)
     if as_json:
         click.echo(json.dumps(report))
     else:
         Console(markup=False, emoji=False).print(table)
+        click.echo("".join(f"{line}\n" for line in told), nl=False)
     sys.exit(0 if ok else 1)
 
 
@@ -151,28 +154,33 @@ class _Bars:
             self._console.print(f"{name}: {told}{ended}", highlight=False, soft_wrap=True)
 
 
-def _make_table(report: Report) -> Table:
-    """One slave a line."""
-    table = Table(title=f"Sync of {get(report, 'seconds', float):.1f} s", title_justify="left")
-    table.add_column("slave")
-    for column in ("windows", "pairs sent", "received", "saved", "set aside", "bytes", "seconds"):
-        table.add_column(column, justify="right")
-    table.add_column("state", overflow="fold")
+def _make_table(report: Report) -> tuple[Table, list[str]]:
+    """One slave a line, in 80 columns; and beneath it what is to be said of some, a line each."""
+    title = f"Sync of {get(report, 'seconds', float):.1f} s"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("slave", overflow="fold")
+    for column in ("windows", "pairs\nsent", "received", "saved", "set\naside", "bytes", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    told = []
     for slave in map(as_object, get(report, "slaves", list)):
+        name, state = printable(get(slave, "slave", str)), _describe_state(slave)
+        if state != _ALL_IN:
+            told.append(f"{name}: {state}")
         table.add_row(
-            printable(get(slave, "slave", str)),
+            name,
             *(str(get(slave, name, int)) for name in ("windows", "pairs_sent", "records_received")),
             *(str(get(slave, name, int)) for name in ("saved", "set_aside")),
             _format_bytes(get(slave, "bytes_sent", int) + get(slave, "bytes_received", int)),
             f"{get(slave, 'seconds', float):.2f}",
-            _describe_state(slave),
+            "failed" if slave["error"] else "behind" if slave["warning"] else _ALL_IN,
         )
-    return table
+    return table, told
 
 
 def _describe_state(slave: Report) -> str:
     error, warning = get(slave, "error", str), get(slave, "warning", str)
-    return printable(error or warning) or "all in"
+    return printable(error or warning) or _ALL_IN
 
 
 def _format_bytes(count: int) -> str:

@@ -73,6 +73,24 @@ def test_a_sync_shows_brackets_as_they_are(master: Site) -> None:
     assert TEXT in done.stderr
 
 
+def test_a_report_fits_80_columns() -> None:
+    slaves = [
+        SlaveReport("webhook-slave-a", 1, 10, 0, 1234567, 12345, 12345, seconds=123.4, error=TEXT),
+        SlaveReport("slave-2", 1, 1, 0, 3, 0, 0, bytes_sent=123456789, seconds=0.01),
+    ]
+    report = json.dumps(SyncReport(1, 123.5, slaves).to_json())
+    with Site(200, {}, f"event: report\ndata: {report}\n\n".encode()) as site:
+        done = run("--master", site.url, COLUMNS="80")
+    assert done.returncode == 1, done.stderr
+    *table, told = [line for line in done.stdout.splitlines() if line.strip()]
+    assert "…" not in "".join(table)
+    assert table[-1].split() == [
+        *("slave-2", "1", "3", "0", "0", "0", "123.5", "MB", "0.01", "all", "in")
+    ]
+    assert {"windows", "received", "seconds", "failed"} <= set(" ".join(table).split())
+    assert told == f"webhook-slave-a: {TEXT}"
+
+
 def test_a_terminal_shows_its_bars(master: Site) -> None:
     assert "alpha" in run_on_terminal("--master", master.url)
 
