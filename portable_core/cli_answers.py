@@ -6,7 +6,9 @@ An address may be wrong, and behind it anything may answer. So a member is what 
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -77,3 +79,8 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         sign if sign.isprintable() or sign == keep else f"\\u{ord(sign):04x}" for sign in text
     )
+
+
+def drop_output() -> None:
+    """Forget what could not be written to standard output, so that the end does not try again."""
+    sys.stdout = io.StringIO()

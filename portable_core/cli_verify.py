@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import click
 
 from portable_core.browse import format_id
-from portable_core.cli_answers import DOUBT, get, printable
+from portable_core.cli_answers import DOUBT, drop_output, get, printable
 from portable_core.cli_master import Master, format_moment, master_options, range_options
 from portable_core.errors import AnswerInvalid, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SyncRequest
@@ -48,6 +49,13 @@ def verify_command(
         missing = _verify(Master(master, token), slave, slave_token, since, until, as_json)
     except WebhookSyncError as error:
         raise _Undecided(printable(str(error))) from error
+    except KeyboardInterrupt as error:
+        raise _Undecided("it was stopped before its end") from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever reads it has seen that something is missing
+            raise
+        drop_output()
+        raise _Undecided(str(error)) from error
     sys.exit(1 if missing else 0)
 
 

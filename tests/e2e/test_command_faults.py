@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from portable_core.demo.processes import NodeProcess
 from portable_core.records import Meta, Pair, Record
 from tests.e2e.receivers import run_receiver
 from tests.e2e.sync_nodes import TOKEN, Nodes, make_record, now_ms, start
+from tests.e2e.test_sync_command import COMMAND
 
 COMMANDS = (
     "status",
@@ -125,6 +129,47 @@ def test_a_comparison_that_cannot_be_made_is_no_missing_webhook(master: NodeProc
         result = run("verify", "--slave", slave, "--master", of_master, "--token", TOKEN)
         assert (result.exit_code, len(result.output.splitlines())) == (3, 1), result.output
     assert run("verify").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [(KeyboardInterrupt(), 3), (OSError(errno.ENOSPC, "full"), 3), (BrokenPipeError(32, "x"), 1)],
+    ids=["ctrl-c", "full", "reader-gone"],
+)
+def test_a_comparison_that_is_stopped_is_no_missing_webhook(
+    stop: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(*arguments: object) -> int:
+        raise stop
+
+    monkeypatch.setattr("portable_core.cli_verify._verify", verify)
+    assert run("verify --slave http://127.0.0.1:9").exit_code == code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "command", ["status", "sync --json", "webhooks list", "webhooks export", "--help"]
+)
+def test_an_output_that_cannot_be_written_is_one_line(command: str, master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, env=env
+        )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "Error: [Errno 28] No space left on device\n"
+
+
+def test_a_reader_that_goes_is_no_fault(master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
+    for command in ("webhooks export", "--help"):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run(
+            [COMMAND, *command.split()], stdout=theirs, stderr=subprocess.PIPE, env=env
+        )
+        os.close(theirs)
+        assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess) -> None:
