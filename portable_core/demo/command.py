@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -48,6 +49,7 @@ def demo_command(
 
     Exits 0 only if every webhook that any node acknowledged is in the master, and none twice.
     """
+    _end_as_by_ctrl_c()
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(width=100, markup=False, emoji=False)
@@ -89,6 +91,14 @@ def demo_command(
     if not stopped_well:
         console.print(f"A node did not stop in order: {codes}")
     sys.exit(0 if ok and stopped_well else 1)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let whatever ends this process end the nodes too, which outlive a terminal by themselves."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # there is no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _use_firestore(emulator: FirestoreEmulator) -> dict[str, str]:

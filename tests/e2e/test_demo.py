@@ -59,7 +59,10 @@ def read_console(url: str, token: str) -> str:
         return str(page.read().decode())
 
 
-def test_kept_nodes_are_shown_by_a_console_that_opens() -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
+    end: signal.Signals,
+) -> None:
     command = [str(BIN / "webhook-sync"), "demo", "--webhooks", "20", "--keep"]
     demo = subprocess.Popen(
         command,
@@ -78,11 +81,13 @@ def test_kept_nodes_are_shown_by_a_console_that_opens() -> None:
         console = re.search(r"(http://127\.0\.0\.1:\d+/) \(console token (\S+)\)", said[-1])
         assert console is not None, "".join(said)
         assert "Everything is in." in read_console(console[1], console[2])
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(end)
         rest, _ = demo.communicate(timeout=60)
         assert demo.returncode == 0, "".join(said) + rest
         folder = re.search(r"stores and logs are in\s+(\S+)", rest)
         assert folder is not None, rest
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(console[1], timeout=5)
         shutil.rmtree(folder[1])
     finally:
         demo.kill()
