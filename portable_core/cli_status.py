@@ -17,7 +17,13 @@ from portable_core.cli_master import Master, format_moment, master_options
 
 @click.command("status")
 @master_options
-@click.option("--late", default=900, show_default=True, help="Seconds after which a slave is late.")
+@click.option(
+    "--late",
+    default=900,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Seconds after which a slave is late.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the master's status as JSON.")
 def status_command(master: str, token: str | None, late: int, as_json: bool) -> None:
     """Tell how a master is, and up to when everything of each slave is in it.

@@ -88,6 +88,10 @@ def _describe(row: dict[str, Any]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the line of the feed.")
 def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_json: bool) -> None:
     """One webhook: where it came from, its headers, its payload."""
+    if raw and as_json:
+        raise click.UsageError(
+            "--raw writes the payload's bytes alone, --json the line of the feed"
+        )
     path = f"/webhooks/{quote(webhook, safe='')}"
     line = Master(master, token).read(path, {} if as_json else {"raw": "1"})
     get(parse_document(line), "id", str)

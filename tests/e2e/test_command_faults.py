@@ -186,6 +186,11 @@ def test_a_replay_of_nothing_in_particular_is_a_misunderstanding() -> None:
         assert "either --id, or --since" in result.output
 
 
+def test_options_that_make_no_sense_are_a_misunderstanding() -> None:
+    for command in ("status --late -1", "webhooks show 1-1 --raw --json"):
+        assert run(command, "--master", "http://127.0.0.1:9").exit_code == 2
+
+
 def test_times_before_the_epoch_are_its_beginning(master: NodeProcess) -> None:
     address = ("--master", master.url, "--token", TOKEN)
     for since in ("1969-01-01", "99999d", "0"):
