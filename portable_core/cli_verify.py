@@ -79,7 +79,7 @@ def _verify(
     credentials = slave_token or asked.token
     headers = {"Authorization": f"Bearer {credentials}"} if credentials else {}
     missing = 0
-    with HttpSlaveClient("compared", slave, authorize=lambda: headers, idle_s=_IDLE_S) as client:
+    with HttpSlaveClient("", slave, authorize=lambda: headers, idle_s=_IDLE_S) as client:
         window = _find_window(asked, client, since, until)
         if window is not None:
             for record in compare(asked, client, *window):

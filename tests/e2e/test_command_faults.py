@@ -172,6 +172,21 @@ def test_a_reader_that_goes_is_no_fault(master: NodeProcess) -> None:
         assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProcess) -> None:
+    nowhere = "http://127.0.0.1:9"
+    check_one_line(
+        run("status", "--master", nowhere), r"answer \(\[Errno \d+\] Connection refused\);"
+    )
+    elsewhere = f"{master.url}/elsewhere"
+    for command in ("status", "webhooks list", "sync"):
+        told = run(command, "--master", elsewhere, "--token", TOKEN)
+        check_one_line(told, r"answered 404: .*; is there a master\? \(--master names it\)")
+    told = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
+    check_one_line(told, "answered 404: no webhook 1-1 is kept here$")
+    told = run("verify", "--slave", nowhere, "--master", master.url)
+    assert told.output.startswith(f"Error: slave ({nowhere}): no connection")
+
+
 def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess) -> None:
     address = ("--master", master.url, "--token", TOKEN)
     result = run("replay http://127.0.0.1:9/ --id 1-1", *address)
