@@ -14,6 +14,8 @@ from rich.table import Table
 from portable_core.cli_answers import as_object, find, get, printable
 from portable_core.cli_master import Master, format_moment, master_options
 
+_ALL_IN = "all in"
+
 
 @click.command("status")
 @master_options
@@ -36,7 +38,7 @@ def status_command(master: str, token: str | None, late: int, as_json: bool) -> 
         _judge(name, as_object(slave), now, late)
         for name, slave in get(status, "slaves", dict).items()
     ]
-    ok = all(slave.verdict == "" for slave in slaves)
+    ok = all(slave.state == _ALL_IN for slave in slaves)
     if as_json:
         click.echo(json.dumps({**status, "ok": ok}))
     else:
@@ -46,24 +48,29 @@ def status_command(master: str, token: str | None, late: int, as_json: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Slave:
-    """A line of the table. ``verdict`` is what is wrong with it, an empty text for nothing."""
+    """A line of the table; ``told`` is what is to be said beneath it, an empty text for nothing."""
 
     name: str
     in_until: int
     started: int | None
     saved: int | None
-    verdict: str
+    state: str
+    told: str = ""
 
 
 def _judge(name: str, slave: dict[str, Any], now: int, late_s: int) -> _Slave:
     in_until = get(slave, "in_until", int)
     report = get(slave, "report", dict)
-    verdict = find(report, "error", str) or ""
+    error = find(report, "error", str)
+    state, told = _ALL_IN, ""
     if not report:
-        verdict = "never synced"
-    elif not verdict and now - in_until > late_s * 1000:
-        verdict = "late: is /trigger-sync still called?"
-    return _Slave(name, in_until, find(report, "started", int), find(report, "saved", int), verdict)
+        state = "never synced"
+    elif error:
+        state, told = "failed", error
+    elif now - in_until > late_s * 1000:
+        state, told = "late", "is /trigger-sync still called?"
+    started, saved = find(report, "started", int), find(report, "saved", int)
+    return _Slave(name, in_until, started, saved, state, told)
 
 
 def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
@@ -80,16 +87,19 @@ def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
         return
     table = Table()
     table.add_column("slave", overflow="fold")
-    table.add_column("all in up to (UTC)")
-    table.add_column("last sync (UTC)")
-    table.add_column("recovered", justify="right")
-    table.add_column("state", overflow="fold")
+    table.add_column("all in up to (UTC)", no_wrap=True)
+    table.add_column("last sync (UTC)", no_wrap=True)
+    table.add_column("recovered", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for slave in slaves:
         table.add_row(
             printable(slave.name),
             format_moment(slave.in_until or None),
             format_moment(slave.started or None),
             "–" if slave.saved is None else str(slave.saved),
-            printable(slave.verdict) or "all in",
+            slave.state,
         )
     console.print(table)
+    for slave in slaves:
+        if slave.told:
+            click.echo(f"{printable(slave.name)}: {printable(slave.told)}")

@@ -105,7 +105,26 @@ def test_a_status_shows_brackets_as_they_are() -> None:
     with Site(200, {}, json.dumps(status).encode()) as site:
         done = run_other("status", "--master", site.url, COLUMNS="250")
     assert done.returncode == 1, done.stderr
-    assert TEXT in done.stdout
+    assert f"\nalpha: {TEXT}\n" in done.stdout
+
+
+def test_a_status_fits_80_columns() -> None:
+    now = 1_795_597_239_596
+    report = {"error": "", "started": now, "saved": 1234567}
+    names = {"webhook-slave-a": {}, "b": report, "c": {**report, "error": TEXT}, "d": report}
+    slaves = {name: {"in_until": now, "report": report} for name, report in names.items()}
+    slaves["d"]["in_until"] = now - 901_000
+    status = {"now": now, "store": {}, "buffer": {"records": 0}, "slaves": slaves}
+    with Site(200, {}, json.dumps(status).encode()) as site:
+        done = run_other("status", "--master", site.url, COLUMNS="80")
+    assert done.returncode == 1, done.stderr
+    *table, of_c, of_d = done.stdout.splitlines()[4:]
+    assert "…" not in "".join(table)
+    assert [line.split(" │ ")[-1].strip("│ ") for line in table if "│" in line][-3:] == [
+        *("all in", "failed", "late")
+    ]
+    assert "never synced" in "".join(table)
+    assert [of_c, of_d] == [f"c: {TEXT}", "d: is /trigger-sync still called?"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
