@@ -143,8 +143,10 @@ async def _send(
 
 def _wait_for_interrupt(console: Console, cluster: Cluster) -> None:
     console.print(f"The master listens at {cluster.master.url} (token {cluster.token}).")
+    addresses = ", ".join(f"{slave.name} at {slave.url}" for slave in cluster.slaves)
+    console.print(f"The slaves: {addresses} (the same token).", highlight=False, soft_wrap=True)
     console.print(
-        f"Its console: {cluster.master.url}/ (console token {cluster.console_token})",
+        f"The console: {cluster.master.url}/ (console token {cluster.console_token})",
         highlight=False,
         soft_wrap=True,
     )

@@ -76,10 +76,14 @@ def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
     try:
         for line in demo.stdout:
             said.append(line)
-            if "Its console:" in line:
+            if "The console:" in line:
                 break
         console = re.search(r"(http://127\.0\.0\.1:\d+/) \(console token (\S+)\)", said[-1])
         assert console is not None, "".join(said)
+        slave = re.search(r"slave-2 at (http://127\.0\.0\.1:\d+) ", "".join(said))
+        assert slave is not None, "".join(said)
+        with urllib.request.urlopen(f"{slave[1]}/health", timeout=30) as answer:
+            assert answer.status == 200
         assert "Everything is in." in read_console(console[1], console[2])
         demo.send_signal(end)
         rest, _ = demo.communicate(timeout=60)
