@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import click
 
 from portable_core.cli_answers import as_object, find, get, parse_document, printable
 from portable_core.cli_master import Master, format_moment, master_options, range_options
+from portable_core.errors import SettingsError
 from portable_core.feed import decode_line
 from portable_core.payload_text import indent
 
@@ -96,11 +97,11 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
     line = Master(master, token).read(path, {} if as_json else {"raw": "1"})
     get(parse_document(line), "id", str)
     if as_json:
-        sys.stdout.buffer.write(line)
+        _get_output().write(line)
         return
     record = decode_line(line)
     if raw:
-        sys.stdout.buffer.write(record.payload)
+        _get_output().write(record.payload)
         return
     recovery = record.recovery
     click.echo(f"received  {format_moment(record.pair.timestamp)} UTC ({record.pair.timestamp})")
@@ -147,6 +148,13 @@ def export_webhooks(
         "raw": "1" if raw else "",
         "upto": "now" if now else "",
     }
+    output = _get_output()
     for line in Master(master, token).read_feed(query):
-        sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+        output.write(line)
+    output.flush()
+
+
+def _get_output() -> BinaryIO:
+    if sys.stdout is None:
+        raise SettingsError("standard output is closed")
+    return sys.stdout.buffer

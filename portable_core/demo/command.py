@@ -150,7 +150,7 @@ def _wait_for_interrupt(console: Console, cluster: Cluster) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print("Ctrl-C stops everything.")
+    console.print("Ctrl-C (or SIGTERM) stops everything.")
     try:
         while True:
             time.sleep(3600)

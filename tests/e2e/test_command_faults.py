@@ -187,6 +187,13 @@ def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProc
     assert told.output.startswith(f"Error: slave ({nowhere}): no connection")
 
 
+def test_a_closed_output_is_one_line(master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
+    command = f"exec {COMMAND} webhooks export >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, env=env)
+    assert (done.returncode, done.stderr) == (1, b"Error: standard output is closed\n")
+
+
 def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess) -> None:
     address = ("--master", master.url, "--token", TOKEN)
     result = run("replay http://127.0.0.1:9/ --id 1-1", *address)
