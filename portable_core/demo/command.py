@@ -53,9 +53,9 @@ def demo_command(
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(width=100, markup=False, emoji=False)
-    folder = Path(tempfile.mkdtemp(prefix="webhook-sync-demo-"))
     if firestore and remove_one:
         raise click.UsageError("--remove-one works on the master's files, not on Firestore")
+    folder = Path(tempfile.mkdtemp(prefix="webhook-sync-demo-"))
     emulator = FirestoreEmulator()
     master_env = _use_firestore(emulator) if firestore else {}
     cluster = Cluster(folder, slaves, master_env=master_env)

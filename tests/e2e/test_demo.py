@@ -48,6 +48,14 @@ def test_the_check_fails_where_the_sync_is_left_out() -> None:
     assert "A PROMISE IS BROKEN" in done.stdout
 
 
+def test_a_command_line_that_is_not_understood_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert run_demo("--firestore", "--remove-one").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def read_console(url: str, token: str) -> str:
     """The console's first page, after a login."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
