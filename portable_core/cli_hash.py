@@ -16,7 +16,7 @@ from portable_core.hashing import ALGORITHMS
 
 
 @click.command("hash")
-@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(allow_dash=True))
 @click.option("--canonical", is_flag=True, help="Print the canonical bytes instead of the hash.")
 @click.option(
     "--algorithm",

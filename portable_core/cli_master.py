@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from typing import IO, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import click
 
+from portable_core.cli_answers import DOUBT, get, parse_document
 from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
 from portable_core.feed import NDJSON
 from portable_core.protocol import parse_integer
@@ -25,7 +26,7 @@ TIMEOUT_S = 60.0
 
 _RETRIES = 5  # without a line between them
 _PAUSE_S = 0.5  # before the first of them; before each other one so much longer
-_DOUBT = "; is there a master? (--master names it)"
+_UNKNOWN = (404, 405, 501)  # no such path, or no such method
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -81,20 +82,25 @@ class Master:
         except urllib.error.HTTPError as error:
             detail = _read_detail(error)
             raise Unavailable(f"{self.url} answered {error.code}: {detail}") from error
+        except urllib.error.URLError as error:
+            raise self._explain_silence(error.reason) from error
         except (OSError, UnicodeError) as error:  # a name of a host that is none is the latter
-            raise Unavailable(
-                f"{self.url} does not answer ({error}); is the master running? (--master names it)"
-            ) from error
-        except http.client.HTTPException as error:
+            raise self._explain_silence(error) from error
+        except HTTPException as error:
             told = repr(error)[:120]
-            raise AnswerInvalid(f"{self.url} does not speak HTTP ({told}){_DOUBT}") from error
+            raise AnswerInvalid(f"{self.url} does not speak HTTP ({told}){DOUBT}") from error
+
+    def _explain_silence(self, reason: object) -> Unavailable:
+        return Unavailable(
+            f"{self.url} does not answer ({reason}); is the master running? (--master names it)"
+        )
 
     def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """The whole body of ``GET path``, as JSON. Raises also what :meth:`open` raises."""
         with self.open(path, query or {}, "application/json") as answer:
             try:
                 return bytes(answer.read())
-            except (http.client.HTTPException, OSError) as error:
+            except (HTTPException, OSError) as error:
                 raise Unavailable(f"{self.url}: the answer was cut: {error}") from error
 
     def read_json(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -123,7 +129,7 @@ class Master:
                         since, failures = position, 0
                         yield line
                 problem = "it ended without its closing line"
-            except (http.client.HTTPException, OSError) as error:
+            except (HTTPException, OSError) as error:
                 problem = str(error)
             except Unavailable as error:
                 if failures < 0:
@@ -135,32 +141,23 @@ class Master:
             time.sleep(failures * _PAUSE_S)
 
 
-def parse_document(text: bytes | str) -> dict[str, Any]:
-    """A JSON object that the master has sent. Raises ``AnswerInvalid``."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AnswerInvalid(f"the answer is not JSON ({error}){_DOUBT}") from error
-    if not isinstance(document, dict):
-        raise AnswerInvalid(f"the answer is no JSON object{_DOUBT}")
-    return document
-
-
 def _read_position(line: bytes) -> str | None:
     """The id of a line's webhook; None for the closing line."""
     document = parse_document(line)
     if document.get("end") is True:
         return None
-    if not isinstance(document.get("id"), str):
-        raise AnswerInvalid(f"a line of the feed has no id{_DOUBT}")
-    return str(document["id"])
+    return get(document, "id", str)
 
 
 def _read_detail(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["detail"])
-    except (ValueError, KeyError, TypeError, RecursionError, OSError, http.client.HTTPException):
-        return error.reason
+    """What a refusal says, and a doubt where it knows nothing of what a master answers."""
+    detail, kind = error.reason, ""
+    with suppress(ValueError, KeyError, TypeError, RecursionError, OSError, HTTPException):
+        problem = json.load(error)
+        detail = " ".join(str(problem["detail"]).split())
+        kind = str(problem["type"])
+    ours = kind.startswith("urn:webhook-sync:")
+    return detail if ours or error.code not in _UNKNOWN else f"{detail}{DOUBT}"
 
 
 def master_options(command: _Command) -> _Command:
@@ -219,7 +216,11 @@ def range_options(command: _Command) -> _Command:
 
 
 def format_moment(milliseconds: int | None) -> str:
-    """For tables: UTC, to the second."""
+    """For tables: UTC, to the second; in milliseconds where a calendar has no name for it."""
     if milliseconds is None:
         return "–"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # after the year 9999
+        return f"{milliseconds} ms"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

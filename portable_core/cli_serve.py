@@ -11,7 +11,7 @@ from portable_core.settings import Settings
 
 @click.command("serve")
 @click.option("--role", type=click.Choice(["slave", "master"]), required=True)
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104  # a container listens on all its addresses
+@click.option("--host", default="0.0.0.0", show_default=True, help="IP address to listen on.")  # noqa: S104  # a container listens on all its addresses
 def serve_command(role: str, host: str) -> None:
     """Serve a slave or the master. All settings come from the environment."""
     from portable_core.adapters.server import serve

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from portable_core.cli_master import Master, parse_document
+from portable_core.cli_answers import as_object, find, get, parse_document, printable
+from portable_core.cli_master import Master
 from portable_core.errors import SettingsError, StoreLocked, Unavailable
 
 Report = dict[str, Any]
 
 _LINE_S = 2.0
+_ALL_IN = "all in"
 
 
 @click.command("sync")
@@ -48,11 +51,14 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
             report = _sync_remotely(Master(master, token), only, bars.show)
         else:
             report = _sync_here(only, bars.show)
+    ok = get(report, "ok", bool)
+    table, told = _make_table(report)
     if as_json:
         click.echo(json.dumps(report))
     else:
-        show_report(Console(markup=False, emoji=False), report)
-    sys.exit(0 if report["ok"] else 1)
+        Console(markup=False, emoji=False).print(table)
+        click.echo("".join(f"{line}\n" for line in told), nl=False)
+    sys.exit(0 if ok else 1)
 
 
 def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
@@ -78,7 +84,8 @@ def _sync_remotely(master: Master, only: str | None, show: Callable[[Report], No
                 if name == "report":
                     return document
                 if name == "problem":
-                    raise Unavailable(f"{document['title']}: {document['detail']}")
+                    title, detail = get(document, "title", str), get(document, "detail", str)
+                    raise Unavailable(" ".join(f"{title}: {detail}".split()))
                 show(document)
         except (http.client.HTTPException, OSError) as error:
             raise Unavailable(f"{master.url}: the sync cannot be followed: {error}") from error
@@ -126,47 +133,54 @@ class _Bars:
 
     def show(self, slave: Report) -> None:
         """Show a slave's report as it is so far."""
-        name = slave["slave"]
+        name = printable(get(slave, "slave", str))
+        behind = find(slave, "behind_ms", int)
+        told = (
+            f"{get(slave, 'pairs_sent', int)} pairs sent, "
+            f"{get(slave, 'records_received', int)} records received, "
+            f"{_format_bytes(get(slave, 'bytes_received', int))}"
+        )
+        done = get(slave, "seconds", float) > 0
+        ended = f"; {_describe_state(slave)}" if done else ""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=None, told="")
-        behind = slave["behind_ms"]
         if behind is not None:
             most = self._behind[name] = max(behind, self._behind.get(name, 0))
             self._progress.update(self._tasks[name], total=max(1, most), completed=most - behind)
-        told = (
-            f"{slave['pairs_sent']} pairs sent, {slave['records_received']} records received, "
-            f"{_format_bytes(slave['bytes_received'])}"
-        )
         self._progress.update(self._tasks[name], told=told)
         now = time.monotonic()
-        done = bool(slave["seconds"])
         if self._lines and (done or name != self._last[0] or now - self._last[1] >= _LINE_S):
             self._last = (name, now)
-            ended = f"; {_describe_state(slave)}" if done else ""
             self._console.print(f"{name}: {told}{ended}", highlight=False, soft_wrap=True)
 
 
-def show_report(console: Console, report: Report) -> None:
-    """A table, one slave a line."""
-    table = Table(title=f"Sync of {report['seconds']:.1f} s", title_justify="left")
-    table.add_column("slave")
-    for column in ("windows", "pairs sent", "received", "saved", "set aside", "bytes", "seconds"):
-        table.add_column(column, justify="right")
-    table.add_column("state", overflow="fold")
-    for slave in report["slaves"]:
+def _make_table(report: Report) -> tuple[Table, list[str]]:
+    """One slave a line, in 80 columns; and beneath it what is to be said of some, a line each."""
+    title = f"Sync of {get(report, 'seconds', float):.1f} s"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("slave", overflow="fold")
+    for column in ("windows", "pairs\nsent", "received", "saved", "set\naside", "bytes", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    told = []
+    for slave in map(as_object, get(report, "slaves", list)):
+        name, state = printable(get(slave, "slave", str)), _describe_state(slave)
+        if state != _ALL_IN:
+            told.append(f"{name}: {state}")
         table.add_row(
-            slave["slave"],
-            *(str(slave[name]) for name in ("windows", "pairs_sent", "records_received")),
-            *(str(slave[name]) for name in ("saved", "set_aside")),
-            _format_bytes(slave["bytes_sent"] + slave["bytes_received"]),
-            f"{slave['seconds']:.2f}",
-            _describe_state(slave),
+            name,
+            *(str(get(slave, name, int)) for name in ("windows", "pairs_sent", "records_received")),
+            *(str(get(slave, name, int)) for name in ("saved", "set_aside")),
+            _format_bytes(get(slave, "bytes_sent", int) + get(slave, "bytes_received", int)),
+            f"{get(slave, 'seconds', float):.2f}",
+            "failed" if slave["error"] else "behind" if slave["warning"] else _ALL_IN,
         )
-    console.print(table)
+    return table, told
 
 
 def _describe_state(slave: Report) -> str:
-    return str(slave["error"] or slave["warning"] or "all in")
+    error, warning = get(slave, "error", str), get(slave, "warning", str)
+    return printable(error or warning) or _ALL_IN
 
 
 def _format_bytes(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from portable_core.browse import format_id
+from portable_core.cli_answers import DOUBT, drop_output, get, printable
 from portable_core.cli_master import Master, format_moment, master_options, range_options
 from portable_core.errors import AnswerInvalid, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SyncRequest
@@ -46,6 +48,13 @@ def verify_command(
     try:
         missing = _verify(Master(master, token), slave, slave_token, since, until, as_json)
     except WebhookSyncError as error:
+        raise _Undecided(printable(str(error))) from error
+    except KeyboardInterrupt as error:
+        raise _Undecided("it was stopped before its end") from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever reads it has seen that something is missing
+            raise
+        drop_output()
         raise _Undecided(str(error)) from error
     sys.exit(1 if missing else 0)
 
@@ -70,7 +79,7 @@ def _verify(
     credentials = slave_token or asked.token
     headers = {"Authorization": f"Bearer {credentials}"} if credentials else {}
     missing = 0
-    with HttpSlaveClient("compared", slave, authorize=lambda: headers, idle_s=_IDLE_S) as client:
+    with HttpSlaveClient("", slave, authorize=lambda: headers, idle_s=_IDLE_S) as client:
         window = _find_window(asked, client, since, until)
         if window is not None:
             for record in compare(asked, client, *window):
@@ -88,7 +97,7 @@ def _find_window(
     info = client.describe()
     if info.first is None:
         return None
-    horizon = int(master.read_json("/status")["horizon"])
+    horizon = get(master.read_json("/status"), "horizon", int)
     start = max(info.first, since or 0)
     end = min(info.horizon, horizon - info.span, info.horizon if until is None else until)
     return (start, end) if start < end else None
@@ -104,10 +113,14 @@ def compare(master: Master, client: SlaveClient, start: int, end: int) -> Iterat
         (known for name, known in ENCODINGS.items() if name in info.encodings),
         ENCODINGS["application/json"],
     )
-    algorithm = str(master.read_json("/status")["store"]["hash"])
+    algorithm = get(get(master.read_json("/status"), "store", dict), "hash", str)
     query = {"start": str(max(0, start - info.span)), "end": str(end + info.span)}
     with master.open(PAIRS_PATH, query, encoding.media_type) as pairs:
-        if parse_integer(pairs.headers.get(THROUGH_HEADER, "")) < end:
+        try:
+            through = parse_integer(pairs.headers.get(THROUGH_HEADER, ""))
+        except ValueError as error:
+            raise AnswerInvalid(f"{master.url}: header {THROUGH_HEADER}: {error}{DOUBT}") from error
+        if through < end:
             raise Unavailable("the master's horizon has moved back; try again")
 
         def chunks() -> Iterator[bytes]:
@@ -140,7 +153,8 @@ def _describe(record: Record, as_json: bool) -> str:
             }
         )
     received = format_moment(timestamp)
-    return f"missing: {format_id(record.pair)}  {received} UTC  {source or '–'}  {size} bytes"
+    told = printable(source) or "–"
+    return f"missing: {format_id(record.pair)}  {received} UTC  {told}  {size} bytes"
 
 
 def _summarize(window: tuple[int, int] | None, missing: int) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import click
 
+from portable_core.cli_answers import as_object, find, get, parse_document, printable
 from portable_core.cli_master import Master, format_moment, master_options, range_options
+from portable_core.errors import SettingsError
 from portable_core.feed import decode_line
 from portable_core.payload_text import indent
 
@@ -58,19 +61,25 @@ def list_webhooks(
     if as_json:
         click.echo(json.dumps(page))
         return
-    for row in page["webhooks"]:
-        came = f"recovered from {row['recovery']['slave']}" if row["recovery"] else "directly"
-        columns = (
-            f"{row['id']:24}",
-            format_moment(row["timestamp"]),
-            f"{_escape(row['source'] or '–'):12}",
-            f"{_escape(row['event'] or '–'):20}",
-            f"{row['size']:>8} bytes",
-            came,
-        )
-        click.echo("  ".join(columns))
-    if page["before"]:
-        click.echo(f"Go on with --before {page['before']}", err=True)
+    lines = [_describe(as_object(row)) for row in get(page, "webhooks", list)]
+    before = find(page, "before", str)
+    for line in lines:
+        click.echo(line)
+    if before:
+        click.echo(f"Go on with --before {printable(before)}", err=True)
+
+
+def _describe(row: dict[str, Any]) -> str:
+    recovery = find(row, "recovery", dict)
+    columns = (
+        f"{printable(get(row, 'id', str)):24}",
+        format_moment(get(row, "timestamp", int)),
+        f"{printable(get(row, 'source', str)) or '–':12}",
+        f"{printable(get(row, 'event', str)) or '–':20}",
+        f"{get(row, 'size', int):>8} bytes",
+        f"recovered from {printable(get(recovery, 'slave', str))}" if recovery else "directly",
+    )
+    return "  ".join(columns)
 
 
 @webhooks_command.command("show")
@@ -80,35 +89,34 @@ def list_webhooks(
 @click.option("--json", "as_json", is_flag=True, help="Print the line of the feed.")
 def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_json: bool) -> None:
     """One webhook: where it came from, its headers, its payload."""
+    if raw and as_json:
+        raise click.UsageError(
+            "--raw writes the payload's bytes alone, --json the line of the feed"
+        )
     path = f"/webhooks/{quote(webhook, safe='')}"
     line = Master(master, token).read(path, {} if as_json else {"raw": "1"})
+    get(parse_document(line), "id", str)
     if as_json:
-        sys.stdout.buffer.write(line)
+        _get_output().write(line)
         return
     record = decode_line(line)
     if raw:
-        sys.stdout.buffer.write(record.payload)
+        _get_output().write(record.payload)
         return
     recovery = record.recovery
     click.echo(f"received  {format_moment(record.pair.timestamp)} UTC ({record.pair.timestamp})")
     click.echo(f"hash      {record.pair.hash}")
-    click.echo(f"source    {record.meta.source or '–'}")
+    click.echo(f"source    {printable(record.meta.source) or '–'}")
     came = (
-        f"recovered from {recovery.slave} at {format_moment(recovery.at)} UTC" if recovery else ""
+        f"recovered from {printable(recovery.slave)} at {format_moment(recovery.at)} UTC"
+        if recovery
+        else "directly"
     )
-    click.echo(f"came      {came or 'directly'}")
+    click.echo(f"came      {came}")
     for name, value in record.meta.headers.items():
-        click.echo(f"header    {name}: {_escape(value)}")
+        click.echo(f"header    {printable(name)}: {printable(value)}")
     click.echo()
-    click.echo(_escape(indent(record.payload, _WHOLE)[0]))
-
-
-def _escape(text: str) -> str:
-    """The text without what a terminal would obey."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else f"\\u{ord(character):04x}"
-        for character in text
-    )
+    click.echo(printable(indent(record.payload, _WHOLE)[0], keep="\n"))
 
 
 @webhooks_command.command("export")
@@ -140,6 +148,13 @@ def export_webhooks(
         "raw": "1" if raw else "",
         "upto": "now" if now else "",
     }
+    output = _get_output()
     for line in Master(master, token).read_feed(query):
-        sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+        output.write(line)
+    output.flush()
+
+
+def _get_output() -> BinaryIO:
+    if sys.stdout is None:
+        raise SettingsError("standard output is closed")
+    return sys.stdout.buffer

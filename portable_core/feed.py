@@ -112,11 +112,13 @@ def decode_line(line: bytes) -> Record:
         document = json.loads(line)
         pair = parse_id(document["id"])
         recovery = document.get("recovery")
+        if recovery is not None:
+            recovery = Recovery(str(recovery["slave"]), parse_integer(str(recovery["at"])))
         return Record(
             pair,
             base64.b64decode(document["raw"], validate=True),
             Meta.from_mapping(document.get("meta", {})),
-            None if recovery is None else Recovery(recovery["slave"], recovery["at"]),
+            recovery,
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, BadRequest) as error:
         raise AnswerInvalid(f"a line of the feed cannot be read: {error!r}") from error

@@ -192,10 +192,10 @@ class _Client:
 class HttpSlaveClient(_Client):
     """A master's way to one slave; the port ``SlaveClient``. Safe to use from several threads.
 
-    ``url`` is the address of the slave's root. ``authorize`` is called for every request.
-    ``idle_s`` is how long the slave may be silent: without a byte received, and without a byte of
-    the request still on its way to it. Nothing is started before the first request, so that one
-    made before a fork can be used after it.
+    ``name`` is for messages and may be empty, ``url`` the address of the slave's root.
+    ``authorize`` is called for every request. ``idle_s`` is how long the slave may be silent:
+    without a byte received, and without a byte of the request still on its way to it. Nothing is
+    started before the first request, so that one made before a fork can be used after it.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class HttpSlaveClient(_Client):
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
-        self._peer = _Peer(f"slave {name}", url, authorize, tls)
+        self._peer = _Peer(f"slave {name}".rstrip(), url, authorize, tls)
         self._limits = Limits(idle_s, connect_s)
 
     @property

@@ -6,11 +6,16 @@ time waiting for the disk. More cores means more slaves.
 
 from __future__ import annotations
 
+import errno
 import gc
+import ipaddress
 import logging
 import os
+import socket
+import time
 from typing import TYPE_CHECKING
 
+from portable_core.errors import SettingsError
 from portable_core.settings import Role, Settings
 
 if TYPE_CHECKING:
@@ -24,6 +29,9 @@ STOP_S = 9
 #: Connections that are open at the same time; more wait to be accepted. Idle and half-open ones
 #: count, and cost a few KiB each.
 _CONNECTIONS = 4096
+
+#: How long a port may still be held by a process that is ending.
+_PORT_S = 5.0
 
 _MODULE = "portable_core.adapters.server"
 
@@ -62,7 +70,8 @@ def _make(role: Role) -> Flask:
 
 
 def serve(role: Role, settings: Settings, host: str) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return."""
+    """Serve until SIGTERM or SIGINT, then drain and return. Raises ``SettingsError`` for an
+    address that it cannot listen at."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
@@ -70,6 +79,7 @@ def serve(role: Role, settings: Settings, host: str) -> None:
     from portable_core.adapters.logs import ROOT_ONLY, configure_logs
     from portable_core.adapters.slow_senders import READERS_PER_THREAD
 
+    _check_address(host, settings.port)
     configure_logs(os.environ)
     logging.getLogger("_granian").addFilter(_is_no_advice)
     Granian(
@@ -89,6 +99,31 @@ def serve(role: Role, settings: Settings, host: str) -> None:
         log_access=False,
         log_dictconfig=ROOT_ONLY,
     ).serve()
+
+
+def _check_address(host: str, port: int) -> None:
+    """granian shares a port with whoever shares it too, so that each got some of the webhooks."""
+    try:
+        family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
+    except ValueError as error:
+        raise SettingsError(
+            f"--host: must be an IP address such as 127.0.0.1, not {host!r}"
+        ) from error
+    deadline = time.monotonic() + _PORT_S
+    while True:
+        try:
+            with socket.socket(family) as probe:
+                if os.name == "posix":  # past connections of an earlier process do not count
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+                return
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            raise SettingsError(
+                f"PORT: cannot listen at {host}, port {port}: {error.strerror}"
+            ) from error
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -48,12 +49,13 @@ def demo_command(
 
     Exits 0 only if every webhook that any node acknowledged is in the master, and none twice.
     """
+    _end_as_by_ctrl_c()
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(width=100, markup=False, emoji=False)
-    folder = Path(tempfile.mkdtemp(prefix="webhook-sync-demo-"))
     if firestore and remove_one:
         raise click.UsageError("--remove-one works on the master's files, not on Firestore")
+    folder = Path(tempfile.mkdtemp(prefix="webhook-sync-demo-"))
     emulator = FirestoreEmulator()
     master_env = _use_firestore(emulator) if firestore else {}
     cluster = Cluster(folder, slaves, master_env=master_env)
@@ -89,6 +91,14 @@ def demo_command(
     if not stopped_well:
         console.print(f"A node did not stop in order: {codes}")
     sys.exit(0 if ok and stopped_well else 1)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let whatever ends this process end the nodes too, which outlive a terminal by themselves."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # there is no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _use_firestore(emulator: FirestoreEmulator) -> dict[str, str]:
@@ -133,12 +143,14 @@ async def _send(
 
 def _wait_for_interrupt(console: Console, cluster: Cluster) -> None:
     console.print(f"The master listens at {cluster.master.url} (token {cluster.token}).")
+    addresses = ", ".join(f"{slave.name} at {slave.url}" for slave in cluster.slaves)
+    console.print(f"The slaves: {addresses} (the same token).", highlight=False, soft_wrap=True)
     console.print(
-        f"Its console: {cluster.master.url}/ (console token {cluster.console_token})",
+        f"The console: {cluster.master.url}/ (console token {cluster.console_token})",
         highlight=False,
         soft_wrap=True,
     )
-    console.print("Ctrl-C stops everything.")
+    console.print("Ctrl-C (or SIGTERM) stops everything.")
     try:
         while True:
             time.sleep(3600)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from portable_core.demo.processes import NodeProcess
 from portable_core.records import Meta, Pair, Record
 from tests.e2e.receivers import run_receiver
 from tests.e2e.sync_nodes import TOKEN, Nodes, make_record, now_ms, start
+from tests.e2e.test_sync_command import COMMAND
 
 COMMANDS = (
     "status",
@@ -127,6 +131,69 @@ def test_a_comparison_that_cannot_be_made_is_no_missing_webhook(master: NodeProc
     assert run("verify").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [(KeyboardInterrupt(), 3), (OSError(errno.ENOSPC, "full"), 3), (BrokenPipeError(32, "x"), 1)],
+    ids=["ctrl-c", "full", "reader-gone"],
+)
+def test_a_comparison_that_is_stopped_is_no_missing_webhook(
+    stop: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(*arguments: object) -> int:
+        raise stop
+
+    monkeypatch.setattr("portable_core.cli_verify._verify", verify)
+    assert run("verify --slave http://127.0.0.1:9").exit_code == code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "command", ["status", "sync --json", "webhooks list", "webhooks export", "--help"]
+)
+def test_an_output_that_cannot_be_written_is_one_line(command: str, master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [COMMAND, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, env=env
+        )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "Error: [Errno 28] No space left on device\n"
+
+
+def test_a_reader_that_goes_is_no_fault(master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
+    for command in ("webhooks export", "--help"):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run(
+            [COMMAND, *command.split()], stdout=theirs, stderr=subprocess.PIPE, env=env
+        )
+        os.close(theirs)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProcess) -> None:
+    nowhere = "http://127.0.0.1:9"
+    check_one_line(
+        run("status", "--master", nowhere), r"answer \(\[Errno \d+\] Connection refused\);"
+    )
+    elsewhere = f"{master.url}/elsewhere"
+    for command in ("status", "webhooks list", "sync"):
+        told = run(command, "--master", elsewhere, "--token", TOKEN)
+        check_one_line(told, r"answered 404: .*; is there a master\? \(--master names it\)")
+    told = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
+    check_one_line(told, "answered 404: no webhook 1-1 is kept here$")
+    told = run("verify", "--slave", nowhere, "--master", master.url)
+    assert told.output.startswith(f"Error: slave ({nowhere}): no connection")
+
+
+def test_a_closed_output_is_one_line(master: NodeProcess) -> None:
+    env = {"MASTER_URL": master.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
+    command = f"exec {COMMAND} webhooks export >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, env=env)
+    assert (done.returncode, done.stderr) == (1, b"Error: standard output is closed\n")
+
+
 def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess) -> None:
     address = ("--master", master.url, "--token", TOKEN)
     result = run("replay http://127.0.0.1:9/ --id 1-1", *address)
@@ -139,6 +206,11 @@ def test_a_replay_of_nothing_in_particular_is_a_misunderstanding() -> None:
         result = run("replay http://127.0.0.1:9/", *more)
         assert result.exit_code == 2
         assert "either --id, or --since" in result.output
+
+
+def test_options_that_make_no_sense_are_a_misunderstanding() -> None:
+    for command in ("status --late -1", "webhooks show 1-1 --raw --json"):
+        assert run(command, "--master", "http://127.0.0.1:9").exit_code == 2
 
 
 def test_times_before_the_epoch_are_its_beginning(master: NodeProcess) -> None:

@@ -48,6 +48,14 @@ def test_the_check_fails_where_the_sync_is_left_out() -> None:
     assert "A PROMISE IS BROKEN" in done.stdout
 
 
+def test_a_command_line_that_is_not_understood_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert run_demo("--firestore", "--remove-one").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def read_console(url: str, token: str) -> str:
     """The console's first page, after a login."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
@@ -59,7 +67,10 @@ def read_console(url: str, token: str) -> str:
         return str(page.read().decode())
 
 
-def test_kept_nodes_are_shown_by_a_console_that_opens() -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
+    end: signal.Signals,
+) -> None:
     command = [str(BIN / "webhook-sync"), "demo", "--webhooks", "20", "--keep"]
     demo = subprocess.Popen(
         command,
@@ -73,16 +84,22 @@ def test_kept_nodes_are_shown_by_a_console_that_opens() -> None:
     try:
         for line in demo.stdout:
             said.append(line)
-            if "Its console:" in line:
+            if "The console:" in line:
                 break
         console = re.search(r"(http://127\.0\.0\.1:\d+/) \(console token (\S+)\)", said[-1])
         assert console is not None, "".join(said)
+        slave = re.search(r"slave-2 at (http://127\.0\.0\.1:\d+) ", "".join(said))
+        assert slave is not None, "".join(said)
+        with urllib.request.urlopen(f"{slave[1]}/health", timeout=30) as answer:
+            assert answer.status == 200
         assert "Everything is in." in read_console(console[1], console[2])
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(end)
         rest, _ = demo.communicate(timeout=60)
         assert demo.returncode == 0, "".join(said) + rest
         folder = re.search(r"stores and logs are in\s+(\S+)", rest)
         assert folder is not None, rest
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(console[1], timeout=5)
         shutil.rmtree(folder[1])
     finally:
         demo.kill()

@@ -73,6 +73,24 @@ def test_a_sync_shows_brackets_as_they_are(master: Site) -> None:
     assert TEXT in done.stderr
 
 
+def test_a_report_fits_80_columns() -> None:
+    slaves = [
+        SlaveReport("webhook-slave-a", 1, 10, 0, 1234567, 12345, 12345, seconds=123.4, error=TEXT),
+        SlaveReport("slave-2", 1, 1, 0, 3, 0, 0, bytes_sent=123456789, seconds=0.01),
+    ]
+    report = json.dumps(SyncReport(1, 123.5, slaves).to_json())
+    with Site(200, {}, f"event: report\ndata: {report}\n\n".encode()) as site:
+        done = run("--master", site.url, COLUMNS="80")
+    assert done.returncode == 1, done.stderr
+    *table, told = [line for line in done.stdout.splitlines() if line.strip()]
+    assert "…" not in "".join(table)
+    assert table[-1].split() == [
+        *("slave-2", "1", "3", "0", "0", "0", "123.5", "MB", "0.01", "all", "in")
+    ]
+    assert {"windows", "received", "seconds", "failed"} <= set(" ".join(table).split())
+    assert told == f"webhook-slave-a: {TEXT}"
+
+
 def test_a_terminal_shows_its_bars(master: Site) -> None:
     assert "alpha" in run_on_terminal("--master", master.url)
 
@@ -87,7 +105,26 @@ def test_a_status_shows_brackets_as_they_are() -> None:
     with Site(200, {}, json.dumps(status).encode()) as site:
         done = run_other("status", "--master", site.url, COLUMNS="250")
     assert done.returncode == 1, done.stderr
-    assert TEXT in done.stdout
+    assert f"\nalpha: {TEXT}\n" in done.stdout
+
+
+def test_a_status_fits_80_columns() -> None:
+    now = 1_795_597_239_596
+    report = {"error": "", "started": now, "saved": 1234567}
+    names = {"webhook-slave-a": {}, "b": report, "c": {**report, "error": TEXT}, "d": report}
+    slaves = {name: {"in_until": now, "report": report} for name, report in names.items()}
+    slaves["d"]["in_until"] = now - 901_000
+    status = {"now": now, "store": {}, "buffer": {"records": 0}, "slaves": slaves}
+    with Site(200, {}, json.dumps(status).encode()) as site:
+        done = run_other("status", "--master", site.url, COLUMNS="80")
+    assert done.returncode == 1, done.stderr
+    *table, of_c, of_d = done.stdout.splitlines()[4:]
+    assert "…" not in "".join(table)
+    assert [line.split(" │ ")[-1].strip("│ ") for line in table if "│" in line][-3:] == [
+        *("all in", "failed", "late")
+    ]
+    assert "never synced" in "".join(table)
+    assert [of_c, of_d] == [f"c: {TEXT}", "d: is /trigger-sync still called?"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -195,6 +195,7 @@ def check_a_peer_that_stalls(nodes: Nodes, kind: Kind) -> None:
         )
         # All but the last byte before the stop, the last one after it.
         kept.sendall(head + late[:-1])
+        time.sleep(1)  # a connection that nobody has taken up by the stop is reset
         with ThreadPoolExecutor() as pool:
             stopping = pool.submit(stop_in_time, slave)
             time.sleep(1)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from portable_core import hash_payload
@@ -30,6 +31,11 @@ def test_standard_input() -> None:
 def test_canonical_bytes() -> None:
     payload = rb'{"b":1.50,"a":"\ud83d\u00e9"}'
     assert run("--canonical", payload=payload) == (0, '{"a":"\\ud83dé","b":1.5}\n'.encode(), "")
+
+
+def test_shells_complete_the_names_of_files() -> None:
+    found = ShellComplete(hash_command, {}, "hash", "_COMPLETE").get_completions([], "a")
+    assert [item.type for item in found] == ["file"]
 
 
 def test_algorithm_and_key() -> None:

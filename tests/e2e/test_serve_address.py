@@ -1,0 +1,58 @@
+"""Where the container's server listens: at an IP address, and alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+from threading import Timer
+
+import pytest
+from click.testing import CliRunner
+
+from portable_core.adapters import server
+from portable_core.cli import main
+from tests.e2e.sync_nodes import Nodes, start
+
+
+def serve(host: str, port: int) -> str:
+    """What it says, in one line, when it does not serve."""
+    env = {"PORT": str(port), "SYNC_TOKENS": "secret", "STORE": "memory:"}
+    result = CliRunner().invoke(main, ["serve", "--role", "slave", "--host", host], env=env)
+    assert result.exit_code == 1, result.output
+    (line,) = result.output.splitlines()
+    return line
+
+
+def test_a_host_is_an_ip_address() -> None:
+    for host in ("localhost", "nohost.invalid", "", "127.0.0.1:80"):
+        assert serve(host, 0).startswith("Error: --host: must be an IP address")
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    assert "cannot listen at 192.0.2.1, port 0" in serve("192.0.2.1", 0)
+
+
+def test_no_port_is_shared_with_another_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_PORT_S", 0.2)
+    with Nodes(tmp_path) as nodes:
+        slave = nodes.make_slave("slave-1")
+        start(slave)
+        said = serve("127.0.0.1", slave.port)
+    assert said == (
+        f"Error: PORT: cannot listen at 127.0.0.1, port {slave.port}: "
+        f"{os.strerror(errno.EADDRINUSE)}"
+    )
+
+
+def test_a_port_that_is_being_left_is_waited_for() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    timer = Timer(0.5, listener.close)
+    timer.start()
+    server._check_address("127.0.0.1", port)
+    timer.join()
+    assert listener.fileno() == -1
