@@ -14,7 +14,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from portable_core.browse import parse_id
+from portable_core.browse import format_id, parse_id
+from portable_core.cli_answers import printable
 from portable_core.cli_master import Master, master_options, range_options
 from portable_core.errors import BadRequest, SettingsError, Unavailable
 from portable_core.feed import decode_line
@@ -185,6 +186,10 @@ def _summarize(status: ReplayStatus, skipped: int) -> str:
         f"{count} × {code or 'no answer'}" for code, count in sorted(status.by_status.items())
     )
     lines = [f"{status.delivered} delivered, {status.failed} failed ({by_status or 'none sent'})."]
+    if status.failures:
+        first = status.failures[0]
+        why = first.outcome.reason or f"answered with {first.outcome.status}"
+        lines.append(f"The first that failed is {format_id(first.pair)}: {printable(why)}")
     if skipped:
         lines.append(f"{skipped} were delivered before and not sent.")
     if status.state == "stopped":

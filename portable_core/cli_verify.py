@@ -16,7 +16,7 @@ from portable_core.cli_master import Master, format_moment, master_options, rang
 from portable_core.errors import AnswerInvalid, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SyncRequest
 from portable_core.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
-from portable_core.records import Record
+from portable_core.records import Pair, Record
 from portable_core.wire import ENCODINGS, Encoding, read_stream
 
 _CHUNK_BYTES = 64 * 1024
@@ -136,7 +136,15 @@ def compare(master: Master, client: SlaveClient, start: int, end: int) -> Iterat
         with client.exchange(request) as answer:
             if answer.through < end:
                 raise AnswerInvalid("the slave's horizon has moved back; try again")
-            yield from read_stream(encoding.read_records(), answer.chunks)
+            last = Pair(start, -1)
+            for record in read_stream(encoding.read_records(), answer.chunks):
+                if not last < record.pair < (end, 0):
+                    raise AnswerInvalid(
+                        f"the slave answered {format_id(record.pair)}, which is out of order, or "
+                        "outside of what was asked for"
+                    )
+                last = record.pair
+                yield record
 
 
 def _describe(record: Record, as_json: bool) -> str:

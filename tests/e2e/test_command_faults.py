@@ -20,6 +20,7 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.cli import main
 from portable_core.demo.processes import NodeProcess
 from portable_core.records import Meta, Pair, Record
+from tests.e2e.hostile_cases import CASES, serve
 from tests.e2e.receivers import run_receiver
 from tests.e2e.sync_nodes import TOKEN, Nodes, make_record, now_ms, start
 from tests.e2e.test_sync_command import COMMAND
@@ -131,6 +132,17 @@ def test_a_comparison_that_cannot_be_made_is_no_missing_webhook(master: NodeProc
     assert run("verify").exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["order", "twice", "beyond", "before", "no-mark"])
+def test_records_out_of_place_are_no_comparison(master: NodeProcess, name: str) -> None:
+    with serve(CASES[name]) as slave:
+        address = ("--slave", slave.url, "--master", master.url, "--token", TOKEN)
+        result = run("verify", *address)
+    assert result.exit_code == 3, result.output
+    *missing, fault = result.output.splitlines()
+    assert all(line.startswith("missing: ") for line in missing)
+    assert fault.startswith("Error: ")
+
+
 @pytest.mark.parametrize(
     ("stop", "code"),
     [(KeyboardInterrupt(), 3), (OSError(errno.ENOSPC, "full"), 3), (BrokenPipeError(32, "x"), 1)],
@@ -227,6 +239,12 @@ def test_a_sync_goes_to_the_master_that_the_environment_names(master: NodeProces
     assert json.loads(result.stdout)["slaves"] == []
     result = CliRunner().invoke(main, ["sync", "--master", ""], env={**env, "STORE": "memory:"})
     assert "SLAVES: missing" in result.output
+
+
+def test_a_replay_says_why_the_first_one_failed(master: NodeProcess, tmp_path: Path) -> None:
+    result = replay(master, "http://127.0.0.1:9/", tmp_path / "results")
+    assert result.exit_code == 1
+    assert re.search(r"^The first that failed is \d+-\d+: .*refused", result.output, re.M)
 
 
 def test_a_file_for_results_that_cannot_be_is_one_line(master: NodeProcess) -> None:
