@@ -70,6 +70,9 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
         ("SOURCES", "github=githbu:secret"),
         ("SOURCES", "crm=standard:no-prefix"),
         ("NODE_NAME", "a b"),
+        ("HASH_KEY", "\udcff"),
+        ("SLAVES", "a=http://b/\udcff"),
+        ("SLAVES", "a=http://b\n/"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:
