@@ -92,6 +92,8 @@ class SettingsReader:
     def store(self, role: Role) -> StoreAddress:
         value = self.text("STORE").replace("<role>", role)
         kind, colon, path = value.partition(":")
+        if not path.isprintable():  # it is told in errors and answers, which are text
+            raise SettingsError(f"STORE: holds bytes or signs that are no text: {value!r}")
         if kind == "memory" and colon and not path:
             return StoreAddress("memory")
         if kind == "sqlite" and path:

@@ -44,6 +44,7 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
     [
         ("STORE", "mysql:x"),
         ("STORE", "sqlite:"),
+        ("STORE", "sqlite:caf\udce9"),
         ("STORE", "firestore:project"),
         ("SLAVES", "a"),
         ("SLAVES", "a=ftp://b"),
