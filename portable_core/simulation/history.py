@@ -17,10 +17,11 @@ from portable_core.settings import Role
 from portable_core.simulation.conditions import SPAN_MS, draw_conditions
 from portable_core.simulation.disk import Disk, Image
 from portable_core.simulation.network import NEVER, Fault
+from portable_core.simulation.nodes import Node, Parts, Process
 from portable_core.simulation.oracle import Violation
 from portable_core.simulation.payloads import make_meta
 from portable_core.simulation.process_store import Accident, Killed
-from portable_core.simulation.world import Node, Parts, Process, World
+from portable_core.simulation.world import World
 
 #: How many syncs after the last accident may be needed until nothing is left to fetch.
 _ROUNDS = 300
