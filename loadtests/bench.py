@@ -28,6 +28,7 @@ from loadtests import bench_receive, bench_sync
 from loadtests.bench_hash import CONTENDERS, make_sets, race
 from loadtests.machine import describe_machine
 from loadtests.plots import plot_peers
+from loadtests.sync_nodes import SPACING_MS, fill_slave
 from portable_core.adapters.sqlite.reader import TABLE
 from portable_core.records import parse_key
 
@@ -55,10 +56,10 @@ def bench_sync_peers(rounds: int) -> Rounds:
     """Records checked by a second of all processors' time: a whole sync, and the plain way."""
     results: Rounds = defaultdict(list)
     place = Path(tempfile.mkdtemp(prefix="bench-sync-", dir=_ROOT))
-    begin = time.time_ns() // 1_000_000 - _SYNC_RECORDS * bench_sync.SPACING_MS - 600_000
+    begin = time.time_ns() // 1_000_000 - _SYNC_RECORDS * SPACING_MS - 600_000
     try:
         slave = place / f"slave-{_SYNC_RECORDS}"
-        bench_sync.fill_slave(slave, _SYNC_RECORDS, begin)
+        fill_slave(slave, _SYNC_RECORDS, begin)
         for _ in range(rounds):
             result = bench_sync.measure(place, _SYNC_RECORDS, _SYNC_TYPE, begin)
             results["a sync"].append(_SYNC_RECORDS / (result.slave_cpu + result.master_cpu))

@@ -101,14 +101,15 @@ class Buffer:
     def _submit(
         self, hash_: int, payload: bytes, meta: Meta, future: Future[Pair] | None = None
     ) -> Entry:
+        size = len(payload) + meta.size
         with self._lock:
             if self._closed:
                 raise Stopping("this node is being stopped; send the webhook again")
-            self._waiting.check_room(len(payload))
+            self._waiting.check_room(size)
             # Read before the stamp is given: if this thread is held up in between, the commit has
             # less time, never more.
             since = self._clock.monotonic()
-            entry = Entry(Record(self._stamps.give(hash_), payload, meta), since, future)
+            entry = Entry(Record(self._stamps.give(hash_), payload, meta), size, since, future)
             entry.wake.acquire()
             self._waiting.add(entry)
             return entry

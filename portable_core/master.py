@@ -1,8 +1,8 @@
 """The master: receives webhooks like a slave, and fetches from each slave what it lacks.
 
 Everything that brings records from elsewhere runs under one lease, so that two processes on one
-database never do it at the same time. Within one process syncs and hand-overs take turns: a sync
-gives way to a slave that is being stopped and has only seconds left.
+database never do it at the same time. Syncs and hand-overs take turns: a sync gives way to a slave
+that is being stopped and has only seconds left, whichever process that slave has come to.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from portable_core.session import SlaveLimits, SlaveSession
 #: How long a lease lives without being renewed, and how often a running sync renews it.
 LEASE_MS = 20_000
 LEASE_RENEWAL_S = 5.0
+
+#: The mark that grows with each hand-over that finds the lease held by another process, and how
+#: often a sync looks at it.
+HAND_OVER_MARK = "hand-overs-refused"
+_LOOK_S = 1.0
 
 _TURN_WAIT_S = 5.0
 _CLOSE_S = 2.0
@@ -99,7 +104,7 @@ class Master:
             raise LeaseHeld("another sync of this master is running")
         try:
             deadline = started + self._settings.sync_budget_ms / 1000
-            with self._lease(lambda: not self._waiting) as context:
+            with self._lease(self._watch_hand_overs()) as context:
                 states = self._store.slave_states()
                 chosen = [only] if only is not None else self._order(states)
                 reports: list[SlaveReport] = []
@@ -116,6 +121,26 @@ class Master:
         report = SyncReport(date, self._clock.monotonic() - started, reports)
         self.on_sync(report)
         return report
+
+    def _watch_hand_overs(self) -> Callable[[], bool]:
+        """What tells whether no hand-over waits, here or in another process.
+
+        The other process is known by its next try: the first look, which a short sync does without,
+        only tells what was there.
+        """
+        store, clock = self._store, self._clock
+        looked = clock.monotonic()
+        known: int | None = None
+        newest = 0
+
+        def may_go_on() -> bool:
+            nonlocal looked, known, newest
+            if store.shared and clock.monotonic() - looked >= _LOOK_S:
+                looked, newest = clock.monotonic(), store.mark(HAND_OVER_MARK)
+                known = newest if known is None else known
+            return not self._waiting and (known is None or newest == known)
+
+        return may_go_on
 
     def _order(self, states: dict[str, SlaveState]) -> list[str]:
         """The slaves whose last sync began longest ago first: nobody starves behind a slow one."""
@@ -177,9 +202,15 @@ class Master:
         received = saved = set_aside = reached = 0
         # Between two batches nothing is held: a slave that stalls holds up no sync.
         for batch in _divide(records):
-            with self._take_turn(), self._lease(lambda: True) as context:
-                intake = Intake(context, slave, reached)
-                self._take_batch(intake, batch)
+            try:
+                with self._take_turn(), self._lease(lambda: True) as context:
+                    intake = Intake(context, slave, reached)
+                    self._take_batch(intake, batch)
+            except LeaseHeld:
+                if self._store.shared:  # a sync of another process will see that and end soon
+                    newest = self._store.mark(HAND_OVER_MARK)
+                    self._store.raise_mark(HAND_OVER_MARK, newest + 1)
+                raise
             received += len(batch)
             saved += intake.saved
             set_aside += intake.set_aside

@@ -49,6 +49,11 @@ class Meta:
     def __hash__(self) -> int:
         return hash((self.source, tuple(sorted(self.headers.items()))))
 
+    @property
+    def size(self) -> int:
+        """Roughly the bytes it occupies."""
+        return len(self.source) + sum(len(name) + len(text) for name, text in self.headers.items())
+
     def to_mapping(self) -> dict[str, object]:
         """The form on the wire and in stores: empty parts are left out."""
         mapping: dict[str, object] = {}
@@ -97,12 +102,7 @@ class Record:
     @property
     def size(self) -> int:
         """Roughly the bytes it occupies: the payload and its meta."""
-        meta = self.meta
-        return (
-            len(self.payload)
-            + len(meta.source)
-            + sum(len(name) + len(value) for name, value in meta.headers.items())
-        )
+        return len(self.payload) + self.meta.size
 
 
 def format_key(pair: Pair) -> str:

@@ -132,10 +132,12 @@ class SlaveSession:
         self._check_agreement(info, info.now - min(max(info.now, asked), now()))
         if (info.store, info.generation) != (self._state.store, self._state.generation):
             self._state = SlaveState(store=info.store, generation=info.generation)
+        end = min(end, info.horizon)
+        # Before its first record there is nothing to ask for.
+        start = max(self._state.cursor or 0, end if info.first is None else min(info.first, end))
+        self._state = replace(self._state, cursor=start)
         if info.first is None:
             return
-        start = max(self._state.cursor or 0, info.first)
-        end = min(end, info.horizon)
         longest = self._settings.sync_window_ms
         while start < end:
             self._note(behind_ms=end - start)
@@ -147,7 +149,7 @@ class SlaveSession:
             self._moved = self._moved or moved
             self._state = replace(
                 self._state,
-                cursor=max(reached, self._state.cursor or 0),
+                cursor=max(reached, start),
                 window=min(window * 2, longest) if moved else max(1, window // 2),
             )
             self._save_state()

@@ -238,7 +238,7 @@ class Settings:
                 "FLUSH_INTERVAL_S: must be shorter than SPAN_S (a sync would fetch what waits)"
             )
         algorithm = read.choice("HASH", ("crc32c", "blake2b"))
-        hash_key = read.text("HASH_KEY").encode()
+        hash_key = read.encoded("HASH_KEY")
         if algorithm == "blake2b" and not 1 <= len(hash_key) <= 64:
             raise SettingsError("HASH_KEY: HASH=blake2b needs a key of 1 to 64 bytes")
         sync_auth = read.items("SYNC_AUTH")

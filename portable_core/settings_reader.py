@@ -48,6 +48,13 @@ class SettingsReader:
         """The value without surrounding space; an empty one counts as not set."""
         return self._env.get(name, "").strip() or self._defaults[name]
 
+    def encoded(self, name: str) -> bytes:
+        """The value's bytes; those of the environment that are not UTF-8 are refused (PEP 383)."""
+        try:
+            return self.text(name).encode()
+        except UnicodeEncodeError:
+            raise SettingsError(f"{name}: is not UTF-8") from None
+
     def flag(self, name: str) -> bool:
         return self.choice(name, ("", "0", "1")) == "1"
 
@@ -85,6 +92,8 @@ class SettingsReader:
     def store(self, role: Role) -> StoreAddress:
         value = self.text("STORE").replace("<role>", role)
         kind, colon, path = value.partition(":")
+        if not path.isprintable():  # it is told in errors and answers, which are text
+            raise SettingsError(f"STORE: holds bytes or signs that are no text: {value!r}")
         if kind == "memory" and colon and not path:
             return StoreAddress("memory")
         if kind == "sqlite" and path:
@@ -190,7 +199,8 @@ def check_url(name: str, url: str) -> str:
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # brackets or a port that cannot be
         whole = False
-    if not whole or parts.query or parts.fragment:
+    # Bytes of the environment that are not text (PEP 383) could not be told in any report.
+    if not whole or parts.query or parts.fragment or not url.isprintable():
         raise SettingsError(f"{name}: must be an http:// or https:// address, not {_quote(url)}")
     if "@" in parts.netloc:
         raise SettingsError(f"{name}: an address may hold no user or password: {_quote(url)}")

@@ -28,12 +28,13 @@ class BufferStatus:
 class Entry:
     """One waiting record. ``wake`` is a lock held until its waiter has something to do.
 
-    ``since`` is when it came, in seconds of the monotonic clock; ``waited_for``: a thread sleeps on
-    ``wake``; ``leads``: that thread is to commit. A ``future`` costs as much as all the rest: only
-    who asks for one gets it.
+    ``size`` is the record's; ``since`` is when it came, in seconds of the monotonic clock;
+    ``waited_for``: a thread sleeps on ``wake``; ``leads``: that thread is to commit. A ``future``
+    costs as much as all the rest: only who asks for one gets it.
     """
 
     record: Record
+    size: int
     since: float
     future: Future[Pair] | None
     wake: threading.Lock = field(default_factory=threading.Lock)
@@ -68,7 +69,7 @@ class Entry:
 class Waiting:
     """For one thread at a time: its owner has the lock.
 
-    Holds at most ``most_records`` and ``most_bytes`` of payloads, but one record of any size.
+    Holds at most ``most_records``, of ``most_bytes`` in all, but one record of any size.
     """
 
     def __init__(self, most_records: int, most_bytes: int) -> None:
@@ -86,7 +87,7 @@ class Waiting:
         yield from self.entries
 
     def check_room(self, size: int) -> None:
-        """Raise :class:`BufferFull` where a payload of so many bytes has to stay out."""
+        """Raise :class:`BufferFull` where a record of so many bytes has to stay out."""
         count = len(self)
         if count and (count >= self._most_records or self._bytes + size > self._most_bytes):
             raise BufferFull(
@@ -95,13 +96,13 @@ class Waiting:
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
-        self._bytes += len(entry.record.payload)
+        self._bytes += entry.size
 
     def withdraw(self, entry: Entry) -> None:
         """Take an entry out, unless it is being committed."""
         if entry in self.entries:
             self.entries.remove(entry)
-            self._bytes -= len(entry.record.payload)
+            self._bytes -= entry.size
 
     def begin_batch(self) -> list[Entry]:
         """What came in is the batch from now on."""
@@ -114,7 +115,7 @@ class Waiting:
         if keep:
             self.entries = batch + self.entries
         else:
-            self._bytes -= sum(len(entry.record.payload) for entry in batch)
+            self._bytes -= sum(entry.size for entry in batch)
         return batch
 
     @property

@@ -61,7 +61,7 @@ def _make(role: Role) -> Flask:
         for node in nodes:
             node.close()
 
-    app = build_app_or_exit(role, nodes.append)
+    app = build_app_or_exit(role, nodes.append, serving=True)
     watch_signals(stop, close)
     SlowSenders(Settings.from_env(role, os.environ).threads).watch()
     gc.collect()

@@ -1,8 +1,8 @@
 """The composition root: the one place that reads settings and builds a role from its parts.
 
 Adapters are imported where they are chosen, so that a slave on SQLite loads nothing of Firestore.
-Nothing is opened, locked or started here: that happens with the first request, in the process that
-serves it.
+Nothing is opened, locked or started here before that happens in the process that serves: with its
+first request, or at once where it is known to be that process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from portable_core.adapters.system_clock import SystemClock
-from portable_core.errors import SettingsError
+from portable_core.errors import SettingsError, StoreError
 from portable_core.master import Master
 from portable_core.node import Node
 from portable_core.ports import MasterStore
@@ -100,10 +100,18 @@ def _hand_over(slave: Slave, drained: threading.Event) -> None:
 
 
 def build_app(
-    role: str, env: Mapping[str, str], started: Callable[[Node], None] = lambda node: None
+    role: str,
+    env: Mapping[str, str],
+    started: Callable[[Node], None] = lambda node: None,
+    *,
+    serving: bool = False,
 ) -> Flask:
     """The WSGI application of a node; ``started`` is called in each process that serves it, once,
-    before its first request."""
+    before its first request.
+
+    With ``serving``, for a process that will serve and not fork, that is now, and the store is
+    opened. Raises ``SettingsError``, then also for a store made with another ``HASH``.
+    """
     from portable_core.adapters.flask_app import create_app
     from portable_core.adapters.replay_sender import connect
     from portable_core.adapters.stopping import close_at_exit
@@ -120,7 +128,18 @@ def build_app(
             close_at_exit(node.close)
             started(node)
 
-    return create_app(node, start, build_observer(node), connect)
+    app = create_app(node, start, build_observer(node), connect)
+    if serving:
+        start()
+        _open_early(node)
+    return app
+
+
+def _open_early(node: Node) -> None:
+    try:
+        node.receiver.open()
+    except StoreError as error:
+        logger.warning("the store cannot be opened yet, requests will try again: %s", error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +176,12 @@ def check_role(role: str) -> Role:
     return cast(Role, role)
 
 
-def build_app_or_exit(role: str, started: Callable[[Node], None] = lambda node: None) -> Flask:
+def build_app_or_exit(
+    role: str,
+    started: Callable[[Node], None] = lambda node: None,
+    *,
+    serving: bool = False,
+) -> Flask:
     """:func:`build_app` from this process's environment; a wrong setting ends it with one line.
 
     From then on the process logs in the form of :mod:`portable_core.adapters.logs`, and gives the
@@ -173,6 +197,6 @@ def build_app_or_exit(role: str, started: Callable[[Node], None] = lambda node: 
     configure_logs(os.environ)
     return_large_blocks()
     try:
-        return build_app(role, os.environ, begin)
+        return build_app(role, os.environ, begin, serving=serving)
     except SettingsError as error:
         sys.exit(f"webhook-sync: {error}")

@@ -25,7 +25,7 @@ NodeKind = tuple[int, bool]
 
 _NODE_KINDS: tuple[NodeKind, ...] = ((1, False), (1, False), (1, True), (2, False))
 
-#: Events by the names of their methods in ``History``, and how likely they are beside each other.
+#: Events by the names of their methods (:mod:`.events`), and how likely they are beside each other.
 Weights = dict[str, float]
 
 _ALWAYS: Weights = {"send": 6.0, "wait": 6.0, "flush": 5.0, "sync": 4.0}

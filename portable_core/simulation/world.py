@@ -1,11 +1,10 @@
-"""The world of a history: true time, nodes with disks and processes, senders that try again."""
+"""The world of a history: true time, nodes that run, die and sync, senders that try again."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from random import Random
@@ -13,77 +12,21 @@ from uuid import UUID
 
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, StoreError, Unavailable, WebhookSyncError
-from portable_core.master import Master
 from portable_core.ports import Milliseconds
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
 from portable_core.simulation.disk import Disk
 from portable_core.simulation.network import Fault, SimulatedClient
+from portable_core.simulation.nodes import Delivery, Node, Parts, Process
 from portable_core.simulation.oracle import Acknowledged, Oracle
 from portable_core.simulation.payloads import Payloads
-from portable_core.simulation.process_store import Accident, Killed, ProcessStore
+from portable_core.simulation.process_store import Accident, Killed
 from portable_core.slave import Slave
 from portable_core.wire import ENCODINGS, read_stream
 
 START = 1_700_000_000_000
 
 _MAX_TRIES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What nodes are made of; a test that takes a rule away puts something else here."""
-
-    disk: Callable[..., Disk] = Disk
-    store: Callable[..., ProcessStore] = ProcessStore
-    receiver: Callable[..., Receiver] = Receiver
-    slave: Callable[..., Slave] = Slave
-    master: Callable[..., Master] = Master
-    client: Callable[..., SimulatedClient] = SimulatedClient
-
-
-@dataclass(order=True, slots=True)
-class Delivery:
-    """One sender's next try to bring one webhook to one node."""
-
-    at: Milliseconds
-    number: int
-    node: str = field(compare=False)
-    payload: bytes = field(compare=False)
-    meta: Meta = field(compare=False)
-    tries: int = field(compare=False, default=0)
-
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """One process of a node; ``offset`` is its clock's error in milliseconds."""
-
-    node: Node
-    clock: SimulatedClock
-    offset: Milliseconds
-    store: ProcessStore
-    receiver: Receiver
-    slave: Slave | None = None
-    master: Master | None = None
-    waiting: list[tuple[Future[Pair], Delivery]] = field(default_factory=list)
-    syncing: bool = False
-    handing_over: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A place where webhooks arrive: one disk, one process or, where it is shared, several.
-
-    ``buffered``: senders are told 200 before the commit.
-    """
-
-    name: str
-    role: Role
-    settings: Settings
-    disk: Disk
-    buffered: bool = False
-    processes: list[Process] = field(default_factory=list)
 
 
 class World:

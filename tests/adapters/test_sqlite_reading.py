@@ -232,3 +232,18 @@ def test_a_path_with_every_sign(tmp_path: Path) -> None:
     with opened(folder) as store:
         assert list(store.records(*ALL)) == make_records(5)
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_path_that_begins_with_two_slashes(tmp_path: Path) -> None:
+    folder = Path(f"/{tmp_path}/store")
+    assert str(folder).startswith("//")
+    fill(folder, make_records(5))
+    with opened(folder) as store:
+        assert list(store.records(*ALL)) == make_records(5)
+
+
+def test_a_path_from_where_the_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(Path("a/b"), make_records(5))
+    with opened(Path("a/b")) as store:
+        assert list(store.records(*ALL)) == make_records(5)

@@ -22,8 +22,8 @@ from portable_core.report import SlaveReport
 from portable_core.settings import Role, Settings
 from portable_core.simulation.disk import Disk
 from portable_core.simulation.network import Fault
+from portable_core.simulation.nodes import Parts
 from portable_core.simulation.process_store import Accident, Killed, ProcessStore
-from portable_core.simulation.world import Parts
 from portable_core.slave import Slave
 from portable_core.wire import ENCODINGS
 

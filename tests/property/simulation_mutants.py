@@ -24,8 +24,8 @@ from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.session import SlaveSession
 from portable_core.simulation.disk import Disk
 from portable_core.simulation.network import SimulatedClient
+from portable_core.simulation.nodes import Parts
 from portable_core.simulation.process_store import ProcessStore
-from portable_core.simulation.world import Parts
 from portable_core.slave import Slave
 from portable_core.stamps import Stamps
 from portable_core.waiting import Waiting

@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from portable_core.simulation.world import Parts
+from portable_core.simulation.nodes import Parts
 from portable_core.wire import ENCODINGS
 from tests.property import simulation_mutants as mutants
 from tests.property.cut_sweep import (

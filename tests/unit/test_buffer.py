@@ -133,6 +133,16 @@ def test_a_full_buffer_refuses() -> None:
     buffer.submit(3, b"x" * 1000, META)  # one alone is always taken
 
 
+def test_headers_fill_the_buffer_too() -> None:
+    buffer = make(Disk(), limits=BufferLimits(5, 0, records=1000, bytes=1000))
+    buffer.submit(1, b"{}", Meta("crm", {"user-agent": "x" * 900}))
+    assert buffer.status().bytes == 2 + 3 + 10 + 900
+    with pytest.raises(BufferFull):
+        buffer.submit(2, b"{}", Meta("crm", {"user-agent": "x" * 900}))
+    buffer.flush()
+    assert buffer.status().bytes == 0
+
+
 def test_futures_are_resolved_by_whoever_flushes() -> None:
     disk = Disk()
     buffer = make(disk)

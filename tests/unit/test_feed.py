@@ -11,7 +11,6 @@ from portable_core.feed import (
     decode_line,
     encode_feed,
     encode_line,
-    find_reached,
     find_settled,
     parse_position,
 )
@@ -75,15 +74,10 @@ def test_positions() -> None:
 
 
 def test_the_feed_ends_where_a_slave_may_still_add() -> None:
-    empty = SlaveState(store="u", report={"error": "", "behind_ms": None, "horizon": 80})
     assert find_settled(100, {}) == 100
     assert find_settled(100, {"a": SlaveState(cursor=70), "b": SlaveState(cursor=90)}) == 70
-    assert find_settled(100, {"a": empty}) == 80
-    assert find_settled(100, {"a": SlaveState()}) == 0
-    failed = {"error": "Slave unreachable: x", "behind_ms": None, "horizon": None}
-    assert find_reached(SlaveState(report=failed)) == 0
-    cut = {"error": "", "behind_ms": 50, "horizon": 80}
-    assert find_reached(SlaveState(report=cut)) == 0
+    assert find_settled(100, {"a": SlaveState(cursor=130)}) == 100
+    assert find_settled(100, {"a": SlaveState(), "b": SlaveState(cursor=90)}) == 0
 
 
 def test_a_day_by_the_hour() -> None:

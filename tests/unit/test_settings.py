@@ -44,6 +44,7 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
     [
         ("STORE", "mysql:x"),
         ("STORE", "sqlite:"),
+        ("STORE", "sqlite:caf\udce9"),
         ("STORE", "firestore:project"),
         ("SLAVES", "a"),
         ("SLAVES", "a=ftp://b"),
@@ -70,6 +71,9 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
         ("SOURCES", "github=githbu:secret"),
         ("SOURCES", "crm=standard:no-prefix"),
         ("NODE_NAME", "a b"),
+        ("HASH_KEY", "\udcff"),
+        ("SLAVES", "a=http://b/\udcff"),
+        ("SLAVES", "a=http://b\n/"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import orjson
 
@@ -24,39 +23,64 @@ def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> 
 
     The sync runs in a thread of its own and goes on to its end when nobody listens any more.
     """
-    events: queue.SimpleQueue[tuple[str, dict[str, object]]] = queue.SimpleQueue()
+    events = _Events()
 
     def run() -> None:
         try:
-            report = sync(lambda slave: events.put(("progress", slave.to_json())))
-            events.put(("report", report.to_json()))
+            report = sync(events.tell)
+            events.end("report", report.to_json())
         except WebhookSyncError as error:
             problem = {"title": error.title, "status": error.status, "detail": str(error)}
-            events.put(("problem", problem))
+            events.end("problem", problem)
         except Exception:
             problem = {"title": "Internal error", "status": 500, "detail": "the log tells more"}
-            events.put(("problem", problem))
+            events.end("problem", problem)
             raise
 
     threading.Thread(target=run, name="sync", daemon=True).start()
-    latest: dict[object, bytes] = {}
     while True:
-        try:
-            name, document = events.get(timeout=_KEEPALIVE_S)
-        except queue.Empty:
-            yield b": still at it\n\n"
-            continue
-        # Many steps a second are of no use to anybody: only each slave's last one is sent.
-        while name == "progress" and not events.empty():
-            latest[document["slave"]] = _format_event(name, document)
-            name, document = events.get()
-        if name == "progress":
-            latest[document["slave"]] = _format_event(name, document)
-        yield from latest.values()
-        latest.clear()
-        if name != "progress":
-            yield _format_event(name, document)
+        reports, end = events.take(_KEEPALIVE_S)
+        for report in reports:
+            yield _format_event("progress", report.to_json())
+        if end is not None:
+            yield _format_event(*end)
             return
+        if not reports:
+            yield b": still at it\n\n"
+
+
+class _Events:
+    """What a sync has told and nobody has taken yet.
+
+    Of each slave that is the last report alone: many steps a second are of no use to anybody, and
+    would pile up behind a listener who is slow or has left.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._reports: dict[str, SlaveReport] = {}
+        self._end: tuple[str, dict[str, object]] | None = None
+
+    def tell(self, report: SlaveReport) -> None:
+        with self._changed:
+            self._reports[report.slave] = report
+            self._changed.notify()
+
+    def end(self, name: str, document: dict[str, object]) -> None:
+        with self._changed:
+            self._end = name, document
+            self._changed.notify()
+
+    def take(
+        self, wait_s: float
+    ) -> tuple[Collection[SlaveReport], tuple[str, dict[str, object]] | None]:
+        """The reports since the last call, waited for so long, and the last event if it is there:
+        its name and its document."""
+        with self._changed:
+            if not self._reports and self._end is None:
+                self._changed.wait(wait_s)
+            reports, self._reports = self._reports, {}
+            return reports.values(), self._end
 
 
 def _format_event(name: str, document: dict[str, object]) -> bytes:

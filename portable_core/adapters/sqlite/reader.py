@@ -136,9 +136,9 @@ class Reader:
             self._give_back(connection, (name, inode))
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False
-        )
+        # With an empty host, since a path that begins with two slashes would seem to name one.
+        address = f"file://{quote(str(path.absolute()))}?mode=ro"
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, check_same_thread=False)
         connection.text_factory = bytes
         return connection
 

@@ -1,0 +1,73 @@
+"""A sync as events: every slave's last step and the end, whoever listens."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import tracemalloc
+from collections.abc import Callable
+
+from portable_core.adapters.flask_app.events import stream_sync
+from portable_core.errors import LeaseHeld
+from portable_core.report import SlaveReport, SyncReport
+
+Progress = Callable[[SlaveReport], None]
+
+
+def read(event: bytes) -> tuple[str, dict[str, object]]:
+    name, data = event.decode().removesuffix("\n\n").split("\n")
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def test_the_last_step_of_each_slave_and_the_report_are_told() -> None:
+    def sync(progress: Progress) -> SyncReport:
+        for slave in ("a", "b"):
+            for windows in range(1, 50):
+                progress(SlaveReport(slave, windows=windows))
+        return SyncReport(5, 0.5, [])
+
+    events = list(map(read, stream_sync(sync)))
+    assert [name for name, _ in events] == ["progress"] * (len(events) - 1) + ["report"]
+    steps = {document["slave"]: document["windows"] for _, document in events[:-1]}
+    assert steps == {"a": 49, "b": 49}
+    assert events[-1][1] == SyncReport(5, 0.5, []).to_json()
+
+
+def test_a_sync_that_cannot_be_run_is_told() -> None:
+    def sync(progress: Progress) -> SyncReport:
+        raise LeaseHeld("another one runs")
+
+    ((name, document),) = map(read, stream_sync(sync))
+    assert name == "problem"
+    assert document == {
+        "title": "Sync already running",
+        "status": 409,
+        "detail": "another one runs",
+    }
+
+
+def test_nothing_piles_up_where_nobody_listens() -> None:
+    left, grown = threading.Event(), []
+
+    def sync(progress: Progress) -> SyncReport:
+        progress(SlaveReport("a"))
+        left.wait(10)
+        before = tracemalloc.get_traced_memory()[0]
+        for windows in range(5000):
+            progress(SlaveReport("a", windows=windows))
+        gc.collect()
+        grown.append(tracemalloc.get_traced_memory()[0] - before)
+        done.set()
+        return SyncReport(5, 0.5, [])
+
+    done = threading.Event()
+    tracemalloc.start()
+    try:
+        events = stream_sync(sync)
+        next(events)
+        left.set()
+        assert done.wait(30)
+    finally:
+        tracemalloc.stop()
+    assert grown[0] < 100_000
