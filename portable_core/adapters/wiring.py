@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: The longest that opening the store may keep a container from listening, in seconds.
+_OPENING_S = 5.0
+
 
 def build_store(settings: Settings) -> MasterStore:
     """The store that ``STORE`` names, unopened."""
@@ -136,10 +139,22 @@ def build_app(
 
 
 def _open_early(node: Node) -> None:
-    try:
-        node.receiver.open()
-    except StoreError as error:
-        logger.warning("the store cannot be opened yet, requests will try again: %s", error)
+    """Open the store. One that is not open in time goes on opening while requests get a 503."""
+    wrong: list[SettingsError] = []
+
+    def open_store() -> None:
+        try:
+            node.receiver.open()
+        except SettingsError as error:
+            wrong.append(error)
+        except StoreError as error:
+            logger.warning("the store cannot be opened yet, requests will try again: %s", error)
+
+    opening = threading.Thread(target=open_store, name="opening", daemon=True)
+    opening.start()
+    opening.join(_OPENING_S)
+    if wrong:
+        raise wrong[0]
 
 
 @dataclass(frozen=True, slots=True)
