@@ -60,6 +60,7 @@ _DEEP = MOST_LEVELS
 
 _one_at_a_time = threading.Lock()
 
+_COMPUTE = {name: algorithm.compute for name, algorithm in ALGORITHMS.items()}
 _dump = orjson.dumps
 _Fragment = orjson.Fragment
 _SORTED = orjson.OPT_SORT_KEYS
@@ -82,7 +83,7 @@ def hash_payload(payload: bytes, algorithm: str = "crc32c", key: bytes = b"") ->
     Equal JSON values have equal hashes. Raises :class:`.MalformedPayload` as :func:`canonicalize`
     does, and ``SettingsError`` for an algorithm or a key that cannot be.
     """
-    compute = (ALGORITHMS.get(algorithm) or check_algorithm(algorithm)).compute
+    compute = _COMPUTE.get(algorithm) or check_algorithm(algorithm).compute
     if len(payload) <= LARGE:
         return compute(_canonicalize(payload), key)
     with _one_at_a_time:
