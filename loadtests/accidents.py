@@ -151,9 +151,9 @@ class Accidents:
 
 def _count_resets(count: int, held: int = 0) -> str:
     """``held``: pieces of the traffic that were slowed down or swallowed."""
-    if count or not held:
-        return f"{count} connections reset" if count else f"{NO_EFFECT}: 0 connections reset"
-    return f"{held} pieces held"
+    if count:
+        return f"{count} connections reset"
+    return f"{held} pieces held" if held else f"{NO_EFFECT}: 0 connections reset"
 
 
 def find_idle_kinds(plan: Iterable[Fault], notes: Mapping[int, str]) -> list[str]:

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 
 from portable_core.records import Pair, Record
 from portable_core.wire import ENCODINGS
-from tests.adapters.hostile_slave import HostileSlave, Talk
+from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
 from tests.e2e.sync_nodes import make_record, now_ms
 
-UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
-MSGPACK = "application/vnd.msgpack"
 NOW = now_ms()
 #: The beginning of what every hostile slave says it has.
 FIRST = NOW - 1_800_000

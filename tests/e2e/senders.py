@@ -123,3 +123,16 @@ def sending(
         for worker in workers:
             worker.join(max(0.1, deadline - time.monotonic()))
         stop.set()
+
+
+def ask_until_it_listens(url: str) -> int:
+    """The status of the first answer, whatever it is."""
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"nobody answers at {url}")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import find_free_port
+from tests.e2e.senders import ask_until_it_listens
 from tests.e2e.sync_nodes import TOKEN
 
 ROOT = Path(__file__).parents[2]
@@ -52,16 +52,3 @@ def test_gunicorn_serves_a_role_and_stops_in_order(role: str, tmp_path: Path) ->
     lines = log.read_text()
     assert "Traceback" not in lines
     assert "still running" not in lines
-
-
-def ask_until_it_listens(url: str) -> int:
-    """The status of the first answer, whatever it is."""
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"nobody answers at {url}")

@@ -6,15 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.processes import NodeProcess, find_free_port
+from tests.e2e.senders import ask_until_it_listens
 
 
 @pytest.mark.parametrize("role", ["slave", "master"])
@@ -49,20 +47,6 @@ def test_a_store_that_does_not_answer_leaves_the_node_to_say_so(tmp_path: Path) 
         node = NodeProcess("master", "master", "container", env, tmp_path / "log")
         node.start()
         try:
-            assert read_status(f"{node.url}/health", within_s=20) == 503, node.read_log_end()
+            assert ask_until_it_listens(f"{node.url}/health") == 503, node.read_log_end()
         finally:
             node.kill()
-
-
-def read_status(url: str, within_s: float) -> int:
-    """The status of the first answer; 0 if none came."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            time.sleep(0.1)
-    return 0

@@ -108,7 +108,7 @@ class SqliteStore(SqliteFolder):
     def prune(self, before: Milliseconds) -> int:
         """Remove the files of hours that ended before; returns their bytes."""
         self._check_open()
-        meant = [file for file in self._registry.list_all() if file.end <= before]
+        meant = {file for file in self._registry.list_all() if file.end <= before}
         if not meant:
             return 0
         until = self._until()
