@@ -16,7 +16,22 @@ def log_in(browser: Any, cluster: Cluster, token: str | None = None) -> None:
     browser.get(f"{cluster.master.url}/login")
     field = find(browser, "#token")
     field.send_keys(cluster.console_token if token is None else token)
-    field.submit()
+    follow(browser, field.submit)
+
+
+def follow(browser: Any, act: Callable[[], object]) -> None:
+    """Do what leads to another page, and return when that one is there.
+
+    The driver alone may return while the old page still stands, above all without scripts.
+    """
+    old = find(browser, "html")
+    act()
+
+    def is_there() -> object:
+        state = "return document.readyState"
+        return find(browser, "html") != old and browser.execute_script(state) == "complete"
+
+    wait_for(browser, is_there, "no other page came")
 
 
 def find(browser: Any, selector: str) -> Any:
@@ -45,7 +60,10 @@ def wait_for(
 
 
 def press(browser: Any, text: str) -> None:
-    browser.find_element("xpath", f"//main//button[contains(., '{text}')]").click()
+    """Press the button once it is there and can be pressed."""
+    button = ("xpath", f"//main//button[contains(., '{text}')]")
+    wait_for(browser, lambda: browser.find_element(*button).is_enabled(), f"no button {text!r}")
+    browser.find_element(*button).click()
 
 
 def browser_actions(browser: Any) -> Any:
