@@ -7,13 +7,12 @@ import http.client
 import json
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 from portable_core.demo.processes import find_free_port
 from tests.e2e.failing_streams import MARKED
+from tests.e2e.senders import ask_until_it_listens
 
 ROOT = Path(__file__).parents[2]
 #: By path: what to accept, and the method of the store that fails.
@@ -34,7 +33,7 @@ def test_an_answer_that_breaks_off_leaves_no_payload_in_the_log(tmp_path: Path) 
             stderr=output,
         )
     try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/health")
+        assert ask_until_it_listens(f"http://127.0.0.1:{port}/health") == 200, log.read_text()
         for path, (media_type, _) in STREAMS.items():
             asked = urllib.request.Request(
                 f"http://127.0.0.1:{port}{path}", headers={"Accept": media_type}
@@ -56,16 +55,3 @@ def test_an_answer_that_breaks_off_leaves_no_payload_in_the_log(tmp_path: Path) 
         assert f"in {method}\n" in message
         assert "failing_streams.py" in message
         assert message.endswith("\nValueError")
-
-
-def wait_until_it_answers(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(url, timeout=10).close()
-        except urllib.error.HTTPError:
-            raise
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"nobody answers at {url}")
