@@ -8,19 +8,16 @@ installs it. Where there is none, tests are skipped, except in CI, where that is
 from __future__ import annotations
 
 import atexit
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import NoReturn
-
-import pytest
 
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.client import Database
 from portable_core.demo.emulator import FirestoreEmulator
 from portable_core.errors import WebhookSyncError
+from tests.missing import give_up
 
 PROJECT = "webhook-sync-test"
 
@@ -32,7 +29,7 @@ def use_emulator() -> str:
     try:
         host = emulator.start()
     except WebhookSyncError as error:
-        _give_up(str(error))
+        give_up(f"no Firestore emulator: {error}")
     atexit.register(emulator.stop)
     return host
 
@@ -60,9 +57,3 @@ def opened_database() -> Iterator[Database]:
     database.connect()
     yield database
     database.close()
-
-
-def _give_up(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(f"no Firestore emulator: {reason}", pytrace=False)
-    pytest.skip(f"no Firestore emulator: {reason}")

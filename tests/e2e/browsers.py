@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
+from tests.missing import give_up
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
@@ -43,9 +43,9 @@ def open_browser(*, scripts: bool = True, dark: bool = False) -> Iterator[Any]:
     """A browser with a profile of its own, closed at the end."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
-        _give_up("no browser: run `apt-get install chromium chromium-driver`")
+        give_up("no browser: run `apt-get install chromium chromium-driver`")
     if not AXE.exists():
-        _give_up("no axe-core: run `npm ci --prefix tests/browser`")
+        give_up("no axe-core: run `npm ci --prefix tests/browser`")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -106,9 +106,3 @@ def save_screenshot(browser: Any, name: str) -> None:
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         browser.save_screenshot(str(Path(folder) / f"{name}.png"))
-
-
-def _give_up(reason: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
