@@ -78,6 +78,17 @@ def exact(value: Json) -> object:
     return (type(value).__name__, value)
 
 
+def count_levels(value: Json) -> int:
+    """How many arrays and objects lie within each other: 0 for a scalar, 1 for ``{}``."""
+    levels, inner = 0, [value]
+    while inner := [item for item in inner if isinstance(item, dict | list)]:
+        levels += 1
+        inner = [
+            part for item in inner for part in (item.values() if isinstance(item, dict) else item)
+        ]
+    return levels
+
+
 # Values.
 
 
@@ -160,12 +171,7 @@ def values(*, surrogates: bool = True) -> st.SearchStrategy[Json]:
         max_leaves=8,
     )
     # Leaves are counted there, not levels: one in twenty thousand would be deeper than any payload.
-    return nested.filter(lambda value: not _is_deeper(value, 40))
-
-
-def _is_deeper(value: Json, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
+    return nested.filter(lambda value: count_levels(value) <= 40)
 
 
 def payloads(*, surrogates: bool = True) -> st.SearchStrategy[dict[str, Json]]:

@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portable_core import MalformedPayload, hash_payload
-from tests.property.payloads import payloads, randoms, read, spell
+from portable_core.canonical import MAX_DEPTH
+from tests.property.payloads import count_levels, payloads, randoms, read, spell
 
 tokens = [b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\\u", b"\\ud800", b"0", b"1", b"-"]
 tokens += [b".", b"e", b"null", b"NaN", b"Infinity", b" ", b"\n", b"\x00", b"\xff", b"\xed\xa0\x80"]
@@ -42,11 +43,12 @@ def accepts(payload: bytes) -> bool:
 
 
 def oracle_accepts(payload: bytes) -> bool:
+    """Whether it is an object within the limit of levels. A repeated key whose spelling is broken
+    no longer overwrites the earlier one, which may be deeper than that."""
     try:
-        read(payload)
+        return count_levels(read(payload)) <= MAX_DEPTH
     except ValueError:
         return False
-    return True
 
 
 @given(broken() | st.lists(st.sampled_from(tokens)).map(b"".join) | st.binary())
@@ -54,5 +56,9 @@ def oracle_accepts(payload: bytes) -> bool:
 @example(b"\xef\xbb\xbf{}")
 @example(b'{"a":1}\x00')
 @example(b'{"a":"\xed\xa0\xbd\xed\xb8\x80"}')
+@example(b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH)
+@example(b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1))
+@example(b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b',"b":1}')
+@example(b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b',"a":1}')
 def test_bytes_hash_or_are_malformed(payload: bytes) -> None:
     assert accepts(payload) is oracle_accepts(payload)
