@@ -53,7 +53,7 @@ properties: setup
 # 5,000 simulated histories (ARGS="--histories 1 --seed 7").
 .PHONY: simulate
 simulate: setup
-	$(BIN)/python -m portable_core.simulation $(ARGS)
+	$(BIN)/python -m loadtests.simulation $(ARGS)
 
 # Each rule of the core taken away, and the first simulated history that shows it.
 .PHONY: simulate-mutants

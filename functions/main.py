@@ -16,10 +16,10 @@ from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 
 from portable_core.adapters.flask_app.problems import answer_http_exception
-from portable_core.adapters.slow_senders import READERS_PER_THREAD, SlowSenders
-from portable_core.adapters.stopping import watch_worker
-from portable_core.adapters.wiring import build_app_or_exit, check_role
+from portable_core.adapters.server.slow_senders import READERS_PER_THREAD, SlowSenders
+from portable_core.adapters.server.stopping import watch_worker
 from portable_core.settings import Settings
+from portable_core.wiring import build_app_or_exit, check_role
 
 
 @cache

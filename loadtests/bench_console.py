@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.adapters.wiring import build_app
-from portable_core.canonical import hash_payload
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record
+from portable_core.wiring import build_app
 
 _TOKEN = "a-token-for-the-benchmark"
 _DAY_MS = 86_400_000

@@ -28,9 +28,9 @@ import google_crc32c
 import orjson
 
 import portable_core
-from portable_core.adapters.glibc_memory import return_large_blocks
-from portable_core.canonical import canonicalize, hash_payload
+from portable_core.adapters.server.malloc import return_large_blocks
 from portable_core.errors import MalformedPayload
+from portable_core.payload_hash.canonical import canonicalize, hash_payload
 
 SAMPLES = Path(portable_core.__file__).parent / "samples"
 MIB = 1 << 20

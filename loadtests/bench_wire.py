@@ -21,7 +21,7 @@ import ijson
 import msgpack
 
 from portable_core.records import Meta, Pair, Record
-from portable_core.wire import ENCODINGS, Reader, read_batches
+from portable_core.wire.negotiation import ENCODINGS, Reader, read_batches
 
 PAIRS = 500_000
 RECORDS = 20_000

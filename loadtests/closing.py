@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from portable_core.cli_master import Master
+from portable_core.cli.master_client import Master
 from portable_core.demo.cluster import read_records, trigger_sync
 from portable_core.errors import WebhookSyncError
-from portable_core.feed import decode_line
 from portable_core.records import Record
+from portable_core.webhooks.feed import decode_line
 
 
 class NotSettled(Exception):

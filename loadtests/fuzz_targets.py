@@ -13,8 +13,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
-    from portable_core.adapters.authentication import Guard
-    from portable_core.adapters.authentication_oidc import IdTokenVerifier, KeySet
+    from portable_core.adapters.authentication.oidc import IdTokenVerifier, KeySet
+    from portable_core.adapters.authentication.tokens import Guard
     from portable_core.adapters.flask_app.queries import (
         read_before,
         read_limit,
@@ -22,16 +22,15 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
     )
     from portable_core.adapters.flask_app.webhooks import is_source
     from portable_core.adapters.metrics import Metrics
-    from portable_core.adapters.wiring import build_node
-    from portable_core.browse import FOREVER, MAX_PAGE_ROWS
-    from portable_core.canonical import canonicalize, hash_payload, is_plain
-    from portable_core.canonical_exact import canonicalize_exactly
     from portable_core.errors import MalformedPayload, WebhookSyncError
-    from portable_core.feed import parse_position
-    from portable_core.protocol import parse_integer, parse_store
+    from portable_core.payload_hash.canonical import canonicalize, hash_payload, is_plain
+    from portable_core.payload_hash.exact import canonicalize_exactly
     from portable_core.records import MAX_INTEGER, Pair
-    from portable_core.signatures import parse_sources
-    from portable_core.wire import (
+    from portable_core.sources.signatures import parse_sources
+    from portable_core.sync.protocol import parse_integer, parse_store
+    from portable_core.webhooks.feed import parse_position
+    from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS
+    from portable_core.wire.negotiation import (
         ENCODINGS,
         Limits,
         Reader,
@@ -39,6 +38,7 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
         negotiate,
         read_stream,
     )
+    from portable_core.wiring import build_node
 
 from werkzeug.datastructures import MultiDict  # after the imports that are watched
 

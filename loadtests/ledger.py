@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from portable_core.canonical import canonicalize, hash_payload
+from portable_core.payload_hash.canonical import canonicalize, hash_payload
 from portable_core.records import Pair, Record
 
 #: The header that senders name each webhook in; nodes keep it in a record's meta by default.

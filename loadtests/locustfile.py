@@ -32,9 +32,9 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtests.ledger import DELIVERY_HEADER
 from loadtests.load_run import Run
 from loadtests.scenarios import SCENARIOS
-from portable_core.canonical import ALGORITHMS
 from portable_core.demo.cluster import trigger_sync
 from portable_core.errors import SettingsError, WebhookSyncError
+from portable_core.payload_hash.canonical import ALGORITHMS
 from portable_core.records import Pair
 
 

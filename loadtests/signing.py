@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from portable_core.errors import SettingsError
-from portable_core.signatures import (
+from portable_core.sources.signatures import (
     parse_sources,
     sign_github,
     sign_hmac,

@@ -26,16 +26,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from loadtests.simulation.network import Fault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, Unavailable
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.ports import SlaveState
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta, Pair
 from portable_core.settings import Role, Settings
-from portable_core.simulation.network import Fault, SimulatedClient
-from portable_core.slave import Slave
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave
 
 START_MS = 1_700_000_000_000
 SPAN_MS = 120_000

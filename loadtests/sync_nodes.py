@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.adapters.wiring import build_node
-from portable_core.canonical import hash_payload
 from portable_core.demo.processes import NodeProcess
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncRequest, wait_on
 from portable_core.records import Meta, Pair, Record
-from portable_core.wire import ENCODINGS
+from portable_core.wire.negotiation import ENCODINGS
+from portable_core.wiring import build_node
 
 SPACING_MS = 10
 MISSING_EVERY = 100

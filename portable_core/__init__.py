@@ -4,7 +4,7 @@ The files of this package, those of the command line (``cli*.py``) aside, know n
 database and no cloud; ``adapters`` has what does. What a user of the hash needs is right here.
 """
 
-from portable_core.canonical import canonicalize, hash_payload
 from portable_core.errors import MalformedPayload, WebhookSyncError
+from portable_core.payload_hash.canonical import canonicalize, hash_payload
 
 __all__ = ["MalformedPayload", "WebhookSyncError", "canonicalize", "hash_payload"]

@@ -1,5 +1,5 @@
 """``python -m portable_core`` is ``webhook-sync``."""
 
-from portable_core.cli import main
+from portable_core.cli.main import main
 
 main()

@@ -1,6 +1,6 @@
 """One node: a receiver and the role around it, with the doors that an adapter puts in front.
 
-What :mod:`portable_core.adapters.wiring` builds and what the web adapter serves.
+What :mod:`portable_core.wiring` builds and what the web adapter serves.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
-from portable_core.master import Master
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
-from portable_core.slave import Slave
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What a node keeps of one webhook: a pair that identifies it, its bytes, and its meta.
 
 All values are frozen. Pairs order by timestamp, then hash: the order of every stream and every
-store. (On the wire a pair is written hash first; see :mod:`portable_core.wire`.)
+store. (On the wire a pair is written hash first; see :mod:`portable_core.wire.negotiation`.)
 """
 
 from __future__ import annotations

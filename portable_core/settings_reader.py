@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from portable_core.errors import SettingsError
-from portable_core.signatures import parse_sources, sign_standard
+from portable_core.sources.signatures import parse_sources, sign_standard
 
 Role = Literal["slave", "master"]
 

@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 
 from portable_core.errors import WebhookSyncError
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 
 _DELAY_S = 1.0

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import TextIO
 
 from portable_core.errors import MalformedStream, StreamTooLarge, WebhookSyncError
-from portable_core.report import SyncReport
 from portable_core.settings import SETTINGS
+from portable_core.sync.report import SyncReport
 
 #: A line holds at most so many characters of message; Google takes entries of up to 256 KiB.
 MAX_MESSAGE = 8 * 1024
@@ -275,10 +275,3 @@ def _log_uncaught(
 ) -> None:
     if isinstance(error, Exception):  # not Ctrl-C
         logging.getLogger(__name__).critical("an uncaught error", exc_info=(kind, error, frames))
-
-
-#: For servers that take a configuration for :func:`logging.config.dictConfig`: every line goes to
-#: the root's handler, in the form that :func:`configure_logs` chose.
-ROOT_ONLY: dict[str, dict[str, object]] = {
-    "loggers": {"_granian": {"handlers": [], "propagate": True}}
-}

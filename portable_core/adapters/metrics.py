@@ -24,10 +24,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from portable_core.errors import WebhookSyncError
-from portable_core.master import Master
+from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
-from portable_core.receiver import NodeStatus
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.sync.master import Master
+from portable_core.sync.report import SlaveReport, SyncReport
 
 #: A sender chooses the source in ``/webhook/<source>``; the first so many get series of their own.
 MAX_SOURCES = 64

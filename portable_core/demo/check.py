@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portable_core.canonical import canonicalize, hash_payload
 from portable_core.demo.traffic import Ledger
+from portable_core.payload_hash.canonical import canonicalize, hash_payload
 from portable_core.records import Record
 
 

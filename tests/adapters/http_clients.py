@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveError
 from portable_core.ports import SlaveInfo, SyncRequest
 from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from portable_core.adapters.authentication import Guard, build_authorizer, build_guard
+from portable_core.adapters.authentication.tokens import Guard, build_authorizer, build_guard
 from portable_core.errors import SettingsError, Unauthorized
 from portable_core.settings import Settings
 
@@ -162,7 +162,7 @@ def test_keys_are_not_fetched_over_a_network_in_the_clear() -> None:
 def test_nothing_of_google_is_imported_for_tokens() -> None:
     program = """
 import sys
-from portable_core.adapters.authentication import build_authorizer, build_guard
+from portable_core.adapters.authentication.tokens import build_authorizer, build_guard
 from portable_core.settings import Settings
 settings = Settings.from_env("master", {"SYNC_TOKENS": "t"})
 build_guard(settings).check("Bearer t")

@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from portable_core.adapters.authentication import build_guard
-from portable_core.adapters.authentication_oidc import (
+from portable_core.adapters.authentication.oidc import (
     DEFAULT_AGE_S,
     MAX_AGE_S,
     MIN_AGE_S,
@@ -21,6 +20,7 @@ from portable_core.adapters.authentication_oidc import (
     IdTokenVerifier,
     KeySet,
 )
+from portable_core.adapters.authentication.tokens import build_guard
 from portable_core.errors import Unauthorized, Unavailable
 from portable_core.settings import Settings
 from tests.adapters.oidc_issuer import (

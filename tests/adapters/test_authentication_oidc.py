@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portable_core.adapters.authentication import Guard, build_guard
-from portable_core.adapters.authentication_oidc import CLOCK_SKEW_S, MAX_TOKEN_CHARACTERS
+from portable_core.adapters.authentication.oidc import CLOCK_SKEW_S, MAX_TOKEN_CHARACTERS
+from portable_core.adapters.authentication.tokens import Guard, build_guard
 from portable_core.errors import Forbidden, Unauthorized
 from portable_core.settings import Settings
 from tests.adapters.oidc_issuer import (

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from portable_core.adapters.authentication import Authorizer, build_authorizer, build_guard
+from portable_core.adapters.authentication.tokens import Authorizer, build_authorizer, build_guard
 from portable_core.errors import SlaveError
 from portable_core.settings import Settings
 from tests.adapters.oidc_issuer import (
@@ -137,7 +137,7 @@ def test_credentials_that_are_none(
 
 PROGRAM = """
 import sys
-from portable_core.adapters.authentication import build_authorizer
+from portable_core.adapters.authentication.tokens import build_authorizer
 from portable_core.settings import Settings
 settings = Settings.from_env("master", {
     "SYNC_AUTH": "oidc", "OIDC_AUDIENCE": sys.argv[1], "OIDC_ACCOUNTS": "x@example.com"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from portable_core.adapters.wiring import build_app
-from portable_core.feed import NDJSON
 from portable_core.ports import Quarantined
 from portable_core.records import Meta, Pair, Record
+from portable_core.webhooks.feed import NDJSON
+from portable_core.wiring import build_app
 
 TOKEN = "a-console-token-of-length"
 BEARER = {"Authorization": "Bearer sync-token"}

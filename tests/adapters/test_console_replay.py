@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from portable_core.adapters.wiring import build_app
+from portable_core.wiring import build_app
 from tests.e2e.receivers import Receiver, run_receiver
 
 TOKEN = "a-console-token-of-length"

@@ -16,8 +16,8 @@ from flask import Flask
 import portable_core
 from portable_core import errors
 from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
-from portable_core.adapters.wiring import build_app
 from portable_core.settings import Role
+from portable_core.wiring import build_app
 
 ROOT = Path(__file__).parents[2]
 ROLES: tuple[Role, ...] = ("slave", "master")

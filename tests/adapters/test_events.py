@@ -8,9 +8,9 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 
-from portable_core.adapters.flask_app.events import stream_sync
+from portable_core.adapters.flask_app.sse import stream_sync
 from portable_core.errors import LeaseHeld
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.sync.report import SlaveReport, SyncReport
 
 Progress = Callable[[SlaveReport], None]
 

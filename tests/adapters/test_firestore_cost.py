@@ -15,13 +15,13 @@ from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.documents import BUCKET_MS
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
-from portable_core.slave import Slave, SyncQuery
-from portable_core.wire import ENCODINGS, read_batches
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave, SyncQuery
+from portable_core.wire.negotiation import ENCODINGS, read_batches
 from tests.firestore_emulator import opened_store
 
 START = 1_700_000_000_000

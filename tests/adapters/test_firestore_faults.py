@@ -13,7 +13,7 @@ from portable_core.adapters.firestore import store as store_module
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import BatchTooLate, LeaseHeld, StoreError, Unavailable
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
 from tests.adapters.cutting_proxy import CuttingProxy, run_proxy

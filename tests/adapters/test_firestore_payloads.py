@@ -31,8 +31,8 @@ from portable_core.adapters.firestore.operations import (
     VALUE_LIMIT,
     measure_document,
 )
-from portable_core.canonical import hash_payload
 from portable_core.errors import RecordRefused, StoreDamaged, StoreError
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
 from tests.firestore_emulator import PROJECT, name_database, opened_database, use_emulator

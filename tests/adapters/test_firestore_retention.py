@@ -10,10 +10,10 @@ from portable_core.adapters.firestore import FirestoreStore, records
 from portable_core.adapters.firestore.documents import BUCKET_MS
 from portable_core.adapters.firestore.gaps import merge_gaps
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Pair, Record
 from portable_core.settings import Settings
-from portable_core.slave import Slave, SyncQuery
+from portable_core.sync.slave import Slave, SyncQuery
 from tests.firestore_emulator import opened_store
 
 START = 1_700_000_000_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from portable_core.adapters.wiring import build_app
-from portable_core.feed import NDJSON
 from portable_core.settings import Role
+from portable_core.webhooks.feed import NDJSON
+from portable_core.wiring import build_app
 
 TOKEN = "a-console-token-of-length"
 BEARER = {"Authorization": "Bearer sync-token"}

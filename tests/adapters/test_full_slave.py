@@ -13,10 +13,10 @@ import pytest
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.errors import StoreError
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
-from portable_core.slave import Slave, SyncQuery
+from portable_core.sync.slave import Slave, SyncQuery
 from tests.adapters.small_disks import mount_small_disk
 from tests.contract.samples import HOUR, NOON
 

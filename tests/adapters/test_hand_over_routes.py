@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from portable_core.adapters.wiring import build_app
-from portable_core.wire import ENCODINGS
+from portable_core.wire.negotiation import ENCODINGS
+from portable_core.wiring import build_app
 from tests.e2e.sync_nodes import make_record, now_ms
 
 JSON = "application/json"

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveUnreachable
 from portable_core.ports import SlaveClient
-from portable_core.protocol import info_to_json
+from portable_core.sync.protocol import info_to_json
 from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
 from tests.adapters.http_clients import INFO, ask, connect, echo, exchange, read_rss
 

@@ -14,7 +14,7 @@ from portable_core.errors import (
     SlaveRefused,
     SlaveUnreachable,
 )
-from portable_core.protocol import info_to_json
+from portable_core.sync.protocol import info_to_json
 from tests.adapters.hostile_slave import UUID, HostileSlave, Talk
 from tests.adapters.http_clients import INFO, echo, exchange, read_all, serve
 

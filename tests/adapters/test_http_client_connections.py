@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveError, SlaveUnreachable
 from tests.adapters.hostile_slave import HostileSlave, Talk
 from tests.adapters.http_clients import (

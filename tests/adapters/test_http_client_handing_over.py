@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from portable_core.adapters.http_client import HttpMasterClient
+from portable_core.adapters.http.client import HttpMasterClient
 from portable_core.errors import HandOverFailed
 from tests.adapters.hostile_slave import MSGPACK, HostileSlave, Talk
 from tests.adapters.http_clients import TOKEN

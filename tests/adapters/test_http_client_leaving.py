@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveError, SlaveUnreachable, Unauthorized
 from tests.adapters.hostile_slave import HostileSlave, Talk
 from tests.adapters.http_clients import Endless, ask, connect, echo, exchange, read_all, serve

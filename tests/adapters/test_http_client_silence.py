@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from portable_core.adapters.http_exchange import Exchange, Limits, Request
-from portable_core.adapters.http_threads import LoopThread
+from portable_core.adapters.http.async_bridge import LoopThread
+from portable_core.adapters.http.exchange import Exchange, Limits, Request
 from portable_core.errors import SlaveError, SlaveUnreachable
 from tests.adapters.hostile_slave import HostileSlave, Talk
 from tests.adapters.http_clients import (

@@ -27,10 +27,10 @@ from portable_core.adapters.logs import (
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import StoreError, Unauthorized
+from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
-from portable_core.receiver import Receiver
 from portable_core.settings import Settings
-from portable_core.slave import Slave
+from portable_core.sync.slave import Slave
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ENV = {

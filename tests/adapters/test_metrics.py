@@ -16,9 +16,8 @@ from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.metrics import MAX_DAMAGED, MAX_SOURCES, Metrics
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.adapters.wiring import build_app, build_observer
 from portable_core.errors import SlaveUnreachable, StoreError, Unauthorized
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
 from portable_core.ports import (
     Damage,
@@ -29,11 +28,12 @@ from portable_core.ports import (
     SyncRequest,
     wait_on,
 )
-from portable_core.receiver import Receiver
 from portable_core.records import Meta, Record
 from portable_core.settings import Settings
-from portable_core.slave import Slave, SyncQuery
-from portable_core.wire import ENCODINGS
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave, SyncQuery
+from portable_core.wire.negotiation import ENCODINGS
+from portable_core.wiring import build_app, build_observer
 
 BEARER = {"Authorization": "Bearer correct-horse"}
 ENV = {

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from portable_core.adapters.replay_sender import HttpConnection
+from portable_core.adapters.http.replay_sender import HttpConnection
 from portable_core.records import Meta, Pair, Record
-from portable_core.replay import make_headers
+from portable_core.webhooks.replay import make_headers
 from tests.e2e.receivers import run_receiver
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from portable_core.adapters.sqlite.store import SqliteStore
 from portable_core.adapters.system_clock import SystemClock
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.settings import Settings
-from portable_core.slave import Slave, SyncQuery
-from portable_core.wire import ENCODINGS
+from portable_core.sync.slave import Slave, SyncQuery
+from portable_core.wire.negotiation import ENCODINGS
 
 SIZE = 4 * 2**20
 COUNT = 30

@@ -7,9 +7,9 @@ import logging
 import pytest
 
 from portable_core.adapters.logs import warn_of_failures
-from portable_core.adapters.wiring import build_app
 from portable_core.errors import MalformedStream
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.sync.report import SlaveReport, SyncReport
+from portable_core.wiring import build_app
 
 BEARER = {"Authorization": "Bearer a-token"}
 

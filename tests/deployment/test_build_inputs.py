@@ -98,7 +98,7 @@ def read_upload(root: Path) -> set[str]:
 
 def test_an_upload_holds_what_builds_need_and_nothing_private(tmp_path: Path) -> None:
     wanted = [
-        "portable_core/adapters/wiring.py",
+        "portable_core/wiring.py",
         "portable_core/samples/push.with-no-username-committer.payload.json",
         "portable_core/py.typed",
         "functions/main.py",

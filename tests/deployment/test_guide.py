@@ -15,12 +15,12 @@ import yaml
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.metrics import Metrics
 from portable_core.adapters.system_clock import SystemClock
-from portable_core.cli import main
-from portable_core.master import Master
+from portable_core.cli.main import main
+from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
-from portable_core.receiver import Receiver
 from portable_core.settings import Settings
-from portable_core.slave import Slave
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave
 from tests.deployment.deployed import Deployed, by_flags, by_gcloud, by_name, read_flags
 from tests.deployment.gcloud import find_faults, load
 from tests.deployment.guide import GUIDE, ROOT, Block, Call, read_blocks, run_bash, run_blocks
@@ -244,7 +244,7 @@ def test_the_interfaces_of_what_is_called_are_enabled_before(calls: list[Call]) 
 
 
 def test_the_secret_has_the_form_of_sources(calls: list[Call]) -> None:
-    from portable_core.signatures import parse_sources
+    from portable_core.sources.signatures import parse_sources
 
     for call in by_gcloud(calls, "secrets", "create") + by_gcloud(calls, "secrets", "versions"):
         parse_sources(call.input)

@@ -14,14 +14,15 @@ from granian import Granian
 from granian.constants import Interfaces
 
 from portable_core.adapters.flask_app import create_app
-from portable_core.adapters.logs import ROOT_ONLY, configure_logs
+from portable_core.adapters.logs import configure_logs
 from portable_core.adapters.memory_store import MemoryStore
+from portable_core.adapters.server.container import ROOT_ONLY
 from portable_core.adapters.system_clock import SystemClock
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
-from portable_core.receiver import Receiver
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Settings
+from portable_core.sync.master import Master
 
 #: Never in one piece in the code, of which a traceback shows lines.
 MARKED = "-".join(["payload", "marker"])

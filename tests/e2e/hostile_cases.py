@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from portable_core.records import Pair, Record
-from portable_core.wire import ENCODINGS
+from portable_core.wire.negotiation import ENCODINGS
 from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
 from tests.e2e.sync_nodes import make_record, now_ms
 

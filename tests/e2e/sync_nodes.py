@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.canonical import hash_payload
 from portable_core.demo.cluster import read_records
 from portable_core.demo.processes import Kind, NodeProcess
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Role
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from portable_core.cli import main
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.cli.main import main
+from portable_core.sync.report import SlaveReport, SyncReport
 
 MS = 1_795_597_239_596
 ID = f"{MS}-7"

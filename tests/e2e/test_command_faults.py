@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.cli import main
+from portable_core.cli.main import main
 from portable_core.demo.processes import NodeProcess
 from portable_core.records import Meta, Pair, Record
 from tests.e2e.hostile_cases import CASES, serve
@@ -95,7 +95,7 @@ def test_a_wrong_address_or_token_is_one_line(command: str) -> None:
 def test_what_is_no_master_is_one_line(
     command: str, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portable_core.cli_master._PAUSE_S", 0.0)
+    monkeypatch.setattr("portable_core.cli.master_client._PAUSE_S", 0.0)
     with run_speaker(said) as url:
         says = "does not speak HTTP" if said is SSH else "is there a master|cut|cannot be|ended"
         check_one_line(run(command, "--master", url), says)
@@ -154,7 +154,7 @@ def test_a_comparison_that_is_stopped_is_no_missing_webhook(
     def verify(*arguments: object) -> int:
         raise stop
 
-    monkeypatch.setattr("portable_core.cli_verify._verify", verify)
+    monkeypatch.setattr("portable_core.cli.verify._verify", verify)
     assert run("verify --slave http://127.0.0.1:9").exit_code == code
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from portable_core.demo.processes import NodeProcess
 from portable_core.settings import Role
-from portable_core.signatures import sign_github
+from portable_core.sources.signatures import sign_github
 from tests.adapters.test_description import CONSOLE
 from tests.e2e.questions import Headers, Login, Question, ask, list_described
 from tests.e2e.sync_nodes import Nodes, start

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from portable_core import cli_master
-from portable_core.browse import format_id
-from portable_core.cli import main
+from portable_core.cli import master_client as cli_master
+from portable_core.cli.main import main
 from portable_core.demo.processes import NodeProcess
 from portable_core.errors import Unavailable
-from portable_core.feed import NDJSON
 from portable_core.records import Record
+from portable_core.webhooks.feed import NDJSON
+from portable_core.webhooks.search import format_id
 from tests.e2e.receivers import run_receiver
 from tests.e2e.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.sync.report import SlaveReport, SyncReport
 from tests.e2e.test_sync_command import run, run_on_terminal, run_other
 
 TEXT = "unmatched [/b] tag in [start, end) at :smile: http://[::1]:8080"

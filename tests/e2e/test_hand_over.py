@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind, NodeProcess
-from portable_core.wire import ENCODINGS
+from portable_core.wire.negotiation import ENCODINGS
 from tests.adapters.hostile_slave import HostileSlave, Talk
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import (

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from portable_core.adapters.wiring import build_node
 from portable_core.demo.processes import Kind, NodeProcess
+from portable_core.wiring import build_node
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import (
     TOKEN,

@@ -11,8 +11,8 @@ from threading import Timer
 import pytest
 from click.testing import CliRunner
 
-from portable_core.adapters import server
-from portable_core.cli import main
+from portable_core.adapters.server import container as server
+from portable_core.cli.main import main
 from tests.e2e.sync_nodes import Nodes, start
 
 
@@ -53,6 +53,6 @@ def test_a_port_that_is_being_left_is_waited_for() -> None:
     port = listener.getsockname()[1]
     timer = Timer(0.5, listener.close)
     timer.start()
-    server._check_address("127.0.0.1", port)
+    server.check_address("127.0.0.1", port)
     timer.join()
     assert listener.fileno() == -1

@@ -12,18 +12,18 @@ from random import Random
 
 import pytest
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.demo.processes import NodeProcess
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.ports import KeepWaiting, Lease, SlaveInfo, SlaveState, Store, wait_on
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Pair, Record
-from portable_core.report import SlaveReport
 from portable_core.settings import Settings
-from portable_core.wire import ENCODINGS
+from portable_core.sync.master import Master
+from portable_core.sync.report import SlaveReport
+from portable_core.wire.negotiation import ENCODINGS
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import (
     SPAN_MS,

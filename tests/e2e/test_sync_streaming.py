@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from portable_core.adapters.http_client import HttpSlaveClient
+from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.ports import SyncRequest
 from portable_core.records import Pair, Record
-from portable_core.wire import ENCODINGS
+from portable_core.wire.negotiation import ENCODINGS
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 

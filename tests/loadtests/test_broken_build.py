@@ -16,7 +16,7 @@ PROGRAM = """
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import StoreError
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta
 from portable_core.settings import Settings
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from loadtests.ledger import Excuse, Ledger, Verdict, digest_value, find_needless
-from portable_core.canonical import hash_payload
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record, Recovery
 
 SPAN = 1000

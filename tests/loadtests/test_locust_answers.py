@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from portable_core.canonical import hash_payload
+from portable_core.payload_hash.canonical import hash_payload
 
 ROOT = Path(__file__).parents[2]
 

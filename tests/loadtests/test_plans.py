@@ -29,8 +29,8 @@ from loadtests.signing import make_signers
 from loadtests.simulate_hour import SPAN_MS, Hour
 from loadtests.webhooks import LARGE_BYTES, Webhooks
 from portable_core.ports import Milliseconds
-from portable_core.session import SlaveSession
-from portable_core.signatures import parse_sources
+from portable_core.sources.signatures import parse_sources
+from portable_core.sync.slave_sync import SlaveSession
 
 ROOT = Path(__file__).parents[2]
 PRICES = json.loads((ROOT / "loadtests" / "prices.json").read_bytes())

@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from loadtests.simulation.disk import Disk
+from loadtests.simulation.network import Fault
+from loadtests.simulation.nodes import Parts
+from loadtests.simulation.process_store import Accident, Killed, ProcessStore
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.canonical import hash_payload
-from portable_core.master import LEASE_MS, Master
+from portable_core.ingest.receiver import Receiver
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Lease, SlaveState
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Pair, Record
-from portable_core.report import SlaveReport
 from portable_core.settings import Role, Settings
-from portable_core.simulation.disk import Disk
-from portable_core.simulation.network import Fault
-from portable_core.simulation.nodes import Parts
-from portable_core.simulation.process_store import Accident, Killed, ProcessStore
-from portable_core.slave import Slave
-from portable_core.wire import ENCODINGS
+from portable_core.sync.master import LEASE_MS, Master
+from portable_core.sync.report import SlaveReport
+from portable_core.sync.slave import Slave
+from portable_core.wire.negotiation import ENCODINGS
 
 SPAN_MS = 60_000
 MISSING = 50

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from portable_core.simulation.history import run_history
-from portable_core.simulation.oracle import Violation
+from loadtests.simulation.history import run_history
+from loadtests.simulation.oracle import Violation
 from tests.property import simulation_mutants as mutants
 from tests.property.simulation_mutants import Mutant
 

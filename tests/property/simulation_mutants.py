@@ -9,27 +9,27 @@ from typing import Any
 
 import pytest
 
-import portable_core.buffer
-import portable_core.intake
-import portable_core.session
-import portable_core.slave
-from portable_core.buffer import Buffer
+import portable_core.ingest.buffer
+import portable_core.sync.merge
+import portable_core.sync.slave
+import portable_core.sync.slave_sync
+from loadtests.simulation.disk import Disk
+from loadtests.simulation.network import SimulatedClient
+from loadtests.simulation.nodes import Parts
+from loadtests.simulation.process_store import ProcessStore
 from portable_core.errors import StoreError, StreamCut
-from portable_core.intake import Intake, SyncContext
-from portable_core.master import Master
+from portable_core.ingest.buffer import Buffer
+from portable_core.ingest.pending import Waiting
+from portable_core.ingest.receiver import HORIZON_MARK, Receiver
+from portable_core.ingest.timestamps import Stamps
 from portable_core.ports import Lease, Milliseconds, SlaveInfo, SyncAnswer, SyncRequest
-from portable_core.receiver import HORIZON_MARK, Receiver
-from portable_core.reconcile import find_missing
 from portable_core.records import MAX_INTEGER, Pair, Record
-from portable_core.session import SlaveSession
-from portable_core.simulation.disk import Disk
-from portable_core.simulation.network import SimulatedClient
-from portable_core.simulation.nodes import Parts
-from portable_core.simulation.process_store import ProcessStore
-from portable_core.slave import Slave
-from portable_core.stamps import Stamps
-from portable_core.waiting import Waiting
-from portable_core.wire import Reader
+from portable_core.sync.master import Master
+from portable_core.sync.merge import Intake, SyncContext
+from portable_core.sync.reconcile import find_missing
+from portable_core.sync.slave import Slave
+from portable_core.sync.slave_sync import SlaveSession
+from portable_core.wire.negotiation import Reader
 
 Mutant = Callable[[pytest.MonkeyPatch], Parts]
 
@@ -196,7 +196,7 @@ def span_ignored(patch: pytest.MonkeyPatch) -> Parts:
     def find(ours: Iterable[Pair], theirs: Iterable[Sequence[Pair]], span: int) -> object:
         return find_missing(ours, theirs, 0)
 
-    patch.setattr(portable_core.slave, "find_missing", find)
+    patch.setattr(portable_core.sync.slave, "find_missing", find)
     return Parts()
 
 
@@ -264,7 +264,7 @@ def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
 
 def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
     """What a master has passed once counts as passed also when it has come back since."""
-    patch.setattr(portable_core.slave, "_name_asked_mark", lambda info: "asked")
+    patch.setattr(portable_core.sync.slave, "_name_asked_mark", lambda info: "asked")
     return Parts()
 
 

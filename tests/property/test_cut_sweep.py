@@ -11,8 +11,8 @@ from itertools import islice
 
 import pytest
 
-from portable_core.simulation.nodes import Parts
-from portable_core.wire import ENCODINGS
+from loadtests.simulation.nodes import Parts
+from portable_core.wire.negotiation import ENCODINGS
 from tests.property import simulation_mutants as mutants
 from tests.property.cut_sweep import (
     MANY_WINDOWS_S,

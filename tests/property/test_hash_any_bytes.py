@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portable_core import MalformedPayload, hash_payload
-from portable_core.canonical import MAX_DEPTH
+from portable_core.payload_hash.canonical import MAX_DEPTH
 from tests.property.payloads import count_levels, payloads, randoms, read, spell
 
 tokens = [b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\\u", b"\\ud800", b"0", b"1", b"-"]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portable_core.canonical import canonicalize
-from portable_core.canonical_exact import canonicalize_exactly, format_float
 from portable_core.demo.traffic import SAMPLES
+from portable_core.payload_hash.canonical import canonicalize
+from portable_core.payload_hash.exact import canonicalize_exactly, format_float
 from tests.property.payloads import (
     Json,
     Number,
@@ -45,7 +45,7 @@ def test_numbers_agree(number: Number) -> None:
 
 
 def test_ordinary_payloads_never_need_the_exact_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("portable_core.canonical.canonicalize_exactly")
+    monkeypatch.delattr("portable_core.payload_hash.canonical.canonicalize_exactly")
     for sample in sorted(SAMPLES.glob("*.json")):
         canonicalize(sample.read_bytes())
     canonicalize('{"x":[1.50,-0.0,1e5,18446744073709551615,-9223372036854775808,"é😀"]}'.encode())

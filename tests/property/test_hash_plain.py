@@ -11,7 +11,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portable_core.canonical import canonicalize, is_plain
+from portable_core.payload_hash.canonical import canonicalize, is_plain
 from tests.property.payloads import Json, floats, integers, payloads, randoms, spell
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.errors import StreamCut, StreamTooLarge
-from portable_core.reconcile import find_missing
 from portable_core.records import Pair
+from portable_core.sync.reconcile import find_missing
 
 timestamps = st.integers(0, 40)
 pairs = st.builds(Pair, timestamps, st.integers(0, 4))

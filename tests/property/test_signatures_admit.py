@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.errors import Unauthorized
-from portable_core.signatures import (
+from portable_core.sources.signatures import (
     parse_sources,
     sign_github,
     sign_hmac,

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from portable_core.simulation.conditions import THEMES
-from portable_core.simulation.history import run_history
-from portable_core.simulation.oracle import Violation
+from loadtests.simulation.conditions import THEMES
+from loadtests.simulation.history import run_history
+from loadtests.simulation.oracle import Violation
 
 #: Histories in one test; each test has other seeds.
 _HISTORIES = 8

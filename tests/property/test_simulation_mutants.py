@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from portable_core.simulation.history import run_history
+from loadtests.simulation.history import run_history
 from tests.property.simulation_faults import FAULTS, Fault, find, try_seed
 from tests.property.simulation_mutants import MUTANTS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portable_core.wire import Limits
+from portable_core.wire.negotiation import Limits
 from tests.property.wire_streams import Kind, chunkings, damaged, kinds, read, split
 
 #: Small enough to be met now and then.

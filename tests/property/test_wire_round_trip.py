@@ -9,7 +9,7 @@ import ijson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portable_core.canonical import canonicalize, is_plain
+from portable_core.payload_hash.canonical import canonicalize, is_plain
 from portable_core.records import Record
 from tests.property.wire_streams import JSON, Kind, Outcome, chunkings, kinds, read, record_lists
 

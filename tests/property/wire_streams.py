@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from portable_core.errors import WebhookSyncError
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
-from portable_core.wire import ENCODINGS, Encoding, Limits, Reader, read_stream
+from portable_core.wire.negotiation import ENCODINGS, Encoding, Limits, Reader, read_stream
 
 JSON = ENCODINGS["application/json"]
 MSGPACK = ENCODINGS["application/vnd.msgpack"]

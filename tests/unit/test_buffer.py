@@ -10,8 +10,8 @@ import pytest
 
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.adapters.system_clock import SystemClock
-from portable_core.buffer import Buffer, BufferLimits
 from portable_core.errors import BatchTooLate, BufferFull, Stopping, StoreError
+from portable_core.ingest.buffer import Buffer, BufferLimits
 from portable_core.ports import Clock
 from portable_core.records import Meta, Pair, Record
 

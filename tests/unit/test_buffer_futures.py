@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from portable_core.errors import StoreError
-from portable_core.waiting import BufferStatus
+from portable_core.ingest.pending import BufferStatus
 from tests.unit.test_buffer import META, Disk, make
 
 

@@ -10,7 +10,7 @@ import pytest
 import portable_core
 from portable_core import canonicalize, hash_payload
 from portable_core.errors import MalformedPayload, SettingsError, WebhookSyncError
-from portable_core.hashing import ALGORITHMS, check_algorithm
+from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
 from portable_core.records import MAX_INTEGER
 
 SAMPLES = sorted((Path(portable_core.__file__).parent / "samples").glob("*.json"))

@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from portable_core import hash_payload
-from portable_core.cli_hash import hash_command
+from portable_core.cli.hash import hash_command
 
 
 def run(*arguments: str, payload: bytes = b"", key: str | None = None) -> tuple[int, bytes, str]:
@@ -91,7 +91,7 @@ def test_malformed_payloads_are_one_line_and_exit_1(payload: bytes) -> None:
 
 def test_it_loads_no_web_framework() -> None:
     code = (
-        "import sys; from portable_core.cli import main\n"
+        "import sys; from portable_core.cli.main import main\n"
         "main(['hash'], standalone_mode=False)\n"
         "print({'flask', 'aiohttp', 'grpc', 'granian', 'rich'} & set(sys.modules))"
     )

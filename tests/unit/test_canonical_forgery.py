@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from portable_core import canonicalize, hash_payload
-from portable_core.hashing import ALGORITHMS
+from portable_core.payload_hash.algorithms import ALGORITHMS
 
 SAMPLES = sorted((Path(__file__).parents[2] / "portable_core" / "samples").glob("*.json"))
 

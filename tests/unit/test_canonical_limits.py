@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from portable_core import MalformedPayload, canonicalize, hash_payload
-from portable_core.canonical import LARGE, MAX_DEPTH, MAX_VALUES, is_plain
-from portable_core.canonical_exact import MOST_LEVELS, canonicalize_exactly
 from portable_core.errors import PayloadTooComplex
+from portable_core.payload_hash.canonical import LARGE, MAX_DEPTH, MAX_VALUES, is_plain
+from portable_core.payload_hash.exact import MOST_LEVELS, canonicalize_exactly
 
 
 def nest(levels: int, inner: bytes = b"1") -> bytes:
@@ -96,7 +96,9 @@ resource.setrlimit(resource.RLIMIT_AS, (size + {megabytes} * 2**20,) * 2)
         if megabytes
         else ""
     )
-    prelude = "from portable_core.canonical import *\nfrom portable_core.errors import *\n"
+    prelude = (
+        "from portable_core.payload_hash.canonical import *\nfrom portable_core.errors import *\n"
+    )
     result = subprocess.run(
         [sys.executable, "-c", prelude + limit + code], capture_output=True, text=True, timeout=60
     )
@@ -188,7 +190,7 @@ def test_large_payloads_are_taken_one_at_a_time(
 ) -> None:
     inside: list[int] = []
     most: list[int] = []
-    original = sys.modules["portable_core.canonical"].__dict__["_check_values"]
+    original = sys.modules["portable_core.payload_hash.canonical"].__dict__["_check_values"]
 
     def check(payload: bytes) -> None:
         inside.append(1)
@@ -196,7 +198,7 @@ def test_large_payloads_are_taken_one_at_a_time(
         original(payload)
         inside.pop()
 
-    monkeypatch.setattr("portable_core.canonical._check_values", check)
+    monkeypatch.setattr("portable_core.payload_hash.canonical._check_values", check)
     payload = b'{"a":"' + b"," * (2 * LARGE) + b'"}'
     threads = [threading.Thread(target=work, args=(payload,)) for _ in range(5)]
     for thread in threads:

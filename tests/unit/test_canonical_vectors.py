@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from portable_core import MalformedPayload, canonicalize, hash_payload
-from portable_core.canonical import is_plain
-from portable_core.canonical_exact import canonicalize_exactly
-from portable_core.hashing import ALGORITHMS
+from portable_core.payload_hash.algorithms import ALGORITHMS
+from portable_core.payload_hash.canonical import is_plain
+from portable_core.payload_hash.exact import canonicalize_exactly
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "hash"
 

@@ -7,16 +7,16 @@ import json
 import pytest
 
 from portable_core.errors import AnswerInvalid, BadRequest
-from portable_core.feed import (
+from portable_core.ports import SlaveState
+from portable_core.records import Meta, Pair, Record, Recovery
+from portable_core.sync.report import HOUR_MS, extend_day
+from portable_core.webhooks.feed import (
     decode_line,
     encode_feed,
     encode_line,
     find_settled,
     parse_position,
 )
-from portable_core.ports import SlaveState
-from portable_core.records import Meta, Pair, Record, Recovery
-from portable_core.report import HOUR_MS, extend_day
 
 META = Meta("github", {"content-type": "application/json"})
 

@@ -11,12 +11,12 @@ import pytest
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import HandOverFailed
-from portable_core.hand_over import FIRST_BYTES, HAND_OVER_S, HandOver
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Settings
-from portable_core.slave import Slave, SyncQuery
-from portable_core.wire import ENCODINGS
+from portable_core.sync.hand_over import FIRST_BYTES, HAND_OVER_S, HandOver
+from portable_core.sync.slave import Slave, SyncQuery
+from portable_core.wire.negotiation import ENCODINGS
 
 
 class Master:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from loadtests.simulation.network import Fault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import LeaseHeld
-from portable_core.hand_over import HAND_OVER_S
-from portable_core.master import Master
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta
 from portable_core.settings import Settings
-from portable_core.simulation.network import Fault, SimulatedClient
-from portable_core.slave import Slave
+from portable_core.sync.hand_over import HAND_OVER_S
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave
 
 ENV = {"STORE": "memory:", "SYNC_AUTH": "none"}
 

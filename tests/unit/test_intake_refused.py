@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from portable_core import intake as module
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.canonical import hash_payload
 from portable_core.errors import RecordRefused
-from portable_core.intake import Intake, SyncContext
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Lease
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
+from portable_core.sync import merge as module
+from portable_core.sync.merge import Intake, SyncContext
 
 SPAN = 120_000
 PAYLOAD = b'{"a":1}'

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from loadtests.simulation.network import Fault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.ports import SlaveState
-from portable_core.receiver import Receiver
 from portable_core.records import Meta
-from portable_core.report import SlaveReport
 from portable_core.settings import Settings
-from portable_core.simulation.network import Fault, SimulatedClient
-from portable_core.slave import Slave
+from portable_core.sync.master import Master
+from portable_core.sync.report import SlaveReport
+from portable_core.sync.slave import Slave
 
 
 class Rig:

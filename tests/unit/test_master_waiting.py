@@ -9,14 +9,14 @@ import pytest
 
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.canonical import hash_payload
 from portable_core.errors import LeaseHeld
-from portable_core.master import LEASE_MS, Master
+from portable_core.ingest.receiver import Receiver
+from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
-from portable_core.wire import ENCODINGS
+from portable_core.sync.master import LEASE_MS, Master
+from portable_core.wire.negotiation import ENCODINGS
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 FIRST = 1_699_999_400_000  # ten minutes before the simulated clock

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from portable_core.payload_text import contains_value, indent, preview
+from portable_core.webhooks.payload_text import contains_value, indent, preview
 
 PAYLOAD = (
     rb'{"key":"a \"quoted\" caf\u00e9","n":-1.50e3,"t":true,"z":null,"l":["x",{"deep":"K\\"}]}'

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from portable_core.ports import Life, SlaveInfo, SyncRequest
-from portable_core.protocol import (
+from portable_core.records import MAX_INTEGER
+from portable_core.sync.protocol import (
     format_store,
     format_sync_query,
     info_from_json,
@@ -16,7 +17,6 @@ from portable_core.protocol import (
     parse_integer,
     parse_store,
 )
-from portable_core.records import MAX_INTEGER
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 INFO = SlaveInfo(UUID, 7, 5, 1000, 1001, 120_000, "crc32c", ("application/json", "a/b"))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from loadtests.simulation.network import Fault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.feed import find_reached
-from portable_core.master import Master
+from portable_core.ingest.receiver import Receiver
 from portable_core.ports import Milliseconds
-from portable_core.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta
 from portable_core.settings import Settings
-from portable_core.simulation.network import Fault, SimulatedClient
-from portable_core.slave import Slave
+from portable_core.sync.master import Master
+from portable_core.sync.slave import Slave
+from portable_core.webhooks.feed import find_reached
 
 ENV = {"STORE": "memory:", "SYNC_AUTH": "none"}
 SPAN_MS = 120_000

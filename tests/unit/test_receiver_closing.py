@@ -10,7 +10,7 @@ import pytest
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import Stopping, StoreError
-from portable_core.receiver import CLOSE_S, Receiver
+from portable_core.ingest.receiver import CLOSE_S, Receiver
 from portable_core.records import Meta, Record
 from portable_core.settings import Settings
 

@@ -10,8 +10,8 @@ import pytest
 
 from portable_core.errors import BadRequest, Forbidden, StoreError
 from portable_core.records import Meta, Pair, Record
-from portable_core.replay import Outcome, Replay, check_target, make_headers
-from portable_core.signatures import parse_sources
+from portable_core.sources.signatures import parse_sources
+from portable_core.webhooks.replay import Outcome, Replay, check_target, make_headers
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw=="
 ALLOWED = ("https://shop.example/hooks", "http://127.0.0.1:9000")

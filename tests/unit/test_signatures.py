@@ -14,7 +14,7 @@ import standardwebhooks
 import stripe
 
 from portable_core.errors import Unauthorized
-from portable_core.signatures import (
+from portable_core.sources.signatures import (
     MAX_HEADER_CHARACTERS,
     STANDARD_TOLERANCE_S,
     STRIPE_TOLERANCE_S,

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from portable_core.signatures import (
+from portable_core.sources.signatures import (
     sign_github,
     sign_standard,
     sign_stripe,

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from portable_core.errors import SettingsError, Unauthorized
-from portable_core.signatures import Sources, parse_sources, sign_github, sign_hmac, sign_stripe
+from portable_core.sources.signatures import (
+    Sources,
+    parse_sources,
+    sign_github,
+    sign_hmac,
+    sign_stripe,
+)
 
 BODY = b"{}"
 NOW_MS = 1_767_225_600_000

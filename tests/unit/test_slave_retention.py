@@ -10,11 +10,11 @@ import pytest
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import Conflict
+from portable_core.ingest.receiver import Receiver
 from portable_core.ports import Life
-from portable_core.receiver import Receiver
 from portable_core.records import Meta
 from portable_core.settings import Settings
-from portable_core.slave import Slave, SyncQuery
+from portable_core.sync.slave import Slave, SyncQuery
 
 
 @pytest.mark.parametrize("asked", [0, 4, 9])

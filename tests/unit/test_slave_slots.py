@@ -9,10 +9,10 @@ import pytest
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import BadRequest, StreamCut, TooManySyncs
-from portable_core.receiver import Receiver
+from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
-from portable_core.slave import STALLED_S, Slave, SyncQuery
+from portable_core.sync.slave import STALLED_S, Slave, SyncQuery
 
 MOST = 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.stamps import MOST_PER_MS, Stamps
+from portable_core.ingest.timestamps import MOST_PER_MS, Stamps
 
 
 def test_a_clock_that_stands_still_gives_no_more_than_so_many_stamps_a_millisecond() -> None:

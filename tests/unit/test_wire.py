@@ -10,7 +10,7 @@ import pytest
 
 from portable_core.errors import MalformedStream, StreamCut, UnsupportedEncoding
 from portable_core.records import Meta, Pair, Record
-from portable_core.wire import (
+from portable_core.wire.negotiation import (
     ENCODINGS,
     Encoding,
     choose_encoding,

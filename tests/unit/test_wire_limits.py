@@ -12,7 +12,14 @@ import pytest
 from portable_core.errors import MalformedStream, StreamTooLarge
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import MAX_BODY_BYTES
-from portable_core.wire import DEFAULT_LIMITS, ENCODINGS, Encoding, Limits, Reader, read_stream
+from portable_core.wire.negotiation import (
+    DEFAULT_LIMITS,
+    ENCODINGS,
+    Encoding,
+    Limits,
+    Reader,
+    read_stream,
+)
 
 JSON = ENCODINGS["application/json"]
 MSGPACK = ENCODINGS["application/vnd.msgpack"]

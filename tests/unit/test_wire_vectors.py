@@ -11,7 +11,7 @@ import pytest
 
 from portable_core.errors import MalformedStream, StreamCut, StreamTooLarge, WebhookSyncError
 from portable_core.records import Meta, Pair, Record
-from portable_core.wire import ENCODINGS, Reader, read_stream
+from portable_core.wire.negotiation import ENCODINGS, Reader, read_stream
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "wire"
 MEDIA_TYPES = {"json": "application/json", "msgpack": "application/vnd.msgpack"}

@@ -15,11 +15,11 @@ from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
 from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookDoor
 from portable_core.errors import NotFound
-from portable_core.feed import find_reached
-from portable_core.master import Master
+from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
-from portable_core.receiver import NodeStatus
-from portable_core.replay import Connect
+from portable_core.sync.master import Master
+from portable_core.webhooks.feed import find_reached
+from portable_core.webhooks.replay import Connect
 
 
 def create_app(

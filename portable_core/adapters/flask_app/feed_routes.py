@@ -16,13 +16,11 @@ from portable_core.adapters.flask_app.queries import (
     read_search,
     read_source,
 )
-from portable_core.browse import FOREVER, Page, Row, find_record, format_id, parse_id, read_page
 from portable_core.errors import BadRequest
-from portable_core.feed import NDJSON, encode_feed, encode_line, find_settled, parse_position
-from portable_core.master import Master
 from portable_core.node import Node
 from portable_core.ports import Milliseconds
-from portable_core.protocol import (
+from portable_core.sync.master import Master
+from portable_core.sync.protocol import (
     PAIRS_PATH,
     QUERY_END,
     QUERY_START,
@@ -30,7 +28,23 @@ from portable_core.protocol import (
     THROUGH_HEADER,
     format_store,
 )
-from portable_core.wire import negotiate
+from portable_core.webhooks.feed import (
+    NDJSON,
+    encode_feed,
+    encode_line,
+    find_settled,
+    parse_position,
+)
+from portable_core.webhooks.search import (
+    FOREVER,
+    Page,
+    Row,
+    find_record,
+    format_id,
+    parse_id,
+    read_page,
+)
+from portable_core.wire.negotiation import negotiate
 
 WEBHOOKS_PATH = "/webhooks"
 

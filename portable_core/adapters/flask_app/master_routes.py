@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
-from portable_core.adapters.flask_app.bodies import check_identity, read_chunks
-from portable_core.adapters.flask_app.events import EVENT_STREAM, stream_sync
+from portable_core.adapters.flask_app.request_stream import check_identity, read_chunks
+from portable_core.adapters.flask_app.sse import EVENT_STREAM, stream_sync
 from portable_core.errors import BadRequest
-from portable_core.master import Master
 from portable_core.node import Node
-from portable_core.protocol import QUERY_SLAVE, RECORDS_PATH
 from portable_core.records import Record
 from portable_core.settings import is_node_name
-from portable_core.wire import choose_encoding, read_batches
+from portable_core.sync.master import Master
+from portable_core.sync.protocol import QUERY_SLAVE, RECORDS_PATH
+from portable_core.wire.negotiation import choose_encoding, read_batches
 
 
 def add_master_routes(app: Flask, node: Node, master: Master) -> None:

@@ -10,7 +10,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from portable_core.errors import Unauthorized, WebhookSyncError
-from portable_core.protocol import PROBLEM_TYPE
+from portable_core.sync.protocol import PROBLEM_TYPE
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
-from portable_core.adapters.flask_app.bodies import check_identity, read_chunks
+from portable_core.adapters.flask_app.request_stream import check_identity, read_chunks
 from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.node import Node
 from portable_core.ports import Life, StoreInfo
-from portable_core.protocol import (
+from portable_core.sync.protocol import (
     QUERY_END,
     QUERY_HASH,
     QUERY_KEEP,
@@ -27,8 +27,8 @@ from portable_core.protocol import (
     parse_integer,
     parse_store,
 )
-from portable_core.slave import Slave, SyncQuery
-from portable_core.wire import choose_encoding, negotiate, read_batches
+from portable_core.sync.slave import Slave, SyncQuery
+from portable_core.wire.negotiation import choose_encoding, negotiate, read_batches
 
 logger = logging.getLogger(__name__)
 

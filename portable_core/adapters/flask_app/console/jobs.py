@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from portable_core.adapters.flask_app.console.texts import advise
 from portable_core.errors import NotFound, Unavailable, WebhookSyncError
-from portable_core.replay import Replay, ReplayStatus
-from portable_core.report import SlaveReport, SyncReport
+from portable_core.sync.report import SlaveReport, SyncReport
+from portable_core.webhooks.replay import Replay, ReplayStatus
 
 logger = logging.getLogger(__name__)
 

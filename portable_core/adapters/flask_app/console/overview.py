@@ -8,13 +8,13 @@ from itertools import islice
 from typing import Literal
 
 from portable_core.adapters.flask_app.console.texts import advise
-from portable_core.browse import Row, Search, read_page
-from portable_core.feed import find_reached, find_settled
-from portable_core.master import Master
+from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
-from portable_core.receiver import NodeStatus
-from portable_core.report import HOUR_MS
+from portable_core.sync.master import Master
+from portable_core.sync.report import HOUR_MS
+from portable_core.webhooks.feed import find_reached, find_settled
+from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: everything is in; ``late``: it should have been synced; ``bad``: it could not be.
 Level = Literal["good", "late", "bad", "unknown"]

@@ -11,14 +11,14 @@ from flask import Flask, Response, redirect, render_template, request
 from portable_core.adapters.flask_app.console.access import Access
 from portable_core.adapters.flask_app.console.jobs import Replays
 from portable_core.adapters.flask_app.console.pages import frame
-from portable_core.adapters.flask_app.events import EVENT_STREAM
 from portable_core.adapters.flask_app.queries import read_search
-from portable_core.browse import Search, find_record, parse_id
+from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import BadRequest, Forbidden
 from portable_core.node import Node
-from portable_core.protocol import parse_integer
 from portable_core.records import Pair, Record
-from portable_core.replay import Connect, Replay, check_target
+from portable_core.sync.protocol import parse_integer
+from portable_core.webhooks.replay import Connect, Replay, check_target
+from portable_core.webhooks.search import Search, find_record, parse_id
 
 _SHOWN_FAILURES = 200
 _MAX_PARALLEL = 8

@@ -19,12 +19,12 @@ from portable_core.adapters.flask_app.console.overview import read_overview
 from portable_core.adapters.flask_app.console.pages import frame, make_blueprint
 from portable_core.adapters.flask_app.console.replay_pages import ReplayPages
 from portable_core.adapters.flask_app.console.webhook_pages import WebhookPages
-from portable_core.adapters.flask_app.events import EVENT_STREAM
 from portable_core.adapters.flask_app.feed_routes import add_feed_routes
+from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import NotFound
-from portable_core.master import Master
 from portable_core.node import Node
-from portable_core.replay import Connect
+from portable_core.sync.master import Master
+from portable_core.webhooks.replay import Connect
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,233 @@
+"""What can happen to a world: its webhooks, syncs and accidents, each as one event."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from random import Random
+
+from loadtests.simulation.conditions import SPAN_MS, Conditions
+from loadtests.simulation.disk import Disk, Image
+from loadtests.simulation.network import NEVER
+from loadtests.simulation.nodes import Node, Process
+from loadtests.simulation.payloads import make_meta
+from loadtests.simulation.process_store import Killed
+from loadtests.simulation.world import World
+from portable_core.ports import Milliseconds
+
+_HOUR_MS = 3_600_000
+
+
+class Events:
+    """The methods without an underscore are the events; ``conditions`` says how likely each is."""
+
+    def __init__(self, random: Random, conditions: Conditions, world: World) -> None:
+        self.world = world
+        self._random = random
+        self._conditions = conditions
+        #: How many events are under way, each in the middle of an exchange of the one before.
+        self._depth = 0
+        self._images: list[tuple[Node, Image]] = []
+
+    def _pick_event(self) -> Callable[[], None]:
+        weights = self._conditions.weights
+        event: Callable[[], None] = getattr(
+            self, self._random.choices(list(weights), list(weights.values()))[0]
+        )
+        return event
+
+    def _sync(self, node: Node) -> bool:
+        if not node.processes:
+            return False
+        self.world.oracle.counts["syncs"] += 1
+        only = self._random.choice([None, None, *(slave.name for slave in self.world.slaves)])
+        done = self.world.sync(self._random.choice(node.processes), only)
+        self.world.check_cursors()
+        return done and only is None
+
+    def send(self) -> None:
+        """Senders bring some webhooks to some of the nodes, not at the same moment."""
+        world, random = self.world, self._random
+        slaves = [slave.name for slave in world.slaves]
+        for _ in range(random.choice((1, 1, 3, 12))):
+            kind = random.random()
+            if kind < self._conditions.forgeries:
+                payload = world.payloads.forge()
+            elif kind < self._conditions.forgeries + 0.2:
+                payload = world.payloads.repeat()
+            else:
+                payload = world.payloads.make_new()
+            meta = make_meta(random)
+            reached = random.random() < self._conditions.reach_master
+            nodes = ["master", *slaves] if reached else slaves
+            for node in random.sample(nodes, random.randint(1, len(nodes))):
+                world.send(
+                    node,
+                    payload,
+                    meta,
+                    world.now + random.randint(0, self._conditions.longest_delay),
+                )
+
+    def wait(self) -> None:
+        self.world.advance(int(10 ** self._random.uniform(0, math.log10(3 * SPAN_MS))))
+
+    def flush(self) -> None:
+        if self._random.random() < 0.3:
+            self.world.flush_all()
+        elif (process := self._pick_process()) is not None:
+            self.world.flush(process)
+
+    def sync(self) -> None:
+        self._sync(self.world.master)
+
+    def restart(self) -> None:
+        """A process dies and comes back, with its clock set anew."""
+        process = self._pick_process()
+        if process is not None:
+            if self._random.random() < 0.3:
+                self.world.flush(process)
+            node, offset = process.node, process.offset
+            self.world.kill(process)
+            if not node.disk.shared and self._random.random() < 0.5:
+                offset = self._pick_offset()
+            self.world.start(node, offset)
+
+    def resolve_doubt(self) -> None:
+        """What a failed write has left in doubt is written after all, or never will be."""
+        process = self._pick_process()
+        if process is not None:
+            process.store.settle_late(written=self._random.random() < 0.7)
+
+    def stop_for_long(self) -> None:
+        """A node is gone for a while, or comes back."""
+        node = self._pick_node()
+        if node.processes:
+            for process in list(node.processes):
+                self.world.kill(process)
+        else:
+            self.world.start(node, 0)
+
+    def step_clock(self) -> None:
+        """A node's clock is set, to something that is at most a quarter of the span wrong."""
+        self._set_clocks(self._pick_node(), self._pick_offset())
+
+    def jump_clock(self) -> None:
+        """A node's clock is set to something quite wrong, or right again."""
+        node = self._pick_node()
+        far = self._random.choice((SPAN_MS, 3 * SPAN_MS, _HOUR_MS))
+        self._set_clocks(node, self._random.choice((0, 0, far, -far)))
+
+    def _pick_offset(self) -> Milliseconds:
+        return self._random.randint(-SPAN_MS // 8, SPAN_MS // 8)
+
+    def _set_clocks(self, node: Node, offset: Milliseconds) -> None:
+        for process in list(node.processes):
+            self.world.flush(process)
+        for process in node.processes:
+            self.world.set_clock(process, offset)
+
+    def damage(self) -> None:
+        """A stretch of a slave's records cannot be read any more."""
+        node = self._random.choice(self.world.slaves)
+        stretch = self._pick_stretch(node.disk)
+        if stretch is not None:
+            self.world.oracle.counts["damaged"] += 1
+            lost = node.disk.damage(*stretch)
+            self.world.oracle.forgive(node.disk.uuid, [record.pair for record in lost])
+
+    def mend(self) -> None:
+        """What was damaged anywhere can be read again."""
+        oracle = self.world.oracle
+        for node in self.world.nodes.values():
+            if any(process.syncing for process in node.processes):
+                continue  # what comes back in the middle of a sync meets what it just fetched
+            back = node.disk.mend()
+            if node is self.world.master:
+                oracle.regain_master(back)
+            oracle.unforgive(node.disk.uuid, [record.pair for record in back])
+
+    def damage_master(self) -> None:
+        stretch = self._pick_stretch(self.world.master.disk)
+        if stretch is not None:
+            self.world.oracle.counts["master damaged"] += 1
+            self.world.oracle.lose_master(self.world.master.disk.damage(*stretch))
+            disks = {node.disk.uuid: node.disk for node in self.world.nodes.values()}
+            self.world.oracle.forgive_unreadable(
+                lambda uuid, pair: uuid in disks and disks[uuid].holds(pair)
+            )
+
+    def _pick_stretch(self, disk: Disk) -> tuple[Milliseconds, Milliseconds] | None:
+        records = disk.all_records()
+        if not records:
+            return None
+        start = self._random.choice(records).pair.timestamp
+        return start, start + self._random.randrange(1, 2 * SPAN_MS)
+
+    def lose_disk(self) -> None:
+        """A slave begins again with an empty disk."""
+        node = self._random.choice(self.world.slaves)
+        self.world.oracle.counts["disks lost"] += 1
+        self.world.replace_disk(node)
+        self.world.start(node, 0)
+
+    def copy(self) -> None:
+        node = self._random.choice(self.world.slaves)
+        self._images.append((node, node.disk.copy()))
+
+    def restore(self) -> None:
+        """A slave's disk becomes what it was when it was copied."""
+        if not self._images:
+            return
+        node, image = self._random.choice(self._images)
+        oracle, uuid = self.world.oracle, node.disk.uuid
+        if node.disk.uuid != image.uuid:
+            return
+        oracle.counts["disks restored"] += 1
+        for process in list(node.processes):
+            self.world.kill(process)
+        gone = node.disk.restore(image)
+        oracle.forgive(uuid, [record.pair for record in gone])
+        oracle.unforgive(uuid, [record.pair for record in image.records])
+        self.world.start(node, 0)
+
+    def corrupt(self) -> None:
+        """A record on a slave's disk has other bytes than it came with."""
+        node = self._random.choice(self.world.slaves)
+        records = node.disk.all_records()
+        if records:
+            record = self._random.choice(records)
+            node.disk.corrupt(record.pair, b'{"corrupted":%d}' % record.pair.hash)
+            self.world.oracle.corrupted.add((node.disk.uuid, record.pair))
+
+    def retain(self) -> None:
+        """A slave removes what it believes that it may."""
+        node = self._random.choice(self.world.slaves)
+        if node.processes:
+            process, disk = self._random.choice(node.processes), node.disk
+            assert process.slave is not None  # a slave's processes have one
+            before = disk.all_records()
+            try:
+                process.slave.retain(now=True)
+            except Killed as killed:
+                self.world.bury(killed)
+            gone = [record.pair for record in before if not disk.holds(record.pair)]
+            self.world.oracle.remove(disk.uuid, gone)
+            self.world.oracle.counts["retained"] += len(gone)
+
+    def hand_over(self) -> None:
+        """A slave whose disk dies with it hands over what it has, and begins again."""
+        node = self._random.choice(self.world.slaves)
+        # A process that is in the middle of a sync makes a slave wait, in real time.
+        masters = [p for p in self.world.master.processes if self._depth == 0 or not p.syncing]
+        if masters:
+            cut = NEVER if self._random.random() < 0.7 else self._random.randrange(2000)
+            if self.world.hand_over(node, self._random.choice(masters), cut):
+                self.world.oracle.counts["disks handed over"] += 1
+            self.world.start(node, 0)
+
+    def _pick_node(self) -> Node:
+        return self._random.choice(list(self.world.nodes.values()))
+
+    def _pick_process(self) -> Process | None:
+        processes = self._pick_node().processes
+        return self._random.choice(processes) if processes else None

@@ -1,0 +1,1 @@
+"""The container's server and what a serving process needs around it."""

@@ -1,0 +1,78 @@
+"""``webhook-sync hash [FILE…]``: the hash of payloads, or their canonical bytes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from portable_core.errors import MalformedPayload
+from portable_core.payload_hash.algorithms import ALGORITHMS
+from portable_core.payload_hash.canonical import canonicalize, hash_payload
+
+
+@click.command("hash")
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(allow_dash=True))
+@click.option("--canonical", is_flag=True, help="Print the canonical bytes instead of the hash.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(list(ALGORITHMS)),
+    default="crc32c",
+    show_default=True,
+    help="How to hash; blake2b takes its key from HASH_KEY, as a node does.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one payload a line.")
+def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str, as_json: bool) -> None:
+    """Print the hash of each payload, one a line; of standard input for no FILE or "-".
+
+    Where there are several, the name of its file follows each hash. Exit code 1 if a payload is
+    malformed or a file cannot be read; the others are still printed.
+    """
+    if canonical and as_json:
+        raise click.UsageError("--canonical prints the canonical bytes, which are JSON already")
+    key = _read_key(algorithm)
+    failed = False
+    for file in files or ("-",):
+        try:
+            payload = _read(file)
+            if canonical:
+                line = canonicalize(payload)
+            elif as_json:
+                told = {"file": file, "hash": hash_payload(payload, algorithm, key)}
+                line = json.dumps(told).encode()
+            else:
+                name = b"  " + os.fsencode(file) if len(files) > 1 else b""
+                line = b"%d%b" % (hash_payload(payload, algorithm, key), name)
+        except (MalformedPayload, OSError) as error:
+            failed = True
+            reason = error.strerror if isinstance(error, OSError) else error
+            shown = "standard input" if file == "-" else ascii(file)[1:-1]
+            click.echo(f"webhook-sync hash: {shown}: {reason}", err=True)
+        else:
+            click.echo(line)
+    if failed:
+        sys.exit(1)
+
+
+def _read(file: str) -> bytes:
+    if file != "-":
+        return Path(file).read_bytes()
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read()
+
+
+def _read_key(algorithm: str) -> bytes:
+    """The key, under the rules of a node's settings: UTF-8, and there where it matters."""
+    key = os.fsencode(os.environ.get("HASH_KEY", "")).strip()
+    try:
+        key.decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError("HASH_KEY: is not UTF-8") from error
+    if ALGORITHMS[algorithm].keyed and not key:
+        raise click.UsageError(f"HASH_KEY: {algorithm} needs a key")
+    return key

@@ -1,0 +1,199 @@
+"""``webhook-sync replay``: send webhooks of a running master again, from this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from os import SEEK_END
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from portable_core.cli.answers import printable
+from portable_core.cli.master_client import Master, master_options, range_options
+from portable_core.errors import BadRequest, SettingsError, Unavailable
+from portable_core.records import Pair, Record
+from portable_core.sources.signatures import sign_standard
+from portable_core.webhooks.feed import decode_line
+from portable_core.webhooks.replay import Replay, ReplayStatus, Result, check_target
+from portable_core.webhooks.search import format_id, parse_id
+
+
+@click.command("replay")
+@click.argument("url")
+@master_options
+@range_options
+@click.option("--id", "ids", multiple=True, help="This webhook; may come several times.")
+@click.option("--source", help="Only those of this source; - for those without one.")
+@click.option(
+    "--secret", envvar="REPLAY_SECRET", help="whsec_…: sign them (Standard Webhooks) with it."
+)
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for the results. What it says was delivered is not sent again.",
+)
+@click.option("--parallel", default=1, show_default=True, type=click.IntRange(1, 32))
+@click.option("--json", "as_json", is_flag=True, help="Print the sums as JSON.")
+def replay_command(
+    url: str,
+    master: str,
+    token: str | None,
+    since: int | None,
+    until: int | None,
+    ids: tuple[str, ...],
+    source: str | None,
+    secret: str | None,
+    results: Path | None,
+    parallel: int,
+    as_json: bool,
+) -> None:
+    """Send webhooks again to URL: byte for byte, with their kept headers, oldest first.
+
+    Name them by --id, or by --since and --until. Ctrl-C stops after what is on its way. With
+    --results, the same command again sends only those that failed or were not reached.
+
+    Exits 0 if all were delivered (answered with 2xx), 1 if not.
+    """
+    from portable_core.adapters.http.replay_sender import connect
+
+    check_target(url, None)
+    _check_secret(secret)
+    if bool(ids) == (since is not None):
+        raise click.UsageError("name the webhooks: either --id, or --since (and --until)")
+    delivered = _read_delivered(results)
+    records = _read_records(Master(master, token), ids, since, until, source)
+    with _ResultFile(results) as keep:
+        replay = Replay(
+            url,
+            (record for record in records if record.pair not in delivered),
+            connect,
+            lambda: int(time.time()),
+            secret or "",
+            parallel=parallel,
+            report=keep.add,
+        )
+        status = _run(replay, quiet=as_json)
+    click.echo(json.dumps(status.to_json()) if as_json else _summarize(status, len(delivered)))
+    sys.exit(0 if status.state == "done" and not status.failed else 1)
+
+
+def _check_secret(secret: str | None) -> None:
+    try:
+        if secret:
+            sign_standard(secret, "id", 0, b"")
+    except ValueError as error:
+        raise SettingsError(f"--secret {error}") from None
+
+
+def _read_records(
+    master: Master, ids: tuple[str, ...], since: int | None, until: int | None, source: str | None
+) -> Iterator[Record]:
+    for webhook in ids:
+        path = f"/webhooks/{quote(webhook, safe='')}"
+        yield decode_line(master.read(path, {"raw": "1"}))
+    if since is not None:
+        query = {
+            "since": str(since),
+            "end": "" if until is None else str(until),
+            "source": source or "",
+            "raw": "1",
+            "upto": "now",
+        }
+        yield from map(decode_line, master.read_feed(query))
+
+
+def _read_delivered(results: Path | None) -> set[Pair]:
+    """The pairs of those that an earlier run delivered."""
+    delivered: set[Pair] = set()
+    try:
+        text = results.read_bytes() if results is not None and results.exists() else b""
+    except OSError as error:
+        raise SettingsError(f"--results: {error}") from error
+    for line in text.splitlines():
+        try:
+            document = json.loads(line)
+            if document["ok"]:
+                delivered.add(parse_id(document["id"]))
+        except (ValueError, KeyError, TypeError, RecursionError, BadRequest):
+            continue  # a line that was cut when the machine stopped: it is sent again
+    return delivered
+
+
+class _ResultFile:
+    """A line of JSON for each result, written before the next webhook is sent.
+
+    Raises ``SettingsError`` where the file cannot be opened, ``Unavailable`` where not written to.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        try:
+            self._file = None if path is None else path.open("a+b", buffering=0)
+            if self._file is not None and self._file.seek(0, SEEK_END):
+                self._file.seek(-1, SEEK_END)
+                if self._file.read(1) != b"\n":  # the machine stopped while it wrote a line
+                    self._file.write(b"\n")
+        except OSError as error:
+            raise SettingsError(f"--results: {error}") from error
+
+    def __enter__(self) -> _ResultFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, result: Result) -> None:
+        if self._file is not None:
+            line = json.dumps(result.to_json()).encode() + b"\n"
+            try:
+                if self._file.write(line) < len(line):
+                    raise OSError("no room for the whole line")
+            except OSError as error:
+                raise Unavailable(f"--results: {error}") from error
+
+
+def _run(replay: Replay, *, quiet: bool) -> ReplayStatus:
+    """Run to the end, or to a stop by Ctrl-C, and show how it goes."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.completed} sent, the last one: {task.fields[told]}", markup=False)
+    bars = Progress(
+        columns, console=console, transient=True, disable=quiet or not console.is_terminal
+    )
+    with bars:
+        task = bars.add_task("", told="")
+        kept = replay.report
+
+        def report(result: Result) -> None:
+            kept(result)
+            bars.update(task, advance=1, told=str(result.outcome.status or result.outcome.reason))
+
+        replay.report = report
+        try:
+            return replay.run()
+        except KeyboardInterrupt:
+            replay.stop()
+            return replay.run()
+
+
+def _summarize(status: ReplayStatus, skipped: int) -> str:
+    by_status = ", ".join(
+        f"{count} × {code or 'no answer'}" for code, count in sorted(status.by_status.items())
+    )
+    lines = [f"{status.delivered} delivered, {status.failed} failed ({by_status or 'none sent'})."]
+    if status.failures:
+        first = status.failures[0]
+        why = first.outcome.reason or f"answered with {first.outcome.status}"
+        lines.append(f"The first that failed is {format_id(first.pair)}: {printable(why)}")
+    if skipped:
+        lines.append(f"{skipped} were delivered before and not sent.")
+    if status.state == "stopped":
+        lines.append("It was stopped.")
+    elif status.problem:
+        lines.append(f"It could not go on. {status.problem}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Sender -> buffer -> store: hash, timestamp, group commit, acknowledge."""

@@ -1,0 +1,1 @@
+"""Bytes of a JSON payload -> canonical bytes -> hash."""

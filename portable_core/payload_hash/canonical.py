@@ -1,0 +1,204 @@
+"""Payload bytes -> canonical bytes -> hash.
+
+The canonical bytes of a payload are its JSON value, written in one way: no white space, an object's
+members in the order of their keys' code points, strings in UTF-8 with the fewest escapes, integers
+digit by digit, other numbers with their exact decimal value (:func:`.format_float`). They are JSON
+again, and their own canonical bytes. Different values have different canonical bytes, always.
+
+Two choices that RFC 8259 leaves open: ``1`` and ``1.0`` differ, since a number with a fraction or
+an exponent is kept apart from an integer; and zero has no sign, so that ``-0`` is ``0`` and
+``-0.0`` is ``0.0``.
+
+The fast path is msgspec's parser and orjson's writer. The parser keeps integers exact and hands
+over the text of every other number, so that no float is ever made. What this path cannot hold one
+of the two refuses, however it is spelled, and the exact path takes it: integers beyond 64 bits,
+lone surrogates, and nesting beyond orjson's 254 levels. Everything malformed goes there too, to be
+refused with its offset. ``docs/hash.md`` has the reasons and the figures.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from itertools import islice
+from sys import getrecursionlimit
+from typing import Any
+
+import msgspec
+import orjson
+
+from portable_core.errors import PayloadTooComplex
+from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
+from portable_core.payload_hash.exact import (
+    MAX_DEPTH,
+    MOST_LEVELS,
+    canonicalize_exactly,
+    format_float,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "LARGE",
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "canonicalize",
+    "check_algorithm",
+    "hash_payload",
+    "is_plain",
+]
+
+#: The most ``,`` ``[`` and ``{`` outside strings: a bound of the values, and so of the memory.
+MAX_VALUES = 1 << 20
+
+#: Payloads of more bytes than this are counted before they are parsed, and taken one at a time.
+#: Smaller ones cannot have more than :data:`MAX_VALUES`.
+LARGE = MAX_VALUES
+
+# Calls that any stack of a thread has room for; msgspec's take 300 bytes each. No more levels than
+# this: then whatever the fast path takes, the exact one takes.
+_DEEP = MOST_LEVELS
+
+_one_at_a_time = threading.Lock()
+
+_COMPUTE = {name: algorithm.compute for name, algorithm in ALGORITHMS.items()}
+_dump = orjson.dumps
+_Fragment = orjson.Fragment
+_SORTED = orjson.OPT_SORT_KEYS
+_SORTED_53_BITS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+
+# All up to one separator outside strings, or up to the end: it fits anywhere outside strings, and
+# never gives back what it took, so its time is linear.
+_find_separators = re.compile(
+    rb'(?:[^",\[{]++|"(?:[^"\\]++|\\.)*+["\\]?+)*+(?:([,\[{])|\Z)', re.DOTALL
+).finditer
+# A number of value zero with a minus sign, whole.
+_find_minus_zero = re.compile(
+    rb"-0(?<=[,:\[ \t\r\n]-0)(?:\.0*+)?+(?:[eE][-+]?[0-9]++)?+(?=[,\]} \t\r\n])"
+).search
+
+
+def hash_payload(payload: bytes, algorithm: str = "crc32c", key: bytes = b"") -> int:
+    """The hash of a payload: an unsigned integer of 32 bits (``crc32c``) or 53 (``blake2b``).
+
+    Equal JSON values have equal hashes. Raises :class:`.MalformedPayload` as :func:`canonicalize`
+    does, and ``SettingsError`` for an algorithm or a key that cannot be.
+    """
+    compute = _COMPUTE.get(algorithm) or check_algorithm(algorithm).compute
+    if len(payload) <= LARGE:
+        return compute(_canonicalize(payload), key)
+    with _one_at_a_time:
+        return compute(_canonicalize_large(payload), key)
+
+
+def canonicalize(payload: bytes) -> bytes:
+    """The canonical bytes of a payload: a JSON text (RFC 8259) whose top level is an object.
+
+    Raises :class:`.MalformedPayload` for any other bytes, with the offset of the fault, and its
+    kind ``PayloadTooComplex`` for more than :data:`MAX_VALUES` values or :data:`MAX_DEPTH` levels.
+    """
+    if len(payload) <= LARGE:
+        return _canonicalize(payload)
+    with _one_at_a_time:
+        return _canonicalize_large(payload)
+
+
+def is_plain(payload: bytes) -> bool:
+    """Whether every common JSON reader carries the payload's value exactly.
+
+    So no lone surrogates; no repeated keys; integers within 53 bits; other numbers only if a double
+    holds them, and neither whole (a reader may give ``1.0`` back as ``1``) nor beyond ±1e15 or
+    below ±1e-4; no minus zero; no malformed payload. False is always a safe answer: it is also
+    given for a few payloads that are plain.
+    """
+    if len(payload) <= LARGE:
+        return _is_plain(payload)
+    with _one_at_a_time:
+        try:
+            _check_values(payload)
+        except PayloadTooComplex:
+            return False
+        return _is_plain(payload)
+
+
+def _canonicalize(payload: bytes) -> bytes:
+    if len(payload) <= _DEEP or getrecursionlimit() <= _DEEP or not _is_deep(payload):
+        try:
+            value = _load(payload)
+            if type(value) is dict:
+                return _dump(value, None, _SORTED)
+        except (ValueError, TypeError, RecursionError):
+            # msgspec: malformed, a lone surrogate, an integer of thousands of digits, too deep.
+            # orjson: an integer beyond 64 bits, too deep.
+            pass
+        value = None  # its memory: the exact path takes as much
+    return canonicalize_exactly(payload)
+
+
+def _canonicalize_large(payload: bytes) -> bytes:
+    _check_values(payload)
+    return _canonicalize(payload)
+
+
+def _is_plain(payload: bytes) -> bool:
+    if getrecursionlimit() > _DEEP and _is_deep(payload):
+        return False
+    try:
+        canonical = _dump(_load_plain(payload), None, _SORTED_53_BITS)
+    except (ValueError, TypeError, RecursionError, _NotPlainError):
+        return False
+    # What a repeated key takes with it has a colon, and only an escape can make up for that.
+    return (
+        payload.count(b":") == canonical.count(b":")
+        and b"\\u003a" not in payload
+        and b"\\u003A" not in payload
+        and not _find_minus_zero(payload)
+    )
+
+
+class _NotPlainError(Exception):
+    """A number that readers may not carry exactly."""
+
+
+def _read_float(text: str) -> orjson.Fragment:
+    """A number with a fraction or an exponent, as something that orjson writes as it stands."""
+    # Canonical already: no exponent, no zero at the end, at most 16 digits before the point, and
+    # not so small that it needs an exponent. It is what most senders write.
+    if (
+        text[-1] != "0"
+        and "." in text[:17]
+        and "0.00000" not in text[:8]
+        and "e" not in text
+        and "E" not in text
+    ):
+        return _Fragment(text)
+    return _Fragment(format_float(text))
+
+
+def _read_plain_float(text: str) -> float:
+    value = float(text)
+    if (
+        1e-4 <= abs(value) < 1e15
+        and not value.is_integer()
+        and format_float(repr(value)) == format_float(text)
+    ):
+        return value
+    raise _NotPlainError
+
+
+_load = msgspec.json.Decoder(float_hook=_read_float).decode
+_load_plain = msgspec.json.Decoder(dict[str, Any], float_hook=_read_plain_float).decode
+
+
+def _check_values(payload: bytes) -> None:
+    """Raise :class:`PayloadTooComplex` for too many values, at the speed of memory as a rule."""
+    separators = payload.count(b",") + payload.count(b"[") + payload.count(b"{")
+    if separators > MAX_VALUES:  # unless enough of them are in strings, at that of an expression
+        found = (match for match in _find_separators(payload) if match.lastindex)
+        separators = sum(1 for _ in islice(found, MAX_VALUES + 1))
+    if separators > MAX_VALUES:
+        raise PayloadTooComplex(f"more than {MAX_VALUES} values")
+
+
+def _is_deep(payload: bytes) -> bool:
+    """Whether nesting could overflow the C stack, were Python's own limit raised beyond it."""
+    return payload.count(b"[") + payload.count(b"{") > _DEEP

@@ -1,0 +1,57 @@
+"""Serve a node from a container: the applications that the server's worker process loads."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING
+
+from portable_core.adapters.logs import configure_logs
+from portable_core.adapters.server import container
+from portable_core.settings import Role, Settings
+from portable_core.wiring import build_app_or_exit
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from portable_core.node import Node
+
+
+def make_slave() -> Flask:
+    """The slave's application, made in the worker's main thread."""
+    return _make("slave")
+
+
+def make_master() -> Flask:
+    """The master's application, likewise."""
+    return _make("master")
+
+
+def _make(role: Role) -> Flask:
+    from portable_core.adapters.server.slow_senders import SlowSenders
+    from portable_core.adapters.server.stopping import watch_signals
+
+    nodes: list[Node] = []
+
+    def stop() -> None:
+        for node in nodes:
+            node.stop()
+
+    def close() -> None:
+        for node in nodes:
+            node.close()
+
+    app = build_app_or_exit(role, nodes.append, serving=True)
+    watch_signals(stop, close)
+    SlowSenders(Settings.from_env(role, os.environ).threads).watch()
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it for every webhook
+    return app
+
+
+def serve(role: Role, settings: Settings, host: str) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return. Raises ``SettingsError`` for an
+    address that it cannot listen at."""
+    container.check_address(host, settings.port)
+    configure_logs(os.environ)
+    container.serve(f"{__name__}:make_{role}", host, settings.port, settings.threads)

@@ -1,0 +1,1 @@
+"""Slave -> master: find and fetch the records that the master lacks."""

@@ -1,0 +1,311 @@
+"""The master: receives webhooks like a slave, and fetches from each slave what it lacks.
+
+Everything that brings records from elsewhere runs under one lease, so that two processes on one
+database never do it at the same time. Syncs and hand-overs take turns: a sync gives way to a slave
+that is being stopped and has only seconds left, whichever process that slave has come to.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+
+from portable_core.errors import LeaseHeld, NotFound, Unavailable, WebhookSyncError
+from portable_core.ingest.receiver import Receiver
+from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveState
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record
+from portable_core.sync.merge import Intake, SyncContext
+from portable_core.sync.reconcile import find_missing
+from portable_core.sync.report import SlaveReport, SyncReport, find_begin
+from portable_core.sync.slave_sync import SlaveLimits, SlaveSession
+
+#: How long a lease lives without being renewed, and how often a running sync renews it.
+LEASE_MS = 20_000
+LEASE_RENEWAL_S = 5.0
+
+#: The mark that grows with each hand-over that finds the lease held by another process, and how
+#: often a sync looks at it.
+HAND_OVER_MARK = "hand-overs-refused"
+_LOOK_S = 1.0
+
+_TURN_WAIT_S = 5.0
+_CLOSE_S = 2.0
+
+#: What is taken over at once: so many records, and no more after so many bytes.
+_BATCH_RECORDS = 500
+_BATCH_BYTES = 8 * 2**20
+
+
+class Master:
+    """Safe to use from any number of threads."""
+
+    def __init__(
+        self, receiver: Receiver, store: MasterStore, clients: Sequence[SlaveClient]
+    ) -> None:
+        self.receiver = receiver
+        self.clients = {client.name: client for client in clients}
+        self._store = store
+        self._settings = receiver.settings
+        self._clock = receiver.clock
+        self._holder = uuid.uuid4().hex
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0  # hand-overs that wait for their turn
+        #: Told of every sync that ran to its report.
+        self.on_sync: Callable[[SyncReport], None] = lambda report: None
+        self._stopping = threading.Event()
+
+    def receive(self, payload: bytes, meta: Meta) -> Pair:
+        """See :meth:`Receiver.receive`."""
+        return self.receiver.receive(payload, meta)
+
+    def slave_states(self) -> dict[str, SlaveState]:
+        """What is remembered of each slave, those among the settings that were never synced too."""
+        self.receiver.open()
+        states = self._store.slave_states()
+        return {name: states.get(name, SlaveState()) for name in {**self.clients, **states}}
+
+    def quarantine(self) -> Iterator[Quarantined]:
+        """What was set aside, oldest first."""
+        self.receiver.open()
+        return self._store.quarantine()
+
+    def stop(self) -> None:
+        """Let a running sync end at the next chunk, in order, and start no other."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Stop, and wait a moment for a running sync to end."""
+        self.stop()
+        if self._turn.acquire(timeout=_CLOSE_S):
+            self._turn.release()
+
+    # -- syncing -------------------------------------------------------------------------------
+
+    def sync(
+        self,
+        only: str | None = None,
+        progress: Callable[[SlaveReport], None] = lambda report: None,
+    ) -> SyncReport:
+        """Fetch from every slave (or ``only`` one) what this master lacks, one after the other.
+
+        ``progress`` is called with a slave's report as it grows. A slave's failure is in the report
+        and stops no other slave. Raises ``NotFound`` for an unknown slave, ``LeaseHeld`` while
+        another sync runs, ``LeaseLost``, ``StoreError``.
+        """
+        if only is not None and only not in self.clients:
+            raise NotFound(f"no slave is called {only!r}; SLAVES names {', '.join(self.clients)}")
+        started, date = self._clock.monotonic(), self._clock.now()
+        if not self._turn.acquire(blocking=False):
+            raise LeaseHeld("another sync of this master is running")
+        try:
+            deadline = started + self._settings.sync_budget_ms / 1000
+            with self._lease(self._watch_hand_overs()) as context:
+                states = self._store.slave_states()
+                chosen = [only] if only is not None else self._order(states)
+                reports: list[SlaveReport] = []
+                for name in chosen:
+                    state = states.get(name, SlaveState())
+                    idle = self._find_reason_to_stop(context, deadline)
+                    if idle:
+                        reports.append(self._leave_out(name, state, idle))
+                        continue
+                    limits = self._allot(deadline, first=not reports)
+                    reports.append(self._sync_slave(context, name, state, limits, progress))
+        finally:
+            self._turn.release()
+        report = SyncReport(date, self._clock.monotonic() - started, reports)
+        self.on_sync(report)
+        return report
+
+    def _watch_hand_overs(self) -> Callable[[], bool]:
+        """What tells whether no hand-over waits, here or in another process.
+
+        The other process is known by its next try: the first look, which a short sync does without,
+        only tells what was there.
+        """
+        store, clock = self._store, self._clock
+        looked = clock.monotonic()
+        known: int | None = None
+        newest = 0
+
+        def may_go_on() -> bool:
+            nonlocal looked, known, newest
+            if store.shared and clock.monotonic() - looked >= _LOOK_S:
+                looked, newest = clock.monotonic(), store.mark(HAND_OVER_MARK)
+                known = newest if known is None else known
+            return not self._waiting and (known is None or newest == known)
+
+        return may_go_on
+
+    def _order(self, states: dict[str, SlaveState]) -> list[str]:
+        """The slaves whose last sync began longest ago first: nobody starves behind a slow one."""
+        return sorted(
+            self.clients, key=lambda name: find_begin(states.get(name, SlaveState()).report)
+        )
+
+    def _find_reason_to_stop(self, context: SyncContext, deadline: float) -> str:
+        """Why no further slave may begin, if so."""
+        if self._clock.monotonic() >= deadline:
+            return "SYNC_BUDGET_S was used up"
+        if not context.may_go_on():
+            return "the sync gave way to a hand-over or a stop"
+        return ""
+
+    def _leave_out(self, name: str, state: SlaveState, reason: str) -> SlaveReport:
+        """The report of a slave that did not get its turn.
+
+        Nothing is saved of it: it keeps its place, which brings it to the front next time. That is
+        an error only where it has waited for so long that it counts as behind.
+        """
+        began = find_begin(state.report)
+        told = f"not begun: {reason}; it is among the first of the next sync"
+        late = 0 < began < self._clock.now() - self._settings.console_late_ms
+        report = SlaveReport(name, cursor=state.cursor)
+        return replace(report, error=told) if late else replace(report, warning=told)
+
+    def _allot(self, deadline: float, *, first: bool) -> SlaveLimits:
+        """What the next slave may use. The ``first`` one of a sync has a whole turn in any case."""
+        settings = self._settings
+        own = self._clock.monotonic() + settings.sync_slave_ms / 1000
+        return SlaveLimits(
+            min(deadline, own),
+            settings.sync_slave_records,
+            settings.sync_slave_bytes,
+            whole_turn=first or own <= deadline,
+        )
+
+    def _sync_slave(
+        self,
+        context: SyncContext,
+        name: str,
+        state: SlaveState,
+        limits: SlaveLimits,
+        progress: Callable[[SlaveReport], None],
+    ) -> SlaveReport:
+        session = SlaveSession(context, self.clients[name], state, limits, progress)
+        return session.run(self.receiver.now, self.receiver.horizon())
+
+    # -- taking over ---------------------------------------------------------------------------
+
+    def take_over(self, slave: str, records: Iterable[Record]) -> dict[str, int]:
+        """Keep the records, in order of their pairs, that are not represented here.
+
+        Returns how many were ``received``, ``saved``, ``represented`` and ``set_aside``; all of
+        them are safe then. Raises ``MalformedStream`` for a wrong order, ``LeaseHeld``,
+        ``Unavailable`` where this process is busy: what was not confirmed may be sent again.
+        """
+        received = saved = set_aside = reached = 0
+        # Between two batches nothing is held: a slave that stalls holds up no sync.
+        for batch in _divide(records):
+            try:
+                with self._take_turn(), self._lease(lambda: True) as context:
+                    intake = Intake(context, slave, reached)
+                    self._take_batch(intake, batch)
+            except LeaseHeld:
+                if self._store.shared:  # a sync of another process will see that and end soon
+                    newest = self._store.mark(HAND_OVER_MARK)
+                    self._store.raise_mark(HAND_OVER_MARK, newest + 1)
+                raise
+            received += len(batch)
+            saved += intake.saved
+            set_aside += intake.set_aside
+            reached = max(reached, intake.reached)
+        return {
+            "received": received,
+            "saved": saved,
+            "represented": received - saved - set_aside,
+            "set_aside": set_aside,
+        }
+
+    @contextmanager
+    def _take_turn(self) -> Iterator[None]:
+        """Be the one that brings records; a sync that is running ends soon."""
+        with self._counting:
+            self._waiting += 1
+        try:
+            taken = self._turn.acquire(timeout=_TURN_WAIT_S)
+        finally:
+            with self._counting:
+                self._waiting -= 1
+        if not taken:
+            raise Unavailable("a sync is still running; hand over again in a moment")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _take_batch(self, intake: Intake, batch: Sequence[Record]) -> None:
+        pairs = [record.pair for record in batch]
+        # First reserved, then settled: no webhook can be given one of these pairs unseen.
+        self.receiver.reserve(pairs)
+        self.receiver.settle()
+        latest = self.receiver.now() + self._settings.span_ms
+        missing = set(self._find_missing(pairs))
+        for record in batch:
+            if record.pair in missing and record.pair.timestamp > latest:
+                intake.put_aside(record, "its timestamp lies in the future")
+                missing.discard(record.pair)
+        intake.take([record for record in batch if record.pair in missing], MAX_INTEGER + 1)
+        intake.save()
+
+    def _find_missing(self, pairs: list[Pair]) -> Iterator[Pair]:
+        span = self._settings.span_ms
+        ordered = sorted(pairs)
+        known = self._store.pairs(ordered[0].timestamp - span, ordered[-1].timestamp + span + 1)
+        batches = iter(lambda: list(islice(known, 4096)), [])
+        for run in find_missing(ordered, batches, span):
+            yield from run
+
+    # -- the lease -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _lease(self, wanted: Callable[[], bool]) -> Iterator[SyncContext]:
+        """Hold the lease; ``may_go_on`` says no once ``wanted`` does or the master is stopped."""
+        self.receiver.open()
+        clock, store = self._clock, self._store
+        renewed = clock.monotonic()
+
+        def may_go_on() -> bool:
+            nonlocal renewed
+            now = clock.monotonic()
+            if now - renewed >= LEASE_RENEWAL_S:
+                context.lease = store.renew_lease(context.lease, clock.now(), LEASE_MS)
+                renewed = now
+            return wanted() and not self._stopping.is_set()
+
+        context = SyncContext(
+            self._settings,
+            store,
+            clock,
+            self.receiver.algorithm,
+            store.acquire_lease(self._holder, clock.now(), LEASE_MS),
+            may_go_on,
+        )
+        try:
+            yield context
+        finally:
+            store.release_lease(context.lease)
+
+
+def _divide(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records in batches; those before an error in the last one."""
+    batch: list[Record] = []
+    size = 0
+    try:
+        for record in records:
+            batch.append(record)
+            size += record.size
+            if len(batch) >= _BATCH_RECORDS or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    except WebhookSyncError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""Store -> people and programs: search, feed, replay."""

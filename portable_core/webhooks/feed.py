@@ -1,0 +1,118 @@
+"""The webhooks of a master as lines of JSON that a consumer takes up where it left off.
+
+A recovered webhook keeps the timestamp of the node that received it, so that it comes to lie
+between records that are already there. Whoever reads in order and goes on from the last line would
+miss it. So the feed ends at the moment before which everything of every slave is in
+(:func:`find_settled`): before it nothing is added any more, and each webhook is told once, in
+order.
+
+A server may end an answer in good form that its application has left half-way. So the last line of
+a whole feed is no webhook: it says so, and where to go on. A feed without it was cut.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+import orjson
+
+from portable_core.errors import AnswerInvalid, BadRequest
+from portable_core.payload_hash.canonical import is_plain
+from portable_core.ports import Milliseconds, SlaveState
+from portable_core.records import Meta, Pair, Record, Recovery
+from portable_core.sync.protocol import parse_integer
+from portable_core.webhooks.search import format_id, parse_id
+
+NDJSON = "application/x-ndjson"
+
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+def find_settled(horizon: Milliseconds, states: Mapping[str, SlaveState]) -> Milliseconds:
+    """The moment before which every webhook of the master (up to ``horizon``) and of each slave is
+    in the master; 0 where a slave was never synced."""
+    return min([horizon, *map(find_reached, states.values())])
+
+
+def find_reached(state: SlaveState) -> Milliseconds:
+    """The moment before which everything of this slave is in the master; 0 for never synced."""
+    return state.cursor or 0
+
+
+def parse_position(text: str) -> Pair:
+    """Where to go on: after a webhook by its id, or from a time in milliseconds.
+
+    Returns the first pair that may come. Raises ``BadRequest``.
+    """
+    try:
+        return Pair(parse_integer(text), 0)
+    except ValueError:
+        pair = parse_id(text)
+    return Pair(pair.timestamp, pair.hash + 1)
+
+
+def encode_line(record: Record, *, raw: bool = False) -> bytes:
+    """One line, with its end: ``id``, ``hash``, ``timestamp``, ``meta``, ``recovery``, and either
+    ``data`` (the payload) or ``raw`` (base64 of its bytes: asked for, or needed to be exact)."""
+    head: dict[str, object] = {
+        "id": format_id(record.pair),
+        "hash": record.pair.hash,
+        "timestamp": record.pair.timestamp,
+    }
+    if record.meta:
+        head["meta"] = record.meta.to_mapping()
+    if record.recovery is not None:
+        head["recovery"] = {"slave": record.recovery.slave, "at": record.recovery.at}
+    start = orjson.dumps(head)[:-1]
+    if raw or not is_plain(record.payload):
+        return b'%b,"raw":"%b"}\n' % (start, base64.b64encode(record.payload))
+    # A line break in JSON is white space: in a string it would be an escape (RFC 8259, section 7).
+    return b'%b,"data":%b}\n' % (start, record.payload.translate(_LINE_BREAKS))
+
+
+def encode_feed(
+    records: Iterable[Record],
+    since: str,
+    end: Milliseconds,
+    limit: int | None = None,
+    *,
+    raw: bool = False,
+) -> Iterator[bytes]:
+    """The lines of the first ``limit`` of ``records``, and the closing line.
+
+    ``records`` are those of a feed that was asked for from the position ``since`` up to ``end``.
+    The closing line has ``end``, which is true, and ``since``, the position to go on from: after
+    the last webhook where the limit ended the feed, else where it ended by itself.
+    """
+    told = 0
+    position = since
+    for record in islice(records, limit):
+        yield encode_line(record, raw=raw)
+        told += 1
+        position = format_id(record.pair)
+    # A position may lie after the end: whoever asks again must not be sent back.
+    if told != limit and Pair(end, 0) > parse_position(since):
+        position = str(end)
+    yield orjson.dumps({"end": True, "since": position}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode_line(line: bytes) -> Record:
+    """A line with ``raw`` as the record it was made of. Raises ``AnswerInvalid``."""
+    try:
+        document = json.loads(line)
+        pair = parse_id(document["id"])
+        recovery = document.get("recovery")
+        if recovery is not None:
+            recovery = Recovery(str(recovery["slave"]), parse_integer(str(recovery["at"])))
+        return Record(
+            pair,
+            base64.b64decode(document["raw"], validate=True),
+            Meta.from_mapping(document.get("meta", {})),
+            recovery,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, BadRequest) as error:
+        raise AnswerInvalid(f"a line of the feed cannot be read: {error!r}") from error

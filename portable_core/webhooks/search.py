@@ -1,0 +1,238 @@
+"""What a person asks of a store: webhooks newest first, those that match, one of them.
+
+Work is bounded by the page, not by the store: a page reads as many pairs as it has rows, and a
+search stops after so many records (:class:`Effort`) with the position at which the next page goes
+on. Nothing is ever counted or skipped over to get to a page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from portable_core.errors import BadRequest, NotFound
+from portable_core.ports import Milliseconds, Store
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+from portable_core.webhooks.payload_text import contains_value, preview
+
+#: The end of a range that has none.
+FOREVER = MAX_INTEGER + 1
+
+PAGE_ROWS = 50
+MAX_PAGE_ROWS = 500
+
+#: Headers in which providers name the event, the first one that came counts.
+_EVENT_HEADERS = (
+    "x-github-event",
+    "x-gitlab-event",
+    "x-event-key",
+    "x-shopify-topic",
+    "ce-type",
+)
+
+_SEARCH_CHUNK = 256  # records
+_HASH_CHUNK = 4096  # pairs
+
+_ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which webhooks: of ``[start, end)``, from ``source``, with this hash, with ``id`` as the
+    whole value of a kept header, with a value in the payload that ``value`` is found in. None and
+    empty ones ask for nothing."""
+
+    start: Milliseconds = 0
+    end: Milliseconds = FOREVER
+    source: str | None = None
+    hash: int | None = None
+    id: str = ""
+    value: str = ""
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether a pair alone does not tell if it matches."""
+        return self.source is not None or bool(self.id) or bool(self.value)
+
+    def matches(self, record: Record) -> bool:
+        """Whether everything but the range and the hash fits."""
+        return (
+            (self.source is None or record.meta.source == self.source)
+            and (not self.id or self.id in record.meta.headers.values())
+            and (not self.value or contains_value(record.payload, self.value))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The most that one page looks at: pairs where they tell enough, else records and bytes."""
+
+    pairs: int = 200_000
+    records: int = 5_000
+    bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One webhook as a list shows it: everything of the record but its payload, of which
+    ``preview`` is the beginning, and the provider's name for the event."""
+
+    pair: Pair
+    meta: Meta
+    size: int
+    recovery: Recovery | None
+    preview: str
+
+    @property
+    def id(self) -> str:
+        return format_id(self.pair)
+
+    @property
+    def event(self) -> str:
+        headers = self.meta.headers
+        return next((headers[name] for name in _EVENT_HEADERS if name in headers), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``rows`` newest first. ``before`` is where the next page begins, None after the last one.
+
+    ``looked_at``: records or pairs; ``complete`` is False where the search stopped for its effort,
+    at ``before``, so that more may be found from there on.
+    """
+
+    rows: tuple[Row, ...] = ()
+    before: Pair | None = None
+    looked_at: int = 0
+    complete: bool = True
+
+
+def format_id(pair: Pair) -> str:
+    """A webhook's name in addresses: ``<timestamp>-<hash>``."""
+    return f"{pair.timestamp}-{pair.hash}"
+
+
+def parse_id(text: str) -> Pair:
+    """The opposite of :func:`format_id`. Raises ``BadRequest`` for anything else."""
+    match = _ID.fullmatch(text)
+    if match is None or max(int(match[1]), int(match[2])) > MAX_INTEGER:
+        raise BadRequest(f"{text[:60]!r} is not a webhook's id, <timestamp>-<hash>")
+    return Pair(int(match[1]), int(match[2]))
+
+
+def find_record(store: Store, pair: Pair) -> Record:
+    """The one record. Raises ``NotFound``."""
+    for record in store.fetch([pair]):
+        return record
+    raise NotFound(f"no webhook {format_id(pair)} is kept here")
+
+
+def make_row(record: Record) -> Row:
+    return Row(
+        record.pair, record.meta, len(record.payload), record.recovery, preview(record.payload)
+    )
+
+
+def read_page(
+    store: Store,
+    search: Search,
+    before: Pair | None = None,
+    limit: int = PAGE_ROWS,
+    effort: Effort | None = None,
+) -> Page:
+    """The newest ``limit`` webhooks of the search that come before the pair ``before``."""
+    begin = Pair(search.end, 0)
+    if before is not None:
+        begin = min(begin, before)
+    query = _Query(store, search, limit, effort or Effort())
+    return query.read(begin)
+
+
+@dataclass(slots=True)
+class _Query:
+    store: Store
+    search: Search
+    limit: int
+    effort: Effort
+    rows: list[Row] = field(default_factory=list)
+    pairs: int = 0
+    records: int = 0
+    bytes: int = 0
+
+    def read(self, begin: Pair) -> Page:
+        for chunk in self._walk_back(begin):
+            self.pairs += len(chunk)
+            wanted = self.search.hash
+            chosen = [pair for pair in chunk if wanted is None or pair.hash == wanted]
+            full = self._take(chosen)
+            if full is not None:
+                return Page(tuple(self.rows), full, self._looked_at)
+            if self._spent():
+                return Page(tuple(self.rows), chunk[-1], self._looked_at, complete=False)
+        return Page(tuple(self.rows), None, self._looked_at)
+
+    @property
+    def _looked_at(self) -> int:
+        return self.records if self.search.looks_inside else self.pairs
+
+    def _spent(self) -> bool:
+        effort = self.effort
+        return (
+            self.pairs >= effort.pairs
+            or self.records >= effort.records
+            or self.bytes >= effort.bytes
+        )
+
+    def _walk_back(self, before: Pair) -> Iterator[list[Pair]]:
+        """The pairs before ``before`` and from the range's start on, newest first, in chunks."""
+        search = self.search
+        usual = _SEARCH_CHUNK if search.looks_inside else self.limit + 1
+        if search.hash is not None:
+            usual = _HASH_CHUNK
+        size = usual
+        while True:
+            latest = self.store.latest(min(before.timestamp + 1, FOREVER), size)
+            chunk = [pair for pair in latest if pair < before and pair.timestamp >= search.start]
+            if chunk:
+                yield chunk
+            if len(latest) < size or latest[-1].timestamp < search.start:
+                return
+            if chunk:
+                before, size = chunk[-1], usual
+            else:
+                size *= 2  # so many share one millisecond, at or after the position
+
+    def _take(self, pairs: list[Pair]) -> Pair | None:
+        """Add the rows of these pairs; the last row's pair, if the page is full and more follow."""
+        room = self.limit - len(self.rows)
+        if not self.search.looks_inside:
+            self.rows += self._read_rows(pairs[:room])
+            return self.rows[-1].pair if len(pairs) > room else None
+        found = self._read_rows(pairs)
+        self.rows += found[:room]
+        return found[room - 1].pair if len(found) >= room else None
+
+    def _read_rows(self, pairs: list[Pair]) -> list[Row]:
+        """The rows of those that match, newest first, with one payload in memory at a time."""
+        rows = []
+        for record in self._read_records(pairs):
+            if self.search.looks_inside:
+                self.records += 1
+                self.bytes += len(record.payload)
+                if not self.search.matches(record):
+                    continue
+            rows.append(make_row(record))
+        rows.reverse()
+        return rows
+
+    def _read_records(self, pairs: list[Pair]) -> Iterator[Record]:
+        """The records of these pairs, oldest first."""
+        if self.search.hash is not None:  # few, and far apart
+            for pair in reversed(pairs):
+                yield from self.store.fetch([pair])
+        elif pairs:
+            wanted = set(pairs)
+            for record in self.store.records(pairs[-1].timestamp, pairs[0].timestamp + 1):
+                if record.pair in wanted:
+                    yield record

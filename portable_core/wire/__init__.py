@@ -1,0 +1,1 @@
+"""Bytes <-> pairs and records: the formats that two nodes exchange."""
