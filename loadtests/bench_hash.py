@@ -28,7 +28,7 @@ import google_crc32c
 import orjson
 
 import portable_core
-from portable_core.adapters.server.malloc import return_large_blocks
+from portable_core.adapters.server.malloc import set_mmap_threshold
 from portable_core.errors import MalformedPayload
 from portable_core.payload_hash.canonical import canonicalize, hash_payload
 
@@ -220,7 +220,7 @@ def print_memory() -> None:
 def measure_case(name: str, count: int, untouched: bool) -> None:
     """Hash ``count`` copies on as many threads: seconds, MiB of bodies, peak, peak above before."""
     if not untouched:
-        return_large_blocks()
+        set_mmap_threshold()
     # The body comes from a file, so that making it does not count.
     path = Path(sys.argv[0] + f".{name}.tmp")
     try:

@@ -49,7 +49,7 @@ NODES = 3
 COMMIT_S = 0.05
 SEQUENTIAL_WRITES_PER_S = 500.0
 
-#: An instance that receives reads a mark so often: a quarter of the default ``SETTLE_S``.
+#: An instance that receives reads a mark so often: a quarter of the default ``COMMIT_TIMEOUT_S``.
 MARK_EVERY_S = 2.5
 
 #: What a network disk of a small machine writes; the log, the file and its index are written.

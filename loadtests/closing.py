@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from portable_core.cli.master_client import Master
+from portable_core.cli.master_client import MasterClient
 from portable_core.demo.cluster import read_records, trigger_sync
 from portable_core.errors import WebhookSyncError
 from portable_core.records import Record
@@ -47,4 +47,4 @@ def read_master(master: str, token: str, store: str, since_ms: int) -> Iterator[
         yield from read_records({"STORE": store})
         return
     query = {"since": str(since_ms), "upto": "now", "raw": "1"}
-    yield from map(decode_line, Master(master, token).read_feed(query))
+    yield from map(decode_line, MasterClient(master, token).read_feed(query))

@@ -32,8 +32,8 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
     from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS
     from portable_core.wire.negotiation import (
         ENCODINGS,
-        Limits,
         Reader,
+        WireLimits,
         choose_encoding,
         negotiate,
         read_stream,
@@ -48,7 +48,7 @@ Target = Callable[[bytes, int], None]
 #: So much of an input goes into a stream: long ones in small chunks would take most of the time.
 STREAM_BYTES = 600
 
-LIMITS = Limits(element_bytes=4096, meta_bytes=1024)
+LIMITS = WireLimits(element_bytes=4096, meta_bytes=1024)
 
 JSON = ENCODINGS["application/json"]
 MSGPACK = ENCODINGS["application/vnd.msgpack"]

@@ -243,7 +243,7 @@ class Hour:
                 self._start(node)
                 self.counts["killed before a commit"] += 1
                 continue
-            node.receiver.settle()
+            node.receiver.flush()
             for number, future in node.waiting:
                 if future.exception() is None:
                     self._acknowledged[number] |= node.bit

@@ -86,7 +86,7 @@ class OneEncodingClient(HttpSlaveClient):
 
 def make_client(url: str, media_type: str) -> OneEncodingClient:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    client = OneEncodingClient("slave", url, authorize=lambda: headers, idle_s=60)
+    client = OneEncodingClient("slave", url, credentials=lambda: headers, idle_s=60)
     client.media_type = media_type
     return client
 

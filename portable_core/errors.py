@@ -32,7 +32,7 @@
     │       ├── StoreDamaged        503  the store's own files cannot be understood
     │       ├── StoreFull           503  the store's disk takes no more records
     │       ├── RecordRefused       503  the store can never hold this one record
-    │       └── BatchTooLate        503  a batch was not committed within SETTLE_S
+    │       └── BatchTooLate        503  a batch was not committed within COMMIT_TIMEOUT_S
     └── LeaseLost                   503  a newer sync has taken over; nothing was written
 
 A message tells what is wrong and, where it is not obvious, what to do next. Answers carry it as
@@ -265,7 +265,7 @@ class RecordRefused(StoreError):
 
 
 class BatchTooLate(StoreError):
-    """A batch was not committed within ``SETTLE_S`` of its first stamp, and so counts as failed."""
+    """A batch was not committed within ``COMMIT_TIMEOUT_S`` of its first timestamp."""
 
     title = "Batch too late"
 

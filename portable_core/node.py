@@ -20,10 +20,10 @@ from portable_core.sync.slave import Slave
 logger = logging.getLogger(__name__)
 
 #: Lets a caller in by its ``Authorization`` header, or raises ``Unauthorized``, ``Forbidden``.
-Authorize = Callable[[str | None], object]
+Authenticate = Callable[[str | None], object]
 
 #: The same for a caller that says it is the slave of that name.
-AuthorizeSlave = Callable[[str | None, str], object]
+AuthenticateSlave = Callable[[str | None, str], object]
 
 #: Checks a webhook's signature: source, all values of a header by its name, body, now in ms.
 VerifySignature = Callable[[str, Callable[[str], list[str]], bytes, int], None]
@@ -40,12 +40,12 @@ class Node:
 
     settings: Settings
     receiver: Receiver
-    authorize: Authorize
+    authenticate: Authenticate
     verify_signature: VerifySignature
     slave: Slave | None = None
     master: Master | None = None
     hand_over: Callable[[threading.Event], object] | None = None
-    authorize_slave: AuthorizeSlave | None = None
+    authenticate_slave: AuthenticateSlave | None = None
     warning: str | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _drained: threading.Event = field(default_factory=threading.Event)
@@ -66,10 +66,10 @@ class Node:
 
     def check_slave(self, authorization: str | None, slave: str) -> None:
         """Return if the caller may hand over the records of ``slave``; raise the reason if not."""
-        if self.authorize_slave is None:
-            self.authorize(authorization)
+        if self.authenticate_slave is None:
+            self.authenticate(authorization)
         else:
-            self.authorize_slave(authorization, slave)
+            self.authenticate_slave(authorization, slave)
 
     def stop(self) -> None:
         """Tell everything that runs long to end in order, and begin to hand over. Returns at once.
@@ -80,7 +80,7 @@ class Node:
             if self._stopping.is_set():
                 return
             self._stopping.set()
-            self.receiver.hurry()
+            self.receiver.flush_soon()
             if self.master is not None:
                 self.master.stop()
             if self.hand_over is not None:
@@ -109,7 +109,7 @@ class Node:
         if self.master is not None:
             self.master.close()
         try:
-            self.receiver.finish()
+            self.receiver.drain()
         finally:
             self._drained.set()
             if self._handing_over is not None:

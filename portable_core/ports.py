@@ -38,7 +38,7 @@ class Clock(Protocol):
         ...
 
 
-class Life(NamedTuple):
+class StoreEpoch(NamedTuple):
     """A store, by the UUID that was made with it, and its generation (see :class:`StoreInfo`)."""
 
     store: str
@@ -47,7 +47,7 @@ class Life(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """Which store this is, and in which life.
+    """Which store this is, and in which epoch.
 
     ``uuid`` is made with the store. ``generation`` grows durably whenever records may have come
     back before what was already told (a damaged file readable again, a store restored).
@@ -207,7 +207,7 @@ class Lease:
 class SlaveState:
     """What the master remembers of one slave.
 
-    ``cursor``: every record of the slave's store ``store`` in life ``generation`` before it is
+    ``cursor``: every record of the slave's store ``store`` in epoch ``generation`` before it is
     represented in the master. ``window``: how many milliseconds the next request may cover, None
     for no limit of that kind. ``report``: the last sync's report as JSON-ready values.
     """
@@ -301,8 +301,9 @@ def wait_on() -> None:
 class SyncRequest:
     """One ``POST /sync``: the window, and the master's pairs encoded as ``media_type``.
 
-    ``keep_waiting`` is called while the answer, or the next chunk of it, is waited for. ``life`` is
-    that of the slave's store in which ``start`` was reached; one that is in another by now refuses.
+    ``keep_waiting`` is called while the answer, or the next chunk of it, is waited for. ``epoch``
+    is that of the slave's store in which ``start`` was reached; one that is in
+    another by now refuses.
     ``keep``: only a comparison; the slave may forget nothing because of it.
     """
 
@@ -313,7 +314,7 @@ class SyncRequest:
     media_type: str
     body: Iterable[bytes]
     keep_waiting: KeepWaiting = wait_on
-    life: Life | None = None
+    epoch: StoreEpoch | None = None
     keep: bool = False
 
 

@@ -6,18 +6,20 @@ store. (On the wire a pair is written hash first; see :mod:`portable_core.wire.n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgpack
 
-from portable_core.errors import StoreDamaged
+from portable_core.errors import BadRequest, StoreDamaged
 
 #: The largest hash and the largest timestamp: integers that every JSON reader holds exactly
 #: (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
 
+_ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 _KEY_HALF = 14  # hexadecimal digits of MAX_INTEGER
 
 
@@ -103,6 +105,19 @@ class Record:
     def size(self) -> int:
         """Roughly the bytes it occupies: the payload and its meta."""
         return len(self.payload) + self.meta.size
+
+
+def format_id(pair: Pair) -> str:
+    """Return the id of a webhook: ``<timestamp>-<hash>``."""
+    return f"{pair.timestamp}-{pair.hash}"
+
+
+def parse_id(text: str) -> Pair:
+    """The opposite of :func:`format_id`. Raises ``BadRequest`` for anything else."""
+    match = _ID.fullmatch(text)
+    if match is None or max(int(match[1]), int(match[2])) > MAX_INTEGER:
+        raise BadRequest(f"{text[:60]!r} is not a webhook's id, <timestamp>-<hash>")
+    return Pair(int(match[1]), int(match[2]))
 
 
 def format_key(pair: Pair) -> str:

@@ -63,12 +63,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "LINGER_MS",
         "",
-        "the longest a batch's first webhook waits, at most half of `SETTLE_S`; 5 on Firestore, "
-        "else 0",
+        "the longest a batch's first webhook waits, at most half of `COMMIT_TIMEOUT_S`; 5 on "
+        "Firestore, else 0",
     ),
     Setting("FLUSH_INTERVAL_S", "10", "`buffered` only: a batch is committed at least this often"),
     Setting(
-        "SETTLE_S",
+        "COMMIT_TIMEOUT_S",
         "",
         "the longest a commit may take: a quarter of the span at most, by default no more than 10",
     ),
@@ -181,7 +181,7 @@ class Settings:
     ack: Ack
     linger_ms: int
     flush_interval_ms: int
-    settle_ms: int
+    commit_timeout_ms: int
     buffer_records: int
     buffer_bytes: int
     hash: str
@@ -224,13 +224,13 @@ class Settings:
         span_ms = read.milliseconds("SPAN_S", minimum=1)
         if span_ms > MAX_SPAN_MS:
             raise SettingsError(f"SPAN_S: must be at most {MAX_SPAN_MS // 1000}")
-        settle_ms = (
-            read.milliseconds("SETTLE_S", minimum=1)
-            if read.text("SETTLE_S")
+        commit_timeout_ms = (
+            read.milliseconds("COMMIT_TIMEOUT_S", minimum=1)
+            if read.text("COMMIT_TIMEOUT_S")
             else min(span_ms // 4, 10_000)
         )
-        if settle_ms > span_ms // 4:
-            raise SettingsError("SETTLE_S: must be at most a quarter of SPAN_S")
+        if commit_timeout_ms > span_ms // 4:
+            raise SettingsError("COMMIT_TIMEOUT_S: must be at most a quarter of SPAN_S")
         ack = cast(Ack, read.choice("ACK", ("committed", "buffered")))
         flush_interval_ms = read.milliseconds("FLUSH_INTERVAL_S", minimum=1)
         if ack == "buffered" and flush_interval_ms >= span_ms:
@@ -290,12 +290,12 @@ class Settings:
             span_ms=span_ms,
             ack=ack,
             linger_ms=(
-                read.integer("LINGER_MS", minimum=0, maximum=settle_ms // 2)
+                read.integer("LINGER_MS", minimum=0, maximum=commit_timeout_ms // 2)
                 if read.text("LINGER_MS")
-                else min(_LINGER_MS[store.kind], settle_ms // 2)
+                else min(_LINGER_MS[store.kind], commit_timeout_ms // 2)
             ),
             flush_interval_ms=flush_interval_ms,
-            settle_ms=settle_ms,
+            commit_timeout_ms=commit_timeout_ms,
             buffer_records=read.integer("BUFFER_RECORDS", minimum=1),
             buffer_bytes=read.integer("BUFFER_BYTES", minimum=1),
             hash=algorithm,

@@ -52,7 +52,7 @@ def build_store(settings: Settings) -> MasterStore:
     return FirestoreStore(
         project,
         database,
-        settle_ms=settings.settle_ms,
+        commit_timeout_ms=settings.commit_timeout_ms,
         native_data=settings.firestore_data,
         ttl_ms=settings.firestore_ttl_ms,
     )
@@ -60,7 +60,7 @@ def build_store(settings: Settings) -> MasterStore:
 
 def build_node(role: Role, env: Mapping[str, str]) -> Node:
     """A node of this role. Raises ``SettingsError`` for a wrong or missing setting."""
-    from portable_core.adapters.authentication.tokens import build_authorizer, build_guard
+    from portable_core.adapters.authentication.tokens import build_credentials, build_guard
     from portable_core.sources.signatures import parse_sources
 
     settings = Settings.from_env(role, env)
@@ -69,7 +69,7 @@ def build_node(role: Role, env: Mapping[str, str]) -> Node:
     guard = build_guard(settings)
     sources = parse_sources(settings.sources)
     node = Node(settings, receiver, guard.check, sources.verify)
-    node.authorize_slave = guard.check_slave
+    node.authenticate_slave = guard.check_slave
     node.warning = guard.warning
     if role == "slave":
         node.slave = Slave(receiver)
@@ -82,7 +82,7 @@ def build_node(role: Role, env: Mapping[str, str]) -> Node:
             HttpSlaveClient(
                 slave.name,
                 slave.url,
-                authorize=build_authorizer(settings, slave.name, slave.url),
+                credentials=build_credentials(settings, slave.name, slave.url),
                 idle_s=settings.sync_idle_ms / 1000,
             )
             for slave in settings.slaves
@@ -92,13 +92,13 @@ def build_node(role: Role, env: Mapping[str, str]) -> Node:
 
 
 def _hand_over(slave: Slave, drained: threading.Event) -> None:
-    from portable_core.adapters.authentication.tokens import build_authorizer
+    from portable_core.adapters.authentication.tokens import build_credentials
     from portable_core.adapters.http.client import HttpMasterClient
     from portable_core.sync.hand_over import HandOver
 
     settings = slave.receiver.settings
-    authorize = build_authorizer(settings, "master", settings.hand_over)
-    with HttpMasterClient(settings.node_name, settings.hand_over, authorize) as client:
+    credentials = build_credentials(settings, "master", settings.hand_over)
+    with HttpMasterClient(settings.node_name, settings.hand_over, credentials) as client:
         HandOver(slave, client.hand_over, slave.receiver.clock).run(drained)
 
 
@@ -203,14 +203,14 @@ def build_app_or_exit(
     memory of large payloads back.
     """
     from portable_core.adapters.logs import adopt_loggers, configure_logs
-    from portable_core.adapters.server.malloc import return_large_blocks
+    from portable_core.adapters.server.malloc import set_mmap_threshold
 
     def begin(node: Node) -> None:
         adopt_loggers("gunicorn.error")  # gunicorn sets its loggers up after this module is loaded
         started(node)
 
     configure_logs(os.environ)
-    return_large_blocks()
+    set_mmap_threshold()
     try:
         return build_app(role, os.environ, begin, serving=serving)
     except SettingsError as error:

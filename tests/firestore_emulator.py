@@ -43,7 +43,7 @@ def name_database() -> str:
 def opened_store() -> Iterator[FirestoreStore]:
     """A store on an empty database, as a node would have it."""
     use_emulator()
-    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000)
+    store = FirestoreStore(PROJECT, name_database(), commit_timeout_ms=10_000)
     store.open("crc32c")
     yield store
     store.close()

@@ -16,16 +16,16 @@ _DELAY_S = 1.0
 
 def _receive(self: Receiver, payload: bytes, meta: Meta) -> Pair:
     hash_ = self.hash(payload)
-    pair = self.open().take(hash_, payload, meta)
-    timer = threading.Timer(_DELAY_S, _settle, (self,))
+    pair = self.open().add(hash_, payload, meta)
+    timer = threading.Timer(_DELAY_S, _flush, (self,))
     timer.daemon = True
     timer.start()
     return pair
 
 
-def _settle(receiver: Receiver) -> None:
+def _flush(receiver: Receiver) -> None:
     with suppress(WebhookSyncError):  # what an acknowledged webhook is lost by
-        receiver.settle()
+        receiver.flush()
 
 
 Receiver.receive = _receive  # type: ignore[method-assign]  # the fault that is to be found

@@ -65,11 +65,11 @@ class History(Events):
         if accident is Accident.NONE:
             return accident
         if accident is Accident.FAIL_LATE and process.store.shared:
-            return Accident.FAIL_AFTER  # nothing can appear there after SETTLE_S
+            return Accident.FAIL_AFTER  # nothing can appear there after COMMIT_TIMEOUT_S
         if name == "append" and self._random.random() < 0.3:
             # Written, but so slowly that it does not count.
             date = process.clock.now()
-            process.clock.sleep(process.node.settings.settle_ms / 1000 + 1)
+            process.clock.sleep(process.node.settings.commit_timeout_ms / 1000 + 1)
             process.clock.set(date)
             return Accident.NONE
         self.world.oracle.counts[accident.name.lower().replace("_", " ")] += 1

@@ -206,7 +206,7 @@ class World:
             if node.buffered:
                 buffer = process.receiver.open()
                 hash_ = process.receiver.hash(delivery.payload)
-                pair = buffer.take(hash_, delivery.payload, delivery.meta)
+                pair = buffer.add(hash_, delivery.payload, delivery.meta)
                 self._acknowledge(node, pair, delivery)
             else:
                 future = process.receiver.submit(delivery.payload, delivery.meta)
@@ -221,7 +221,7 @@ class World:
     def flush(self, process: Process) -> None:
         """Commit what waits."""
         try:
-            process.receiver.settle()
+            process.receiver.flush()
         except Killed as killed:
             self.bury(killed)
             return
@@ -284,7 +284,7 @@ class World:
         try:
             sent = b"".join(encoding.encode_records(slave.slave.hand_over()))
             records = read_stream(encoding.read_records(), [sent[:cut]])
-            master.master.take_over(slave.node.name, records)
+            master.master.accept(slave.node.name, records)
         except Killed as killed:
             self.bury(killed)
             return False

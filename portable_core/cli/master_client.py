@@ -53,7 +53,7 @@ class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
 OPENER = urllib.request.build_opener(_RefuseRedirects)
 
 
-class Master:
+class MasterClient:
     """A running master at ``url``, asked with one of its tokens. Raises ``SettingsError``."""
 
     def __init__(self, url: str, token: str | None) -> None:

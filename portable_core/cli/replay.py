@@ -15,13 +15,12 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from portable_core.cli.answers import printable
-from portable_core.cli.master_client import Master, master_options, range_options
+from portable_core.cli.master_client import MasterClient, master_options, range_options
 from portable_core.errors import BadRequest, SettingsError, Unavailable
-from portable_core.records import Pair, Record
+from portable_core.records import Pair, Record, format_id, parse_id
 from portable_core.sources.signatures import sign_standard
 from portable_core.webhooks.feed import decode_line
 from portable_core.webhooks.replay import Replay, ReplayStatus, Result, check_target
-from portable_core.webhooks.search import format_id, parse_id
 
 
 @click.command("replay")
@@ -67,7 +66,7 @@ def replay_command(
     if bool(ids) == (since is not None):
         raise click.UsageError("name the webhooks: either --id, or --since (and --until)")
     delivered = _read_delivered(results)
-    records = _read_records(Master(master, token), ids, since, until, source)
+    records = _read_records(MasterClient(master, token), ids, since, until, source)
     with _ResultFile(results) as keep:
         replay = Replay(
             url,
@@ -92,7 +91,11 @@ def _check_secret(secret: str | None) -> None:
 
 
 def _read_records(
-    master: Master, ids: tuple[str, ...], since: int | None, until: int | None, source: str | None
+    master: MasterClient,
+    ids: tuple[str, ...],
+    since: int | None,
+    until: int | None,
+    source: str | None,
 ) -> Iterator[Record]:
     for webhook in ids:
         path = f"/webhooks/{quote(webhook, safe='')}"

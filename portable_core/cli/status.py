@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from portable_core.cli.answers import as_object, find, get, printable
-from portable_core.cli.master_client import Master, format_moment, master_options
+from portable_core.cli.master_client import MasterClient, format_moment, master_options
 
 _ALL_IN = "all in"
 
@@ -32,7 +32,7 @@ def status_command(master: str, token: str | None, late: int, as_json: bool) -> 
 
     Exits 0 if the last sync of every slave succeeded and none is late, 1 if not.
     """
-    status = Master(master, token).read_json("/status")
+    status = MasterClient(master, token).read_json("/status")
     now = get(status, "now", int)
     slaves = [
         _judge(name, as_object(slave), now, late)

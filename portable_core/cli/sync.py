@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from portable_core.cli.answers import as_object, find, get, parse_document, printable
-from portable_core.cli.master_client import Master
+from portable_core.cli.master_client import MasterClient
 from portable_core.errors import SettingsError, StoreLocked, Unavailable
 
 Report = dict[str, Any]
@@ -48,7 +48,7 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
     console = Console(stderr=True, markup=False, emoji=False)
     with _Bars(console, quiet=as_json) as bars:
         if master:
-            report = _sync_remotely(Master(master, token), only, bars.show)
+            report = _sync_remotely(MasterClient(master, token), only, bars.show)
         else:
             report = _sync_here(only, bars.show)
     ok = get(report, "ok", bool)
@@ -76,7 +76,9 @@ def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
         node.close()
 
 
-def _sync_remotely(master: Master, only: str | None, show: Callable[[Report], None]) -> Report:
+def _sync_remotely(
+    master: MasterClient, only: str | None, show: Callable[[Report], None]
+) -> Report:
     query = {"slave": only or ""}
     with master.open("/trigger-sync", query, "text/event-stream", method="POST") as answer:
         try:

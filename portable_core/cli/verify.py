@@ -11,12 +11,16 @@ from collections.abc import Iterator
 import click
 
 from portable_core.cli.answers import DOUBT, drop_output, get, printable
-from portable_core.cli.master_client import Master, format_moment, master_options, range_options
+from portable_core.cli.master_client import (
+    MasterClient,
+    format_moment,
+    master_options,
+    range_options,
+)
 from portable_core.errors import AnswerInvalid, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SyncRequest
-from portable_core.records import Pair, Record
+from portable_core.records import Pair, Record, format_id
 from portable_core.sync.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
-from portable_core.webhooks.search import format_id
 from portable_core.wire.negotiation import ENCODINGS, Encoding, read_stream
 
 _CHUNK_BYTES = 64 * 1024
@@ -46,7 +50,7 @@ def verify_command(
     Exits 0 if nothing is missing, 1 if something is, 3 if that could not be found out.
     """
     try:
-        missing = _verify(Master(master, token), slave, slave_token, since, until, as_json)
+        missing = _verify(MasterClient(master, token), slave, slave_token, since, until, as_json)
     except WebhookSyncError as error:
         raise _Undecided(printable(str(error))) from error
     except KeyboardInterrupt as error:
@@ -66,7 +70,7 @@ class _Undecided(click.ClickException):
 
 
 def _verify(
-    asked: Master,
+    asked: MasterClient,
     slave: str,
     slave_token: str | None,
     since: int | None,
@@ -79,7 +83,7 @@ def _verify(
     credentials = slave_token or asked.token
     headers = {"Authorization": f"Bearer {credentials}"} if credentials else {}
     missing = 0
-    with HttpSlaveClient("", slave, authorize=lambda: headers, idle_s=_IDLE_S) as client:
+    with HttpSlaveClient("", slave, credentials=lambda: headers, idle_s=_IDLE_S) as client:
         window = _find_window(asked, client, since, until)
         if window is not None:
             for record in compare(asked, client, *window):
@@ -91,7 +95,7 @@ def _verify(
 
 
 def _find_window(
-    master: Master, client: SlaveClient, since: int | None, until: int | None
+    master: MasterClient, client: SlaveClient, since: int | None, until: int | None
 ) -> tuple[int, int] | None:
     """What can be compared of the range; None if there is nothing."""
     info = client.describe()
@@ -103,7 +107,7 @@ def _find_window(
     return (start, end) if start < end else None
 
 
-def compare(master: Master, client: SlaveClient, start: int, end: int) -> Iterator[Record]:
+def compare(master: MasterClient, client: SlaveClient, start: int, end: int) -> Iterator[Record]:
     """The slave's records of ``[start, end)`` that the master does not represent, in order.
 
     The slave does the comparison, as in a sync; its retention is told that it is none.

@@ -10,7 +10,12 @@ from urllib.parse import quote
 import click
 
 from portable_core.cli.answers import as_object, find, get, parse_document, printable
-from portable_core.cli.master_client import Master, format_moment, master_options, range_options
+from portable_core.cli.master_client import (
+    MasterClient,
+    format_moment,
+    master_options,
+    range_options,
+)
 from portable_core.errors import SettingsError
 from portable_core.webhooks.feed import decode_line
 from portable_core.webhooks.payload_text import indent
@@ -57,7 +62,7 @@ def list_webhooks(
         "limit": str(limit),
         "before": before or "",
     }
-    page = Master(master, token).read_json("/webhooks", query)
+    page = MasterClient(master, token).read_json("/webhooks", query)
     if as_json:
         click.echo(json.dumps(page))
         return
@@ -94,7 +99,7 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
             "--raw writes the payload's bytes alone, --json the line of the feed"
         )
     path = f"/webhooks/{quote(webhook, safe='')}"
-    line = Master(master, token).read(path, {} if as_json else {"raw": "1"})
+    line = MasterClient(master, token).read(path, {} if as_json else {"raw": "1"})
     get(parse_document(line), "id", str)
     if as_json:
         _get_output().write(line)
@@ -149,7 +154,7 @@ def export_webhooks(
         "upto": "now" if now else "",
     }
     output = _get_output()
-    for line in Master(master, token).read_feed(query):
+    for line in MasterClient(master, token).read_feed(query):
         output.write(line)
     output.flush()
 

@@ -125,7 +125,7 @@ def read_records(env: Mapping[str, str]) -> list[Record]:
         from portable_core.adapters.firestore import FirestoreStore
 
         project, _, database = path.partition("/")
-        store = FirestoreStore(project, database, settle_ms=SPAN_S * 250)
+        store = FirestoreStore(project, database, commit_timeout_ms=SPAN_S * 250)
     store.open("crc32c")
     try:
         return list(store.records(0, MAX_INTEGER))

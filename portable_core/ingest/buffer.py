@@ -18,8 +18,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from portable_core.errors import BatchTooLate, Stopping, StoreError, WebhookSyncError
-from portable_core.ingest.pending import BufferStatus, Entry, Waiting
-from portable_core.ingest.timestamps import Stamps
+from portable_core.ingest.pending import BufferStatus, PendingBatch, PendingRecord
+from portable_core.ingest.timestamps import Timestamps
 from portable_core.ports import Clock, Milliseconds
 from portable_core.records import Meta, Pair, Record
 
@@ -29,10 +29,14 @@ Append = Callable[[Sequence[Record], float], None]
 
 @dataclass(frozen=True, slots=True)
 class BufferLimits:
-    """``settle_s``: the longest from a record's stamp to its commit; ``linger_s``: the longest that
-    the first one of a batch waits for company; ``records`` and ``bytes``: the most that wait."""
+    """Limits of a buffer.
 
-    settle_s: float
+    - ``commit_timeout_s``: the longest time from a record's timestamp to its commit.
+    - ``linger_s``: the longest time that the first record of a batch waits for more.
+    - ``records`` and ``bytes``: how much may wait.
+    """
+
+    commit_timeout_s: float
     linger_s: float
     records: int
     bytes: int
@@ -60,8 +64,8 @@ class Buffer:
         self._limits = limits
         self._keep_failed = keep_failed
         self._lock = threading.Lock()
-        self._stamps = Stamps(clock, floor)
-        self._waiting = Waiting(limits.records, limits.bytes)
+        self._timestamps = Timestamps(clock, floor)
+        self._pending = PendingBatch(limits.records, limits.bytes)
         self._committing = False
         self._idle = threading.Condition(self._lock)
         self._in_doubt: Milliseconds | None = None
@@ -83,14 +87,15 @@ class Buffer:
         self._submit(hash_, payload, meta, future)
         return future
 
-    def take(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
+    def add(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Submit a record without waiting for its commit; returns the pair it will have."""
         return self._submit(hash_, payload, meta).record.pair
 
     def commit(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Submit a record and return its pair once it is committed.
 
-        Raises the error of its batch, and :class:`BatchTooLate` after ``settle_s`` at the latest.
+        Raises the error of its batch, and :class:`BatchTooLate` after
+        ``commit_timeout_s`` at the latest.
         """
         entry = self._submit(hash_, payload, meta)
         self._wait(entry)
@@ -100,24 +105,26 @@ class Buffer:
 
     def _submit(
         self, hash_: int, payload: bytes, meta: Meta, future: Future[Pair] | None = None
-    ) -> Entry:
+    ) -> PendingRecord:
         size = len(payload) + meta.size
         with self._lock:
             if self._closed:
                 raise Stopping("this node is being stopped; send the webhook again")
-            self._waiting.check_room(size)
+            self._pending.check_room(size)
             # Read before the stamp is given: if this thread is held up in between, the commit has
             # less time, never more.
             since = self._clock.monotonic()
-            entry = Entry(Record(self._stamps.give(hash_), payload, meta), size, since, future)
+            entry = PendingRecord(
+                Record(self._timestamps.next(hash_), payload, meta), size, since, future
+            )
             entry.wake.acquire()
-            self._waiting.add(entry)
+            self._pending.add(entry)
             return entry
 
     def reserve(self, pairs: Sequence[Pair]) -> None:
         """Never give these pairs, which the store holds already, to a record."""
         with self._lock:
-            self._stamps.reserve(pairs)
+            self._timestamps.reserve(pairs)
 
     # -- committing ----------------------------------------------------------------------------
 
@@ -128,10 +135,10 @@ class Buffer:
         :class:`BatchTooLate` where the store does not answer.
         """
         with self._idle:
-            entries = list(self._waiting)
+            entries = list(self._pending)
             while any(not entry.done for entry in entries):
                 if self._committing:
-                    if not self._idle.wait(self._bound(self._limits.settle_s)):
+                    if not self._idle.wait(self._bound(self._limits.commit_timeout_s)):
                         raise BatchTooLate("the store does not answer")
                     continue
                 self._committing = True
@@ -143,7 +150,7 @@ class Buffer:
                 if error is not None:
                     raise error
 
-    def _wait(self, entry: Entry) -> None:
+    def _wait(self, entry: PendingRecord) -> None:
         with self._lock:
             if entry.done:
                 return  # a leader took it along before this thread came to wait for it
@@ -152,10 +159,10 @@ class Buffer:
                 self._committing = True
             else:
                 entry.waited_for = True
-        if not entry.leads and not entry.wake.acquire(timeout=self._limits.settle_s + 1):
+        if not entry.leads and not entry.wake.acquire(timeout=self._limits.commit_timeout_s + 1):
             with self._lock:
                 if not entry.leads and not entry.done:
-                    self._waiting.withdraw(entry)
+                    self._pending.withdraw(entry)
                     entry.waited_for = False
                     entry.resolve(
                         BatchTooLate("the store did not commit in time; send the webhook again")
@@ -169,10 +176,10 @@ class Buffer:
         try:
             self._linger()
             with self._lock:
-                batch = self._waiting.begin_batch()
+                batch = self._pending.begin_batch()
             error = self._commit(batch)
         finally:
-            self._settle_batch(error)
+            self._resolve_batch(error)
         return error
 
     def _linger(self) -> None:
@@ -182,7 +189,7 @@ class Buffer:
         present = 0
         while True:
             with self._lock:
-                entries = self._waiting.entries
+                entries = self._pending.entries
                 count = len(entries)
                 if count == present or self._closed or self._keep_failed:
                     return
@@ -192,19 +199,19 @@ class Buffer:
             present = count
             self._clock.sleep(min(rest, self._limits.linger_s / 4))
 
-    def _commit(self, batch: Sequence[Entry]) -> WebhookSyncError | None:
+    def _commit(self, batch: Sequence[PendingRecord]) -> WebhookSyncError | None:
         if not batch:
             return None
         started = self._clock.monotonic()
         since = started if self._keep_failed else batch[0].since
-        rest = self._bound(self._limits.settle_s - (started - since))
+        rest = self._bound(self._limits.commit_timeout_s - (started - since))
         if rest <= 0:
             return BatchTooLate("the store is too slow to commit in time; send the webhook again")
         try:
             self._append([entry.record for entry in batch], rest)
         except WebhookSyncError as error:
             return error
-        if self._clock.monotonic() - since > self._limits.settle_s:
+        if self._clock.monotonic() - since > self._limits.commit_timeout_s:
             return BatchTooLate("the store committed too late; send the webhook again")
         return None
 
@@ -212,18 +219,18 @@ class Buffer:
         """So many seconds, but not beyond the deadline of a closed buffer."""
         return min(seconds, self._deadline - self._clock.monotonic())
 
-    def _settle_batch(self, error: WebhookSyncError | None) -> None:
-        told: list[Entry] = []
+    def _resolve_batch(self, error: WebhookSyncError | None) -> None:
+        told: list[PendingRecord] = []
         keep = error is not None and self._keep_failed
         with self._lock:
-            batch = self._waiting.end_batch(keep=keep)
+            batch = self._pending.end_batch(keep=keep)
             if batch:
                 self._note_outcome(batch, error)
             if not keep:
                 for entry in batch:
                     entry.resolve(error)
                 told = [entry for entry in batch if entry.future is not None]
-            leader = next((entry for entry in self._waiting.entries if entry.waited_for), None)
+            leader = next((entry for entry in self._pending.entries if entry.waited_for), None)
             self._committing = leader is not None
             if leader is not None:
                 leader.leads = True
@@ -233,7 +240,7 @@ class Buffer:
         for entry in told:  # their callbacks may do anything, and so find the buffer at peace
             entry.tell()
 
-    def _note_outcome(self, batch: Sequence[Entry], error: WebhookSyncError | None) -> None:
+    def _note_outcome(self, batch: Sequence[PendingRecord], error: WebhookSyncError | None) -> None:
         if error is None:
             self._in_doubt = None
             return
@@ -246,7 +253,7 @@ class Buffer:
     def now(self) -> Milliseconds:
         """The timestamp that a record would be given at this moment."""
         with self._lock:
-            return max(self._stamps.floor, self._clock.now())
+            return max(self._timestamps.floor, self._clock.now())
 
     def horizon(self) -> Milliseconds:
         """Every record before it is committed, and none will be stamped before it from now on.
@@ -254,13 +261,13 @@ class Buffer:
         It stands still while the outcome of a failed batch is in doubt (see :meth:`clear_doubt`).
         """
         with self._lock:
-            oldest = self._waiting.oldest
+            oldest = self._pending.oldest
             if self._in_doubt is not None:
                 oldest = self._in_doubt if oldest is None else min(oldest, self._in_doubt)
             if oldest is not None:
                 return oldest
-            self._stamps.raise_floor(self._clock.now())
-            return self._stamps.floor
+            self._timestamps.raise_floor(self._clock.now())
+            return self._timestamps.floor
 
     @property
     def doubt(self) -> int | None:
@@ -280,16 +287,16 @@ class Buffer:
     def raise_floor(self, floor: Milliseconds) -> None:
         """Give no timestamp before ``floor``, nor before the clock as it is now."""
         with self._lock:
-            self._stamps.raise_floor(max(floor, self._clock.now()))
+            self._timestamps.raise_floor(max(floor, self._clock.now()))
 
     def status(self) -> BufferStatus:
         with self._lock:
-            return self._waiting.status()
+            return self._pending.status()
 
     @property
     def half_full(self) -> bool:
         """Whether half of what may wait does."""
-        return self._waiting.half_full
+        return self._pending.half_full
 
     def close(self, within_s: float) -> None:
         """Take nothing more and commit what waits, within so many seconds. Idempotent.

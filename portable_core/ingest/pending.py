@@ -25,7 +25,7 @@ class BufferStatus:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class PendingRecord:
     """One waiting record. ``wake`` is a lock held until its waiter has something to do.
 
     ``size`` is the record's; ``since`` is when it came, in seconds of the monotonic clock;
@@ -66,7 +66,7 @@ class Entry:
             self.future.set_exception(self.error)
 
 
-class Waiting:
+class PendingBatch:
     """For one thread at a time: its owner has the lock.
 
     Holds at most ``most_records``, of ``most_bytes`` in all, but one record of any size.
@@ -76,13 +76,13 @@ class Waiting:
         self._most_records = most_records
         self._most_bytes = most_bytes
         self._bytes = 0
-        self.entries: list[Entry] = []
-        self.batch: list[Entry] = []
+        self.entries: list[PendingRecord] = []
+        self.batch: list[PendingRecord] = []
 
     def __len__(self) -> int:
         return len(self.entries) + len(self.batch)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[PendingRecord]:
         yield from self.batch
         yield from self.entries
 
@@ -94,22 +94,22 @@ class Waiting:
                 f"{count} webhooks ({self._bytes} bytes) wait for the store; send it again"
             )
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PendingRecord) -> None:
         self.entries.append(entry)
         self._bytes += entry.size
 
-    def withdraw(self, entry: Entry) -> None:
+    def withdraw(self, entry: PendingRecord) -> None:
         """Take an entry out, unless it is being committed."""
         if entry in self.entries:
             self.entries.remove(entry)
             self._bytes -= entry.size
 
-    def begin_batch(self) -> list[Entry]:
+    def begin_batch(self) -> list[PendingRecord]:
         """What came in is the batch from now on."""
         self.batch, self.entries = self.entries, []
         return self.batch
 
-    def end_batch(self, *, keep: bool) -> list[Entry]:
+    def end_batch(self, *, keep: bool) -> list[PendingRecord]:
         """The batch is over; with ``keep`` its records wait for the next one."""
         batch, self.batch = self.batch, []
         if keep:

@@ -38,7 +38,7 @@ HORIZON_MARK = "horizon"
 CLOSE_S = 2.5
 
 _OPENING_WAIT_S = 2.0
-_HURRY_S = 0.2
+_FLUSH_SOON_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Receiver:
         settings, store = self.settings, self.store
         store.open(self.algorithm)
         limits = BufferLimits(
-            settle_s=settings.settle_ms / 1000,
+            commit_timeout_s=settings.commit_timeout_ms / 1000,
             linger_s=settings.linger_ms / 1000,
             records=settings.buffer_records,
             bytes=settings.buffer_bytes,
@@ -147,17 +147,17 @@ class Receiver:
         buffer, hash_ = self._prepare(payload)
         if self._flusher is None:
             return buffer.commit(hash_, payload, meta)
-        pair = buffer.take(hash_, payload, meta)
+        pair = buffer.add(hash_, payload, meta)
         self._flusher.wake()
         return pair
 
-    def hurry(self) -> None:
+    def flush_soon(self) -> None:
         """The node is being stopped: let nothing that was acknowledged wait for its interval."""
         if self._flusher is not None:
-            self._flusher.hurry()
+            self._flusher.flush_soon()
 
     def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
-        """Stamp a webhook, to be committed by the next :meth:`settle`; see :meth:`Buffer.submit`.
+        """Stamp a webhook, to be committed by the next :meth:`flush`; see :meth:`Buffer.submit`.
 
         Raises what :meth:`receive` raises before the commit.
         """
@@ -176,12 +176,15 @@ class Receiver:
     def _keep_up(self, buffer: Buffer) -> None:
         """Let no stamp lie before a horizon that another writer of the store has told.
 
-        A horizon lies ``SETTLE_S`` behind the clock, and the floor is at the clock after this: so
-        it holds for a while whatever happens to this node's clock, and is cheap.
+        A horizon lies ``COMMIT_TIMEOUT_S`` behind the clock, and the floor is at the clock after
+        this: so it holds for a while whatever happens to this node's clock, and is cheap.
         """
         with self._keeping_up:
             now = self.clock.monotonic()
-            if self._kept_up is None or now - self._kept_up >= self.settings.settle_ms / 4000:
+            if (
+                self._kept_up is None
+                or now - self._kept_up >= self.settings.commit_timeout_ms / 4000
+            ):
                 buffer.raise_floor(self.store.mark(HORIZON_MARK))
                 self._kept_up = now
 
@@ -224,10 +227,10 @@ class Receiver:
                 buffer.clear_doubt(doubt)
         horizon = buffer.horizon()
         if self.store.shared:
-            horizon = min(horizon, self.clock.now() - self.settings.settle_ms)
+            horizon = min(horizon, self.clock.now() - self.settings.commit_timeout_ms)
         return horizon
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Commit what waits now, so that it can be read."""
         self.open().flush()
 
@@ -250,7 +253,7 @@ class Receiver:
             now=buffer.now(),
         )
 
-    def finish(self) -> None:
+    def drain(self) -> None:
         """Take nothing more and commit what waits; all can still be read. Idempotent.
 
         It takes ``CLOSE_S`` at most, whatever the store does. Raises the error if that fails.
@@ -266,7 +269,7 @@ class Receiver:
     def close(self) -> None:
         """Take nothing more, commit what waits, close the store. Idempotent."""
         try:
-            self.finish()
+            self.drain()
         finally:
             self.store.close()
 
@@ -303,8 +306,8 @@ class _Flusher:
                 logger.error("acknowledged webhooks still wait for the store: %s", error)
                 self._stopped.wait(self._interval_s)
 
-    def hurry(self) -> None:
-        self._interval_s = min(self._interval_s, _HURRY_S)
+    def flush_soon(self) -> None:
+        self._interval_s = min(self._interval_s, _FLUSH_SOON_S)
         self._due.set()
 
     def stop(self) -> None:

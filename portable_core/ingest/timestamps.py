@@ -12,7 +12,7 @@ from portable_core.records import Pair
 MOST_PER_MS = 1_000
 
 
-class Stamps:
+class Timestamps:
     """For one thread at a time. ``floor`` is the first timestamp that may still be given."""
 
     def __init__(self, clock: Clock, floor: Milliseconds) -> None:
@@ -21,7 +21,7 @@ class Stamps:
         self._given = 0  # at the floor
         self._taken: set[Pair] = set()  # at the floor and after it
 
-    def give(self, hash_: int) -> Pair:
+    def next(self, hash_: int) -> Pair:
         """A pair of now; a millisecond later as often as it is taken."""
         now = self._clock.now()
         if now > self.floor:

@@ -71,7 +71,7 @@ class HandOver:
         """Everything before it is committed and can be sent; in the ``last`` round that is all."""
         receiver = self._slave.receiver
         try:
-            receiver.settle()
+            receiver.flush()
         except WebhookSyncError as error:
             logger.error("what waits for the store cannot be handed over: %s", error)
         return MAX_INTEGER if last else receiver.horizon()

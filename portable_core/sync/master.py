@@ -18,10 +18,10 @@ from portable_core.errors import LeaseHeld, NotFound, Unavailable, WebhookSyncEr
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
-from portable_core.sync.merge import Intake, SyncContext
+from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import SlaveReport, SyncReport, find_begin
-from portable_core.sync.slave_sync import SlaveLimits, SlaveSession
+from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
 
 #: How long a lease lives without being renewed, and how often a running sync renews it.
 LEASE_MS = 20_000
@@ -187,12 +187,12 @@ class Master:
         limits: SlaveLimits,
         progress: Callable[[SlaveReport], None],
     ) -> SlaveReport:
-        session = SlaveSession(context, self.clients[name], state, limits, progress)
+        session = SlaveSync(context, self.clients[name], state, limits, progress)
         return session.run(self.receiver.now, self.receiver.horizon())
 
     # -- taking over ---------------------------------------------------------------------------
 
-    def take_over(self, slave: str, records: Iterable[Record]) -> dict[str, int]:
+    def accept(self, slave: str, records: Iterable[Record]) -> dict[str, int]:
         """Keep the records, in order of their pairs, that are not represented here.
 
         Returns how many were ``received``, ``saved``, ``represented`` and ``set_aside``; all of
@@ -203,18 +203,18 @@ class Master:
         # Between two batches nothing is held: a slave that stalls holds up no sync.
         for batch in _divide(records):
             try:
-                with self._take_turn(), self._lease(lambda: True) as context:
-                    intake = Intake(context, slave, reached)
-                    self._take_batch(intake, batch)
+                with self._wait_for_turn(), self._lease(lambda: True) as context:
+                    merger = RecordMerger(context, slave, reached)
+                    self._merge_batch(merger, batch)
             except LeaseHeld:
                 if self._store.shared:  # a sync of another process will see that and end soon
                     newest = self._store.mark(HAND_OVER_MARK)
                     self._store.raise_mark(HAND_OVER_MARK, newest + 1)
                 raise
             received += len(batch)
-            saved += intake.saved
-            set_aside += intake.set_aside
-            reached = max(reached, intake.reached)
+            saved += merger.saved
+            set_aside += merger.set_aside
+            reached = max(reached, merger.reached)
         return {
             "received": received,
             "saved": saved,
@@ -223,7 +223,7 @@ class Master:
         }
 
     @contextmanager
-    def _take_turn(self) -> Iterator[None]:
+    def _wait_for_turn(self) -> Iterator[None]:
         """Be the one that brings records; a sync that is running ends soon."""
         with self._counting:
             self._waiting += 1
@@ -239,19 +239,19 @@ class Master:
         finally:
             self._turn.release()
 
-    def _take_batch(self, intake: Intake, batch: Sequence[Record]) -> None:
+    def _merge_batch(self, merger: RecordMerger, batch: Sequence[Record]) -> None:
         pairs = [record.pair for record in batch]
         # First reserved, then settled: no webhook can be given one of these pairs unseen.
         self.receiver.reserve(pairs)
-        self.receiver.settle()
+        self.receiver.flush()
         latest = self.receiver.now() + self._settings.span_ms
         missing = set(self._find_missing(pairs))
         for record in batch:
             if record.pair in missing and record.pair.timestamp > latest:
-                intake.put_aside(record, "its timestamp lies in the future")
+                merger.set_record_aside(record, "its timestamp lies in the future")
                 missing.discard(record.pair)
-        intake.take([record for record in batch if record.pair in missing], MAX_INTEGER + 1)
-        intake.save()
+        merger.add([record for record in batch if record.pair in missing], MAX_INTEGER + 1)
+        merger.save()
 
     def _find_missing(self, pairs: list[Pair]) -> Iterator[Pair]:
         span = self._settings.span_ms

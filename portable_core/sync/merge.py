@@ -1,8 +1,8 @@
 """What the master does with records that come from another node, in one exchange.
 
 Each record ends in one of three places: in the store, in the quarantine, or nowhere because the
-master turned out to have it. Whatever was taken is in its place before :attr:`Intake.reached` says
-so.
+master turned out to have it. Every record is in its place before
+:attr:`RecordMerger.reached` passes it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LimitReached(Exception):
     """A limit of this side ends an exchange; what came until then is kept, as after a cut."""
 
 
-class Intake:
+class RecordMerger:
     """Takes the records of one answer in the order in which they come."""
 
     def __init__(self, context: SyncContext, slave: str, start: Milliseconds) -> None:
@@ -66,7 +66,7 @@ class Intake:
         #: Of those saved: how many by the hour of their timestamps, counted from the epoch.
         self.missed: Counter[int] = Counter()
 
-    def take(self, records: Sequence[Record], through: Milliseconds) -> None:
+    def add(self, records: Sequence[Record], through: Milliseconds) -> None:
         """Take some records of the answer, which may reach to ``through``, and save when it is due.
 
         Raises :class:`MalformedStream` at the first one out of order or out of the window; those
@@ -98,7 +98,7 @@ class Intake:
         try:
             self._check_hash(record)
         except MalformedPayload as error:
-            self.put_aside(record, str(error))
+            self.set_record_aside(record, str(error))
             return
         if self._is_represented(pair):
             self.represented += 1
@@ -124,7 +124,7 @@ class Intake:
         if computed != record.pair.hash:
             raise MalformedPayload(f"its hash is {computed}, not {record.pair.hash}")
 
-    def put_aside(self, record: Record, reason: str) -> None:
+    def set_record_aside(self, record: Record, reason: str) -> None:
         """Set a record aside whole; it is in the quarantine after the next save."""
         self.set_aside += 1
         name = f"{self._slave}-{format_key(record.pair)}"
@@ -166,7 +166,7 @@ class Intake:
             try:
                 self._context.store.save_records(self._context.lease, [record])
             except RecordRefused as error:
-                self.put_aside(record, str(error))
+                self.set_record_aside(record, str(error))
             else:
                 self._count_saved([record])
                 self._recent[record.pair.hash] = record.pair.timestamp

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from portable_core.ports import Life, SlaveInfo, SyncRequest
+from portable_core.ports import SlaveInfo, StoreEpoch, SyncRequest
 from portable_core.records import MAX_INTEGER
 
 SYNC_PATH = "/sync"
@@ -35,7 +35,7 @@ QUERY_SLAVE = "slave"
 
 #: ``<ms>``: the answer holds every missing record before it; the cursor may not pass it.
 THROUGH_HEADER = "Sync-Through"
-#: ``<uuid>/<generation>``: the store that answered, and in which life.
+#: ``<uuid>/<generation>``: the store that answered, and in which epoch.
 STORE_HEADER = "Sync-Store"
 
 #: Errors on every endpoint are documents of this type (RFC 9457).
@@ -60,12 +60,12 @@ def format_store(uuid: str, generation: int) -> str:
     return f"{_check_uuid(uuid)}/{_check_integer('generation', generation)}"
 
 
-def parse_store(text: str) -> Life:
+def parse_store(text: str) -> StoreEpoch:
     """The UUID and the generation; the opposite of :func:`format_store`."""
     uuid, slash, generation = text.partition("/")
     if not slash:
         raise ValueError(f"must be <uuid>/<generation>, not {text[:80]!r}")
-    return Life(_check_uuid(uuid), parse_integer(generation))
+    return StoreEpoch(_check_uuid(uuid), parse_integer(generation))
 
 
 def format_sync_query(request: SyncRequest) -> dict[str, str]:
@@ -76,8 +76,8 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
         QUERY_SPAN: str(request.span),
         QUERY_HASH: request.algorithm,
     }
-    if request.life is not None:
-        query[QUERY_STORE] = format_store(*request.life)
+    if request.epoch is not None:
+        query[QUERY_STORE] = format_store(*request.epoch)
     if request.keep:
         query[QUERY_KEEP] = "1"
     return query

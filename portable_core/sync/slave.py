@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from portable_core.errors import BadRequest, Conflict, StoreError, StreamCut, TooManySyncs
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import Clock, Life, Milliseconds, SlaveInfo, StoreInfo
+from portable_core.ports import Clock, Milliseconds, SlaveInfo, StoreEpoch, StoreInfo
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.sync.reconcile import find_missing
 from portable_core.wire.negotiation import ENCODINGS
@@ -40,7 +40,7 @@ T = TypeVar("T")
 class SyncQuery:
     """What a master asks for: the window ``[start, end)`` of this node's timestamps.
 
-    ``life``: of this node's store, where the master has everything before ``start``; None where it
+    ``epoch``: of this node's store, where the master has everything before ``start``; None where it
     does not say. ``keep``: it does not follow that it has that, so that retention may remove
     nothing because of this question.
     """
@@ -49,7 +49,7 @@ class SyncQuery:
     end: Milliseconds
     span: Milliseconds
     algorithm: str
-    life: Life | None = None
+    epoch: StoreEpoch | None = None
     keep: bool = False
 
 
@@ -176,7 +176,7 @@ class Slave:
         slot = self._slots.take()
         try:
             info = self.receiver.info()
-            if query.life not in (None, (info.uuid, info.generation)):
+            if query.epoch not in (None, (info.uuid, info.generation)):
                 # Records may have come back before ``start`` that the master does not have.
                 raise Conflict(
                     f"store: this is {info.uuid} in generation {info.generation} by now, not what "

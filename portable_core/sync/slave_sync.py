@@ -21,15 +21,15 @@ from portable_core.errors import (
     WebhookSyncError,
 )
 from portable_core.ports import (
-    Life,
     Milliseconds,
     SlaveClient,
     SlaveInfo,
     SlaveState,
+    StoreEpoch,
     SyncAnswer,
     SyncRequest,
 )
-from portable_core.sync.merge import Intake, LimitReached, SyncContext
+from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext
 from portable_core.sync.report import SlaveReport, extend_day, find_begin
 from portable_core.sync.sending import Sent, count_bytes, count_pairs, limit_pairs
 from portable_core.wire.negotiation import ENCODINGS, Encoding
@@ -68,7 +68,7 @@ class _Outcome(NamedTuple):
     error: WebhookSyncError | None = None
 
 
-class SlaveSession:
+class SlaveSync:
     """One slave's part of one sync. Made for one use, by one thread."""
 
     def __init__(
@@ -207,11 +207,11 @@ class SlaveSession:
             pairs = limit_pairs(pairs, start + settings.span_ms, settings.sync_window_pairs)
         body = count_bytes(encoding.encode_pairs(count_pairs(pairs, sent)), sent)
         self._note(windows=self._report.windows + 1, encoding=encoding.media_type)
-        intake = Intake(self._context, self._client.name, start)
-        count = partial(self._count, self._report, sent, intake)
+        merger = RecordMerger(self._context, self._client.name, start)
+        count = partial(self._count, self._report, sent, merger)
 
         def keep_waiting() -> None:
-            intake.save_when_due()
+            merger.save_when_due()
             count()
             self._keep_waiting()
 
@@ -223,18 +223,18 @@ class SlaveSession:
             encoding.media_type,
             body,
             keep_waiting,
-            Life(self._state.store, self._state.generation),
+            StoreEpoch(self._state.store, self._state.generation),
         )
         error: WebhookSyncError | None = None
         try:
             try:
                 with self._client.exchange(request) as answer:
                     through = min(end, self._check_answer(answer))
-                    self._take_answer(answer, intake, through, count)
+                    self._take_answer(answer, merger, through, count)
             finally:
-                intake.save()
+                merger.save()
                 count()
-                self._missed += intake.missed
+                self._missed += merger.missed
             return _Outcome(max(start, through), whole=True)
         except LimitReached:
             pass
@@ -243,12 +243,12 @@ class SlaveSession:
         except (StreamCut, SlaveError, BadRequest) as problem:
             error = problem
             self._note(cut=self._report.cut + 1, warning=_describe(problem))
-        return _Outcome(intake.reached, error=error)
+        return _Outcome(merger.reached, error=error)
 
     def _take_answer(
         self,
         answer: SyncAnswer,
-        intake: Intake,
+        merger: RecordMerger,
         through: Milliseconds,
         count: Callable[[], None],
     ) -> None:
@@ -256,7 +256,7 @@ class SlaveSession:
         try:
             for chunk in answer.chunks:
                 self._note(bytes_received=self._report.bytes_received + len(chunk))
-                intake.take(reader.feed(chunk), through)
+                merger.add(reader.feed(chunk), through)
                 count()
                 if not self._may_go_on() and not reader.whole:
                     raise LimitReached
@@ -291,15 +291,15 @@ class SlaveSession:
 
     # -- telling and keeping -------------------------------------------------------------------
 
-    def _count(self, before: SlaveReport, sent: Sent, intake: Intake) -> None:
+    def _count(self, before: SlaveReport, sent: Sent, merger: RecordMerger) -> None:
         """Add what a window has done so far to what was done ``before`` it."""
         self._note(
             pairs_sent=before.pairs_sent + sent.pairs,
             bytes_sent=before.bytes_sent + sent.bytes,
-            records_received=before.records_received + intake.received,
-            saved=before.saved + intake.saved,
-            represented=before.represented + intake.represented,
-            set_aside=before.set_aside + intake.set_aside,
+            records_received=before.records_received + merger.received,
+            saved=before.saved + merger.saved,
+            represented=before.represented + merger.represented,
+            set_aside=before.set_aside + merger.set_aside,
         )
 
     def _note(self, **changes: object) -> None:

@@ -3,7 +3,7 @@
 A recovered webhook keeps the timestamp of the node that received it, so that it comes to lie
 between records that are already there. Whoever reads in order and goes on from the last line would
 miss it. So the feed ends at the moment before which everything of every slave is in
-(:func:`find_settled`): before it nothing is added any more, and each webhook is told once, in
+(:func:`complete_until`): before it nothing is added any more, and each webhook is told once, in
 order.
 
 A server may end an answer in good form that its application has left half-way. So the last line of
@@ -23,22 +23,21 @@ import orjson
 from portable_core.errors import AnswerInvalid, BadRequest
 from portable_core.payload_hash.canonical import is_plain
 from portable_core.ports import Milliseconds, SlaveState
-from portable_core.records import Meta, Pair, Record, Recovery
+from portable_core.records import Meta, Pair, Record, Recovery, format_id, parse_id
 from portable_core.sync.protocol import parse_integer
-from portable_core.webhooks.search import format_id, parse_id
 
 NDJSON = "application/x-ndjson"
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
-def find_settled(horizon: Milliseconds, states: Mapping[str, SlaveState]) -> Milliseconds:
+def complete_until(horizon: Milliseconds, states: Mapping[str, SlaveState]) -> Milliseconds:
     """The moment before which every webhook of the master (up to ``horizon``) and of each slave is
     in the master; 0 where a slave was never synced."""
-    return min([horizon, *map(find_reached, states.values())])
+    return min([horizon, *map(slave_complete_until, states.values())])
 
 
-def find_reached(state: SlaveState) -> Milliseconds:
+def slave_complete_until(state: SlaveState) -> Milliseconds:
     """The moment before which everything of this slave is in the master; 0 for never synced."""
     return state.cursor or 0
 

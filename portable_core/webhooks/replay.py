@@ -15,14 +15,13 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from portable_core.errors import BadRequest, Forbidden, WebhookSyncError
-from portable_core.records import Pair, Record
+from portable_core.records import Pair, Record, format_id
 from portable_core.sources.signatures import (
     STANDARD_ID_HEADER,
     STANDARD_SIGNATURE_HEADER,
     STANDARD_TIMESTAMP_HEADER,
     sign_standard,
 )
-from portable_core.webhooks.search import format_id
 
 #: Of a run of many, so many failures are kept by their webhook; more are only counted.
 MAX_FAILURES = 10_000

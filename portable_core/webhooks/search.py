@@ -7,13 +7,12 @@ on. Nothing is ever counted or skipped over to get to a page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from portable_core.errors import BadRequest, NotFound
+from portable_core.errors import NotFound
 from portable_core.ports import Milliseconds, Store
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id
 from portable_core.webhooks.payload_text import contains_value, preview
 
 #: The end of a range that has none.
@@ -33,8 +32,6 @@ _EVENT_HEADERS = (
 
 _SEARCH_CHUNK = 256  # records
 _HASH_CHUNK = 4096  # pairs
-
-_ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +103,6 @@ class Page:
     before: Pair | None = None
     looked_at: int = 0
     complete: bool = True
-
-
-def format_id(pair: Pair) -> str:
-    """A webhook's name in addresses: ``<timestamp>-<hash>``."""
-    return f"{pair.timestamp}-{pair.hash}"
-
-
-def parse_id(text: str) -> Pair:
-    """The opposite of :func:`format_id`. Raises ``BadRequest`` for anything else."""
-    match = _ID.fullmatch(text)
-    if match is None or max(int(match[1]), int(match[2])) > MAX_INTEGER:
-        raise BadRequest(f"{text[:60]!r} is not a webhook's id, <timestamp>-<hash>")
-    return Pair(int(match[1]), int(match[2]))
 
 
 def find_record(store: Store, pair: Pair) -> Record:

@@ -24,7 +24,7 @@ OWN_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WireLimits:
     """How large one record may be on the wire; a larger one is :class:`StreamTooLarge`.
 
     The defaults hold what any node takes: a payload of 40 MiB, the most there can be, has 54 MiB as
@@ -38,7 +38,7 @@ class Limits:
     meta_bytes: int = 2**20
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = WireLimits()
 
 
 class Reader(ABC, Generic[T]):
@@ -184,7 +184,7 @@ class Encoding(Protocol):
         """Each record as soon as it is there, in one chunk or more, and the closing mark."""
         ...
 
-    def read_records(self, limits: Limits = ...) -> Reader[Record]: ...
+    def read_records(self, limits: WireLimits = ...) -> Reader[Record]: ...
 
 
 def take_slices(data: bytes) -> Iterator[bytes]:

@@ -30,9 +30,9 @@ from portable_core.records import Meta, Pair, Record
 from portable_core.wire.base import (
     DEFAULT_LIMITS,
     OWN_CHUNK_BYTES,
-    Limits,
     PairReader,
     Reader,
+    WireLimits,
     check_integer,
     not_an_integer,
     quote,
@@ -68,7 +68,7 @@ class JsonEncoding:
             opening = b",\n"
         yield b"[]" if opening == b"[" else b"]"
 
-    def read_records(self, limits: Limits = DEFAULT_LIMITS) -> Reader[Record]:
+    def read_records(self, limits: WireLimits = DEFAULT_LIMITS) -> Reader[Record]:
         return _RecordReader(limits)
 
 
@@ -185,7 +185,7 @@ _QUOTE, _OPENING, _CLOSING = b'"{}'
 class _RecordReader(Reader[Record]):
     noun = "records"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: WireLimits) -> None:
         super().__init__()
         self._limits = limits
         self._decode = msgspec.json.Decoder(_Element).decode

@@ -17,9 +17,9 @@ from portable_core.wire.base import (
     DEFAULT_LIMITS,
     OWN_CHUNK_BYTES,
     SLICE_BYTES,
-    Limits,
     PairReader,
     Reader,
+    WireLimits,
     check_integer,
     not_an_integer,
     quote,
@@ -70,7 +70,7 @@ class MsgpackEncoding:
                 yield payload
         yield _NIL
 
-    def read_records(self, limits: Limits = DEFAULT_LIMITS) -> Reader[Record]:
+    def read_records(self, limits: WireLimits = DEFAULT_LIMITS) -> Reader[Record]:
         return _RecordReader(limits)
 
 
@@ -117,7 +117,7 @@ class _PairReader(PairReader):
 class _RecordReader(Reader[Record]):
     noun = "records"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: WireLimits) -> None:
         super().__init__()
         self._limits = limits
         self._unpacker = msgpack.Unpacker(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from portable_core.errors import UnsupportedEncoding
-from portable_core.wire.base import DEFAULT_LIMITS, Encoding, Limits, Reader, T, take_slices
+from portable_core.wire.base import DEFAULT_LIMITS, Encoding, Reader, T, WireLimits, take_slices
 from portable_core.wire.json_encoding import JsonEncoding
 from portable_core.wire.msgpack_encoding import MsgpackEncoding
 
@@ -19,8 +19,8 @@ __all__ = [
     "DEFAULT_LIMITS",
     "ENCODINGS",
     "Encoding",
-    "Limits",
     "Reader",
+    "WireLimits",
     "choose_encoding",
     "negotiate",
     "read_batches",

@@ -25,7 +25,7 @@ TOKEN = {"Authorization": "Bearer correct-horse"}
 
 def connect(url: str, *, idle_s: float = 10.0, connect_s: float = 5.0) -> HttpSlaveClient:
     return HttpSlaveClient(
-        "alpha", url, authorize=lambda: TOKEN, idle_s=idle_s, connect_s=connect_s
+        "alpha", url, credentials=lambda: TOKEN, idle_s=idle_s, connect_s=connect_s
     )
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from portable_core.adapters.authentication.tokens import Guard, build_authorizer, build_guard
+from portable_core.adapters.authentication.tokens import Guard, build_credentials, build_guard
 from portable_core.errors import SettingsError, Unauthorized
 from portable_core.settings import Settings
 
@@ -97,7 +97,7 @@ def test_a_slaves_own_token_opens_its_own_door_alone() -> None:
             guard.check(f"Bearer {token}")
     # The slave of that name takes the token that the master sends it, and no other slave does.
     settings = Settings.from_env("master", {**SLAVES, **env})
-    sent = {s.name: build_authorizer(settings, s.name, s.url)() for s in settings.slaves}
+    sent = {s.name: build_credentials(settings, s.name, s.url)() for s in settings.slaves}
     for name, own in (("a", "own-a"), ("b", "own=b")):
         slave = build_guard(Settings.from_env("slave", {"SYNC_TOKENS": own}))
         for addressed, headers in sent.items():
@@ -110,20 +110,22 @@ def test_a_slaves_own_token_opens_its_own_door_alone() -> None:
 
 def test_the_first_token_is_sent() -> None:
     settings = Settings.from_env("master", {**SLAVES, "SYNC_TOKENS": "new,old"})
-    assert build_authorizer(settings, "a", "https://a.example")() == {"Authorization": "Bearer new"}
+    assert build_credentials(settings, "a", "https://a.example")() == {
+        "Authorization": "Bearer new"
+    }
 
 
 def test_tokens_are_sent_where_both_kinds_are_admitted() -> None:
     for both in ("token,oidc", "oidc,token"):
         settings = Settings.from_env("master", {**OIDC, "SYNC_AUTH": both, "SYNC_TOKENS": "t"})
-        assert build_authorizer(settings, "a", "https://a.example")() == {
+        assert build_credentials(settings, "a", "https://a.example")() == {
             "Authorization": "Bearer t"
         }
 
 
 def test_nothing_is_sent_without_authentication() -> None:
     settings = Settings.from_env("master", {"SYNC_AUTH": "none", "SYNC_TOKENS": "t"})
-    assert build_authorizer(settings, "a", "https://a.example")() == {}
+    assert build_credentials(settings, "a", "https://a.example")() == {}
 
 
 def test_tokens_count_for_nothing_where_only_oidc_is_admitted() -> None:
@@ -162,11 +164,11 @@ def test_keys_are_not_fetched_over_a_network_in_the_clear() -> None:
 def test_nothing_of_google_is_imported_for_tokens() -> None:
     program = """
 import sys
-from portable_core.adapters.authentication.tokens import build_authorizer, build_guard
+from portable_core.adapters.authentication.tokens import build_credentials, build_guard
 from portable_core.settings import Settings
 settings = Settings.from_env("master", {"SYNC_TOKENS": "t"})
 build_guard(settings).check("Bearer t")
-build_authorizer(settings, "a", "https://a.example")()
+build_credentials(settings, "a", "https://a.example")()
 print([name for name in sys.modules if name in ("google.auth", "requests", "cryptography")])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from portable_core.adapters.authentication.tokens import Authorizer, build_authorizer, build_guard
+from portable_core.adapters.authentication.tokens import Credentials, build_credentials, build_guard
 from portable_core.errors import SlaveError
 from portable_core.settings import Settings
 from tests.adapters.oidc_issuer import (
@@ -58,7 +58,7 @@ def decode_part(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-Setup = tuple[TokenEndpoint, Authorizer]
+Setup = tuple[TokenEndpoint, Credentials]
 
 
 @pytest.fixture
@@ -79,46 +79,46 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
         }
         (tmp_path / "key.json").write_text(json.dumps(info))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
-        yield endpoint, build_authorizer(Settings.from_env("master", ENV), "alpha", AUDIENCE)
+        yield endpoint, build_credentials(Settings.from_env("master", ENV), "alpha", AUDIENCE)
 
 
 def test_a_slave_admits_the_token_that_its_master_fetched(setup: Setup) -> None:
-    endpoint, authorize = setup
+    endpoint, credentials = setup
     assert endpoint.audiences == []  # nothing is fetched before it is needed
     with serve(Issuer()) as url:
         guard = build_guard(Settings.from_env("slave", {**ENV, "OIDC_CERTS_URL": url}))
-        assert guard.check(authorize()["Authorization"]) == ACCOUNT
+        assert guard.check(credentials()["Authorization"]) == ACCOUNT
 
 
 def test_a_token_is_kept_until_shortly_before_it_expires(setup: Setup) -> None:
-    endpoint, authorize = setup
-    assert len({authorize()["Authorization"] for _ in range(5)}) == 1
+    endpoint, credentials = setup
+    assert len({credentials()["Authorization"] for _ in range(5)}) == 1
     assert endpoint.audiences == [AUDIENCE]
 
 
 def test_a_token_about_to_expire_is_replaced_if_that_is_possible(setup: Setup) -> None:
-    endpoint, authorize = setup
+    endpoint, credentials = setup
     endpoint.lifetime_s = 60
-    authorize()
+    credentials()
     endpoint.lifetime_s = 90
-    second = authorize()
+    second = credentials()
     assert len(endpoint.audiences) == 2
     endpoint.failing = True
-    assert authorize() == second
+    assert credentials() == second
     assert len(endpoint.audiences) == 3
 
 
 def test_no_token_to_be_had(setup: Setup) -> None:
-    endpoint, authorize = setup
+    endpoint, credentials = setup
     endpoint.failing = True
     with pytest.raises(SlaveError, match=rf"alpha: no ID token for {AUDIENCE}: .*invalid_grant"):
-        authorize()
+        credentials()
     endpoint.failing = False
     endpoint.lifetime_s = -1
-    authorize()
+    credentials()
     endpoint.failing = True
     with pytest.raises(SlaveError):
-        authorize()
+        credentials()
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"type":"service_account"}'])
@@ -130,21 +130,21 @@ def test_credentials_that_are_none(
         file.write_text(content)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:1")  # where nobody listens
-    authorize = build_authorizer(Settings.from_env("master", ENV), "alpha", AUDIENCE)
+    credentials = build_credentials(Settings.from_env("master", ENV), "alpha", AUDIENCE)
     with pytest.raises(SlaveError, match="alpha: no ID token"):
-        authorize()
+        credentials()
 
 
 PROGRAM = """
 import sys
-from portable_core.adapters.authentication.tokens import build_authorizer
+from portable_core.adapters.authentication.tokens import build_credentials
 from portable_core.settings import Settings
 settings = Settings.from_env("master", {
     "SYNC_AUTH": "oidc", "OIDC_AUDIENCE": sys.argv[1], "OIDC_ACCOUNTS": "x@example.com"
 })
-authorize = build_authorizer(settings, "alpha", sys.argv[1])
-print(authorize()["Authorization"])
-print(authorize()["Authorization"])
+credentials = build_credentials(settings, "alpha", sys.argv[1])
+print(credentials()["Authorization"])
+print(credentials()["Authorization"])
 """
 
 

@@ -95,7 +95,7 @@ def receive_all(
     for batch in range(batches):
         for number in range(size):
             payload = b'{"batch":%d,"number":%d}' % (batch, number)
-            buffer.take(receiver.hash(payload), payload, Meta("shop"))
+            buffer.add(receiver.hash(payload), payload, Meta("shop"))
         buffer.flush()
         clock.sleep(step_s)
 
@@ -110,7 +110,7 @@ def test_receiving_n_webhooks_in_b_batches_costs_n_plus_b_writes(store: Firestor
 
 
 def test_receiving_reads_a_mark_every_quarter_of_the_settling_time(store: FirestoreStore) -> None:
-    """``SETTLE_S`` is 10; eleven webhooks, one a second, each a commit of its own."""
+    """``COMMIT_TIMEOUT_S`` is 10; eleven webhooks, one a second, each a commit of its own."""
     clock = SimulatedClock(START)
     receiver = make_receiver(store, clock)
     receiver.open()

@@ -35,7 +35,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[CuttingProxy]:
 
 @pytest.fixture
 def store(proxy: CuttingProxy) -> Iterator[FirestoreStore]:
-    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000)
+    store = FirestoreStore(PROJECT, name_database(), commit_timeout_ms=10_000)
     store.open("crc32c")
     yield store
     store.close()
@@ -138,7 +138,7 @@ def test_a_sender_is_told_to_come_again(store: FirestoreStore, proxy: CuttingPro
 def test_an_unreachable_server_is_a_store_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setattr("portable_core.adapters.firestore.client.TIMEOUT_S", 1.0)
-    store = FirestoreStore(PROJECT, "nowhere", settle_ms=10_000)
+    store = FirestoreStore(PROJECT, "nowhere", commit_timeout_ms=10_000)
     with pytest.raises(StoreError, match="cannot be reached; try again"):
         store.open("crc32c")
     with pytest.raises(StoreError, match="not open"):
@@ -148,7 +148,7 @@ def test_an_unreachable_server_is_a_store_error(monkeypatch: pytest.MonkeyPatch)
 def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")
-    store = FirestoreStore(PROJECT, "nowhere", settle_ms=10_000)
+    store = FirestoreStore(PROJECT, "nowhere", commit_timeout_ms=10_000)
     with pytest.raises(StoreError, match=r"no credentials.*gcloud auth"):
         store.open("crc32c")
 

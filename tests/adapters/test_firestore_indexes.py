@@ -33,7 +33,7 @@ def test_every_query_has_its_index_and_no_other_field_is_indexed(
 
     monkeypatch.setattr(Database, "read_page", note_query)
     use_emulator()
-    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000, ttl_ms=1000)
+    store = FirestoreStore(PROJECT, name_database(), commit_timeout_ms=10_000, ttl_ms=1000)
     use_all_of(store)
     written = set(store.operations.writes)
 

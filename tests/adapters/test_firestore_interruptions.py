@@ -48,7 +48,7 @@ def database() -> Iterator[Database]:
 @pytest.fixture
 def store(database: Database) -> Iterator[FirestoreStore]:
     name = database.path.rpartition("/")[2]
-    store = FirestoreStore(PROJECT, name, settle_ms=10_000, ttl_ms=5000)
+    store = FirestoreStore(PROJECT, name, commit_timeout_ms=10_000, ttl_ms=5000)
     store.open("crc32c")
     yield store
     store.close()

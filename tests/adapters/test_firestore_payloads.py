@@ -58,7 +58,9 @@ SAMPLES: dict[str, bytes] = {
 @pytest.fixture(params=[False, True], ids=["bytes", "data"])
 def store(request: pytest.FixtureRequest) -> Iterator[FirestoreStore]:
     use_emulator()
-    store = FirestoreStore(PROJECT, name_database(), settle_ms=10_000, native_data=request.param)
+    store = FirestoreStore(
+        PROJECT, name_database(), commit_timeout_ms=10_000, native_data=request.param
+    )
     store.open("crc32c")
     yield store
     assert store.operations.largest_document <= DOCUMENT_LIMIT
@@ -76,7 +78,9 @@ def open_store(
     database: Database, *, native_data: bool = False, ttl_ms: int = 5000
 ) -> FirestoreStore:
     name = database.path.rpartition("/")[2]
-    store = FirestoreStore(PROJECT, name, settle_ms=10_000, native_data=native_data, ttl_ms=ttl_ms)
+    store = FirestoreStore(
+        PROJECT, name, commit_timeout_ms=10_000, native_data=native_data, ttl_ms=ttl_ms
+    )
     store.open("crc32c")
     return store
 

@@ -31,7 +31,7 @@ def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def connect() -> FirestoreStore:
-            store = FirestoreStore(PROJECT, name, settle_ms=10_000)
+            store = FirestoreStore(PROJECT, name, commit_timeout_ms=10_000)
             stack.callback(store.close)
             store.open("crc32c")
             return store
@@ -89,10 +89,10 @@ def test_a_pair_that_both_wrote_is_one_record(connect: Connect) -> None:
 def test_opening_at_the_same_moment_makes_one_store() -> None:
     use_emulator()
     name = name_database()
-    stores = [FirestoreStore(PROJECT, name, settle_ms=10_000) for _ in range(6)]
+    stores = [FirestoreStore(PROJECT, name, commit_timeout_ms=10_000) for _ in range(6)]
     infos = run_all(*(partial(store.open, "crc32c") for store in stores))
     assert len(set(map(str, infos))) == 1
-    other = FirestoreStore(PROJECT, name, settle_ms=10_000)
+    other = FirestoreStore(PROJECT, name, commit_timeout_ms=10_000)
     with pytest.raises(SettingsError, match="HASH"):
         other.open("blake2b")
     for store in stores:
@@ -180,7 +180,7 @@ import os, sys
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.records import Pair, Record
 
-store = FirestoreStore("webhook-sync-test", sys.argv[1], settle_ms=10_000)
+store = FirestoreStore("webhook-sync-test", sys.argv[1], commit_timeout_ms=10_000)
 children = []
 for number in (1, 2):
     child = os.fork()
@@ -202,7 +202,7 @@ def test_a_store_made_before_a_fork_serves_in_the_workers() -> None:
         [sys.executable, "-c", FORKING, name], cwd=root, env=dict(os.environ), timeout=60
     )
     assert done.returncode == 0
-    store = FirestoreStore(PROJECT, name, settle_ms=10_000)
+    store = FirestoreStore(PROJECT, name, commit_timeout_ms=10_000)
     store.open("crc32c")
     assert list(store.pairs(*ALL)) == [Pair(1001, 1), Pair(1002, 2)]
     store.close()

@@ -88,12 +88,12 @@ def test_credentials_are_asked_for_each_time() -> None:
         talk.send_head()
         talk.end()
 
-    def authorize() -> Mapping[str, str]:
+    def credentials() -> Mapping[str, str]:
         return {"Authorization": f"Bearer {next(tokens)}"}
 
     with (
         HostileSlave(handle) as slave,
-        HttpSlaveClient("a", slave.url, authorize=authorize, idle_s=5) as client,
+        HttpSlaveClient("a", slave.url, credentials=credentials, idle_s=5) as client,
     ):
         exchange(client)
         exchange(client)

@@ -169,7 +169,9 @@ def test_tls_streams_breaks_and_ends_likewise(
     extra: dict[str, str] = {}
     with (
         HostileSlave(handle, server_tls) as slave,
-        HttpSlaveClient("a", slave.url, authorize=lambda: extra, idle_s=10, tls=trusting) as client,
+        HttpSlaveClient(
+            "a", slave.url, credentials=lambda: extra, idle_s=10, tls=trusting
+        ) as client,
     ):
         blocks = [bytes([number]) * 100_000 for number in range(160)]
         assert exchange(client, blocks) == b"".join(blocks)
@@ -201,7 +203,7 @@ def test_the_end_of_a_tls_connection_does_not_overtake_what_a_slow_caller_has_ye
 
     with (
         HostileSlave(handle, server_tls) as slave,
-        HttpSlaveClient("a", slave.url, authorize=dict, idle_s=10, tls=trusting) as client,
+        HttpSlaveClient("a", slave.url, credentials=dict, idle_s=10, tls=trusting) as client,
     ):
         for _ in range(10):
             received = bytearray()

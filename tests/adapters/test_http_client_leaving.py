@@ -169,14 +169,14 @@ def test_credentials_that_fail() -> None:
     def inject() -> Mapping[str, str]:
         return {"Authorization": "Bearer a\r\nX: y"}
 
-    for authorize, kind, message in (
+    for credentials, kind, message in (
         (refuse, Unauthorized, "no identity here"),
         (crash, SlaveError, "no credentials for it: metadata server"),
         (inject, SlaveUnreachable, "are address and token right"),
     ):
         with (
             HostileSlave(read_all) as slave,
-            HttpSlaveClient("a", slave.url, authorize=authorize, idle_s=5) as client,
+            HttpSlaveClient("a", slave.url, credentials=credentials, idle_s=5) as client,
             pytest.raises(kind, match=message),
         ):
             client.describe()

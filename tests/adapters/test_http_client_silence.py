@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from portable_core.adapters.http.async_bridge import LoopThread
-from portable_core.adapters.http.exchange import Exchange, Limits, Request
+from portable_core.adapters.http.exchange import Exchange, Request, Timeouts
 from portable_core.errors import SlaveError, SlaveUnreachable
 from tests.adapters.hostile_slave import HostileSlave, Talk
 from tests.adapters.http_clients import (
@@ -116,7 +116,7 @@ def test_a_stuck_body_of_our_own_ends_the_exchange() -> None:
     loops = LoopThread()
     with HostileSlave(echo) as slave:
         request = Request("slave", "POST", slave.url + "/sync", {}, body=body.body)
-        with Exchange(loops, request, Limits(idle_s=0.2, body_s=0.4)) as running:
+        with Exchange(loops, request, Timeouts(idle_s=0.2, body_s=0.4)) as running:
             chunks = running.chunks()
             assert len(next(chunks)) == 10_000
             with pytest.raises(SlaveError, match=r"this side had no data for 0.4 s"):

@@ -95,7 +95,7 @@ class Rig:
         self.clock = SimulatedClock()
         self.store = SlowStore(self.clock)
         self.receiver = Receiver(settings, self.store, self.clock)
-        self.node = Node(settings, self.receiver, self._authorize, lambda *_: None)
+        self.node = Node(settings, self.receiver, self._authenticate, lambda *_: None)
         if role == "slave":
             self.node.slave = Slave(self.receiver)
         else:
@@ -105,7 +105,7 @@ class Rig:
         ).test_client()
 
     @staticmethod
-    def _authorize(header: str | None) -> None:
+    def _authenticate(header: str | None) -> None:
         if header != BEARER["Authorization"]:
             raise Unauthorized("no")
 

@@ -61,7 +61,7 @@ def test_a_removal_that_was_interrupted_is_finished(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "state.sqlite3")
     place = f"file:{first.name}"
     connection.execute(
-        "UPDATE state SET value = CAST(json_set(value, '$.unsettled', json('true')) AS BLOB) "
+        "UPDATE state SET value = CAST(json_set(value, '$.in_transition', json('true')) AS BLOB) "
         "WHERE key = ?",
         (place,),
     )

@@ -17,7 +17,7 @@ class FirestorePlace:
         self._database = name_database()
 
     def connect(self) -> MasterStore:
-        return FirestoreStore(PROJECT, self._database, settle_ms=10_000)
+        return FirestoreStore(PROJECT, self._database, commit_timeout_ms=10_000)
 
     def close(self) -> None:
         pass

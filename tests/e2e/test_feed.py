@@ -18,9 +18,8 @@ from portable_core.cli import master_client as cli_master
 from portable_core.cli.main import main
 from portable_core.demo.processes import NodeProcess
 from portable_core.errors import Unavailable
-from portable_core.records import Record
+from portable_core.records import Record, format_id
 from portable_core.webhooks.feed import NDJSON
-from portable_core.webhooks.search import format_id
 from tests.e2e.receivers import run_receiver
 from tests.e2e.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 
@@ -79,7 +78,7 @@ def test_a_reader_takes_the_feed_up_when_the_master_is_back(
 
     ids = []
     with ThreadPoolExecutor(1) as executor:
-        for line in cli_master.Master(master.url, TOKEN).read_feed({"raw": "1"}):
+        for line in cli_master.MasterClient(master.url, TOKEN).read_feed({"raw": "1"}):
             ids.append(json.loads(line)["id"])
             if len(ids) == 10:
                 again = executor.submit(start_again)
@@ -111,4 +110,4 @@ def test_commands_fail_where_the_rest_does_not_come(
 def test_a_master_that_was_never_there_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_master, "_PAUSE_S", 60)
     with pytest.raises(Unavailable, match="is the master running"):
-        next(cli_master.Master("http://127.0.0.1:9", TOKEN).read_feed({}))
+        next(cli_master.MasterClient("http://127.0.0.1:9", TOKEN).read_feed({}))

@@ -45,7 +45,7 @@ class Nodes:
         return [self.master, *self.slaves]
 
     def read(self, role: Role) -> list[Record]:
-        store = FirestoreStore(PROJECT, self.databases[role], settle_ms=10_000)
+        store = FirestoreStore(PROJECT, self.databases[role], commit_timeout_ms=10_000)
         store.open("crc32c")
         try:
             return list(store.records(0, MAX_INTEGER))

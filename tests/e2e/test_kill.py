@@ -74,7 +74,7 @@ def test_buffered_loses_at_most_what_came_after_the_last_flush(tmp_path: Path) -
     oldest = max((killed - told.told[number] for number in lost), default=0.0)
     print(f"{len(told.timestamps)} acknowledged, {len(lost)} lost, the oldest {oldest:.2f} s old")
     assert len(lost) < len(told.timestamps)
-    assert oldest < 0.5 + 2.5  # the interval, and as long as a commit may take (SETTLE_S)
+    assert oldest < 0.5 + 2.5  # the interval, and as long as a commit may take (COMMIT_TIMEOUT_S)
 
 
 def test_a_rolling_restart_keeps_every_webhook_once_and_in_order(tmp_path: Path) -> None:

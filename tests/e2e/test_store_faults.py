@@ -235,12 +235,12 @@ def hung(folder: Path) -> Iterator[None]:
 REASONS = "holds a lock on this file|did not finish in time|has not finished|still under way"
 
 
-@pytest.mark.parametrize(("kind", "settle_s"), [("container", "10"), ("function", "0.5")])
+@pytest.mark.parametrize(("kind", "commit_timeout_s"), [("container", "10"), ("function", "0.5")])
 def test_a_store_that_hangs_refuses_in_time_and_recovers(
-    tmp_path: Path, kind: Kind, settle_s: str
+    tmp_path: Path, kind: Kind, commit_timeout_s: str
 ) -> None:
-    """With a short SETTLE_S the deadline ends the wait; else SQLite's own patience does."""
-    slave = make_slave(tmp_path, kind=kind, SETTLE_S=settle_s)
+    """With a short COMMIT_TIMEOUT_S the deadline ends the wait; else SQLite's own patience does."""
+    slave = make_slave(tmp_path, kind=kind, COMMIT_TIMEOUT_S=commit_timeout_s)
     slave.start()
     try:
         slave.wait_until_healthy()
@@ -264,7 +264,8 @@ def test_a_store_that_hangs_refuses_in_time_and_recovers(
         slave.kill()
     lost = told.timestamps.keys() - set(read_numbers(tmp_path))
     print(
-        f"{kind}, SETTLE_S={settle_s}: {len(told.refusals)} times 503, {longest:.2f} s at most; "
+        f"{kind}, COMMIT_TIMEOUT_S={commit_timeout_s}: {len(told.refusals)} times 503, "
+        f"{longest:.2f} s at most; "
         f"{len(told.timestamps)} acknowledged, {len(lost)} of them not stored"
     )
     assert not lost

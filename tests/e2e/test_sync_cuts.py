@@ -123,7 +123,7 @@ class Rig:
         store.open("crc32c")
         store.append(self.held)
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        client = OneEncodingClient("slave", url, authorize=lambda: headers, idle_s=20)
+        client = OneEncodingClient("slave", url, credentials=lambda: headers, idle_s=20)
         client.media_type = media_type
         receiver = Receiver(Settings.from_env("master", env), store, SystemClock())
         return Master(receiver, store, [client]), store

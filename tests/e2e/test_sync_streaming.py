@@ -131,7 +131,7 @@ def sync_all(
     headers = {"Authorization": f"Bearer {TOKEN}"}
     reader = ENCODINGS[media_type].read_records()
     records: list[Record] = []
-    with HttpSlaveClient("alpha", url, authorize=lambda: headers, idle_s=30) as client:
+    with HttpSlaveClient("alpha", url, credentials=lambda: headers, idle_s=30) as client:
         request = SyncRequest(start, end, SPAN_MS, "crc32c", media_type, body)
         with client.exchange(request) as answer:
             for chunk in answer.chunks:

@@ -30,7 +30,7 @@ from loadtests.simulate_hour import SPAN_MS, Hour
 from loadtests.webhooks import LARGE_BYTES, Webhooks
 from portable_core.ports import Milliseconds
 from portable_core.sources.signatures import parse_sources
-from portable_core.sync.slave_sync import SlaveSession
+from portable_core.sync.slave_sync import SlaveSync
 
 ROOT = Path(__file__).parents[2]
 PRICES = json.loads((ROOT / "loadtests" / "prices.json").read_bytes())
@@ -166,14 +166,14 @@ def test_a_short_simulated_hour_loses_nothing_and_can_tell() -> None:
 def test_a_simulated_hour_shows_a_sync_that_does_not_end_a_span_before_the_horizon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sync_windows = SlaveSession._sync_windows
+    sync_windows = SlaveSync._sync_windows
 
     def sync_up_to_the_horizon(
-        self: SlaveSession, now: Callable[[], Milliseconds], end: Milliseconds
+        self: SlaveSync, now: Callable[[], Milliseconds], end: Milliseconds
     ) -> None:
         sync_windows(self, now, end + SPAN_MS)
 
-    monkeypatch.setattr(SlaveSession, "_sync_windows", sync_up_to_the_horizon)
+    monkeypatch.setattr(SlaveSync, "_sync_windows", sync_up_to_the_horizon)
     hour = Hour(1, 10, 900, "crc32c")
     hour.run()
     needless = hour.verdict()["needless"]

@@ -19,16 +19,16 @@ from loadtests.simulation.nodes import Parts
 from loadtests.simulation.process_store import ProcessStore
 from portable_core.errors import StoreError, StreamCut
 from portable_core.ingest.buffer import Buffer
-from portable_core.ingest.pending import Waiting
+from portable_core.ingest.pending import PendingBatch
 from portable_core.ingest.receiver import HORIZON_MARK, Receiver
-from portable_core.ingest.timestamps import Stamps
+from portable_core.ingest.timestamps import Timestamps
 from portable_core.ports import Lease, Milliseconds, SlaveInfo, SyncAnswer, SyncRequest
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.master import Master
-from portable_core.sync.merge import Intake, SyncContext
+from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.slave import Slave
-from portable_core.sync.slave_sync import SlaveSession
+from portable_core.sync.slave_sync import SlaveSync
 from portable_core.wire.negotiation import Reader
 
 Mutant = Callable[[pytest.MonkeyPatch], Parts]
@@ -36,16 +36,16 @@ Mutant = Callable[[pytest.MonkeyPatch], Parts]
 
 def cursor_before_records(patch: pytest.MonkeyPatch) -> Parts:
     """The cursor is saved before the records that lie behind it."""
-    exchange = SlaveSession._exchange
+    exchange = SlaveSync._exchange
 
-    def early(self: SlaveSession, start: int, end: int, *rest: Any, **more: Any) -> Any:
+    def early(self: SlaveSync, start: int, end: int, *rest: Any, **more: Any) -> Any:
         state = self._state
         self._state = replace(state, cursor=end)
         self._save_state()
         self._state = state
         return exchange(self, start, end, *rest, **more)
 
-    patch.setattr(SlaveSession, "_exchange", early)
+    patch.setattr(SlaveSync, "_exchange", early)
     return Parts()
 
 
@@ -92,12 +92,12 @@ def lease_per_slave(patch: pytest.MonkeyPatch) -> Parts:
 
 def end_from_the_clock(patch: pytest.MonkeyPatch) -> Parts:
     """The window ends a span before now, whatever waits to be committed."""
-    run = SlaveSession.run
+    run = SlaveSync.run
 
-    def hurried(self: SlaveSession, now: Callable[[], int], horizon: int) -> Any:
+    def hurried(self: SlaveSync, now: Callable[[], int], horizon: int) -> Any:
         return run(self, now, now())
 
-    patch.setattr(SlaveSession, "run", hurried)
+    patch.setattr(SlaveSync, "run", hurried)
     return Parts()
 
 
@@ -116,19 +116,19 @@ def truncated_request_as_whole(patch: pytest.MonkeyPatch) -> Parts:
 
 def cut_answer_as_whole(patch: pytest.MonkeyPatch) -> Parts:
     """An answer that ends without its mark counts as whole."""
-    take = SlaveSession._take_answer
+    take = SlaveSync._take_answer
 
-    def trusting(self: SlaveSession, *args: Any) -> None:
+    def trusting(self: SlaveSync, *args: Any) -> None:
         with suppress(StreamCut):
             take(self, *args)
 
-    patch.setattr(SlaveSession, "_take_answer", trusting)
+    patch.setattr(SlaveSync, "_take_answer", trusting)
     return Parts()
 
 
 def wrong_hash_dropped(patch: pytest.MonkeyPatch) -> Parts:
     """A record whose hash is wrong is forgotten."""
-    patch.setattr(Intake, "put_aside", lambda self, record, reason: None)
+    patch.setattr(RecordMerger, "set_record_aside", lambda self, record, reason: None)
     return Parts()
 
 
@@ -160,20 +160,20 @@ def horizon_not_durable(patch: pytest.MonkeyPatch) -> Parts:
 def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
     """Timestamps follow the clock also when it goes back."""
 
-    def give(self: Stamps, hash_: int) -> Pair:
+    def next_pair(self: Timestamps, hash_: int) -> Pair:
         pair = Pair(self._clock.now(), hash_)
         while pair in self._taken:
             pair = Pair(pair.timestamp + 1, hash_)
         self._taken.add(pair)
         return pair
 
-    patch.setattr(Stamps, "give", give)
+    patch.setattr(Timestamps, "next", next_pair)
     return Parts()
 
 
 def waiting_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """The horizon is the clock, whatever waits to be committed."""
-    patch.setattr(Waiting, "oldest", property(lambda self: None))
+    patch.setattr(PendingBatch, "oldest", property(lambda self: None))
     return Parts()
 
 
@@ -239,11 +239,11 @@ def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
     """What a stopping slave sends is stored whoever is syncing."""
 
     class Eager(Master):
-        def take_over(self, *args: Any) -> Any:
+        def accept(self, *args: Any) -> Any:
             disk = self._store.disk  # type: ignore[attr-defined]  # a simulated one
             lease, disk._lease = disk._lease, Lease(disk._lease.token, "", 0)
             try:
-                return super().take_over(*args)
+                return super().accept(*args)
             finally:
                 disk._lease = lease
 
@@ -274,7 +274,7 @@ def any_life_is_asked(patch: pytest.MonkeyPatch) -> Parts:
     class Vague(SimulatedClient):
         @contextmanager
         def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
-            with super().exchange(replace(request, life=None)) as answer:
+            with super().exchange(replace(request, epoch=None)) as answer:
                 yield answer
 
     return Parts(client=Vague)
@@ -291,26 +291,26 @@ def damage_reaches_no_span_back(patch: pytest.MonkeyPatch) -> Parts:
 
 def recent_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """Two records of one answer that represent each other are both stored."""
-    sort = Intake._sort
+    sort = RecordMerger._sort
 
-    def forgetful(self: Intake, record: Record) -> None:
+    def forgetful(self: RecordMerger, record: Record) -> None:
         self._recent = {}
         sort(self, record)
 
-    patch.setattr(Intake, "_sort", forgetful)
+    patch.setattr(RecordMerger, "_sort", forgetful)
     return Parts()
 
 
 def reached_before_saved(patch: pytest.MonkeyPatch) -> Parts:
     """After a cut the cursor moves over everything received, saved or not."""
 
-    def save(self: Intake) -> None:
+    def save(self: RecordMerger) -> None:
         if self._records and len(self._records) < 3:
             self._records = []
         whole_save(self)
 
-    whole_save = Intake.save
-    patch.setattr(Intake, "save", save)
+    whole_save = RecordMerger.save
+    patch.setattr(RecordMerger, "save", save)
     return Parts()
 
 

@@ -9,7 +9,7 @@ from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.ingest.buffer import Buffer, BufferLimits
 from portable_core.records import Meta, Pair
 
-LIMITS = BufferLimits(settle_s=10, linger_s=0, records=1000, bytes=1_000_000)
+LIMITS = BufferLimits(commit_timeout_s=10, linger_s=0, records=1000, bytes=1_000_000)
 
 steps = st.one_of(
     st.tuples(st.just("clock"), st.integers(0, 30)),
@@ -35,7 +35,7 @@ def test_stamps(history: list[tuple[str, int]], floor: int) -> None:
         if step == "clock":
             clock.set(value)
         elif step == "take":
-            pair = buffer.take(value, b"{}", Meta())
+            pair = buffer.add(value, b"{}", Meta())
             assert pair.timestamp >= max([horizon, *(p.timestamp for p in given_out)])
             assert pair not in given_out
             given_out.append(pair)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portable_core.wire.negotiation import Limits
+from portable_core.wire.negotiation import WireLimits
 from tests.property.wire_streams import Kind, chunkings, damaged, kinds, read, split
 
 #: Small enough to be met now and then.
-limits = st.builds(Limits, st.integers(20, 200), st.integers(20, 100))
+limits = st.builds(WireLimits, st.integers(20, 200), st.integers(20, 100))
 
 
 @given(kinds, st.data())
@@ -21,7 +21,7 @@ def test_any_bytes_in_any_chunks(kind: Kind, data: st.DataObject) -> None:
 
 
 @given(kinds, limits, st.data())
-def test_any_bytes_under_any_limits(kind: Kind, limits: Limits, data: st.DataObject) -> None:
+def test_any_bytes_under_any_limits(kind: Kind, limits: WireLimits, data: st.DataObject) -> None:
     stream = data.draw(damaged(kind.streams) | kind.streams)
     outcome = read(kind.reader(limits), [stream])
     assert read(kind.reader(limits), split(stream, range(len(stream)))) == outcome

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from portable_core.errors import WebhookSyncError
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
-from portable_core.wire.negotiation import ENCODINGS, Encoding, Limits, Reader, read_stream
+from portable_core.wire.negotiation import ENCODINGS, Encoding, Reader, WireLimits, read_stream
 
 JSON = ENCODINGS["application/json"]
 MSGPACK = ENCODINGS["application/vnd.msgpack"]
@@ -126,7 +126,7 @@ class Kind(NamedTuple):
     encoding: Encoding
     noun: str
 
-    def reader(self, limits: Limits | None = None) -> Reader[Any]:
+    def reader(self, limits: WireLimits | None = None) -> Reader[Any]:
         if self.noun == "pairs":
             return self.encoding.read_pairs()
         return self.encoding.read_records(limits) if limits else self.encoding.read_records()

@@ -9,16 +9,8 @@ import pytest
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.errors import BadRequest, NotFound
 from portable_core.ports import Store
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
-from portable_core.webhooks.search import (
-    Effort,
-    Page,
-    Search,
-    find_record,
-    format_id,
-    parse_id,
-    read_page,
-)
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id, parse_id
+from portable_core.webhooks.search import Effort, Page, Search, find_record, read_page
 
 
 def make_record(timestamp: int, hash_: int, source: str = "", payload: bytes = b"{}") -> Record:

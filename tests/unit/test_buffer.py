@@ -15,7 +15,7 @@ from portable_core.ingest.buffer import Buffer, BufferLimits
 from portable_core.ports import Clock
 from portable_core.records import Meta, Pair, Record
 
-LIMITS = BufferLimits(settle_s=5, linger_s=0.002, records=1000, bytes=1_000_000)
+LIMITS = BufferLimits(commit_timeout_s=5, linger_s=0.002, records=1000, bytes=1_000_000)
 META = Meta()
 
 
@@ -167,11 +167,11 @@ def test_closing_commits_what_waits_and_takes_nothing_more() -> None:
 def test_kept_records_survive_a_failing_store() -> None:
     disk = Disk()
     buffer = Buffer(disk.append, SystemClock(), LIMITS, 0, keep_failed=True)
-    pairs = [buffer.take(n, b"{}", META) for n in range(3)]
+    pairs = [buffer.add(n, b"{}", META) for n in range(3)]
     disk.error = StoreError("no space left")
     with pytest.raises(StoreError):
         buffer.flush()
-    pairs.append(buffer.take(3, b"{}", META))
+    pairs.append(buffer.add(3, b"{}", META))
     disk.error = None
     buffer.flush()
     assert disk.pairs == pairs
@@ -237,8 +237,8 @@ def test_reserved_pairs_are_not_given() -> None:
     buffer = make(disk, clock)
     buffer.reserve([Pair(5_003, 7), Pair(5_004, 7), Pair(4_000, 7)])
     clock.set(5_003)
-    assert buffer.take(7, b"{}", META) == Pair(5_005, 7)
-    assert buffer.take(8, b"{}", META) == Pair(5_005, 8)
+    assert buffer.add(7, b"{}", META) == Pair(5_005, 7)
+    assert buffer.add(8, b"{}", META) == Pair(5_005, 8)
 
 
 def test_a_webhook_that_was_taken_along_before_its_thread_waits_is_answered_at_once() -> None:

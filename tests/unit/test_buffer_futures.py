@@ -36,7 +36,7 @@ def test_a_callback_may_use_the_buffer() -> None:
     seen: list[BufferStatus] = []
     future = buffer.submit(1, b"{}", META)
     future.add_done_callback(lambda done: seen.append(buffer.status()))
-    future.add_done_callback(lambda done: buffer.take(2, b"{}", META) and None)
+    future.add_done_callback(lambda done: buffer.add(2, b"{}", META) and None)
     with ThreadPoolExecutor(1) as threads:
         threads.submit(buffer.flush).result(5)
     assert seen == [BufferStatus(0, 0, None)]

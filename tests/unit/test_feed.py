@@ -11,10 +11,10 @@ from portable_core.ports import SlaveState
 from portable_core.records import Meta, Pair, Record, Recovery
 from portable_core.sync.report import HOUR_MS, extend_day
 from portable_core.webhooks.feed import (
+    complete_until,
     decode_line,
     encode_feed,
     encode_line,
-    find_settled,
     parse_position,
 )
 
@@ -74,10 +74,10 @@ def test_positions() -> None:
 
 
 def test_the_feed_ends_where_a_slave_may_still_add() -> None:
-    assert find_settled(100, {}) == 100
-    assert find_settled(100, {"a": SlaveState(cursor=70), "b": SlaveState(cursor=90)}) == 70
-    assert find_settled(100, {"a": SlaveState(cursor=130)}) == 100
-    assert find_settled(100, {"a": SlaveState(), "b": SlaveState(cursor=90)}) == 0
+    assert complete_until(100, {}) == 100
+    assert complete_until(100, {"a": SlaveState(cursor=70), "b": SlaveState(cursor=90)}) == 70
+    assert complete_until(100, {"a": SlaveState(cursor=130)}) == 100
+    assert complete_until(100, {"a": SlaveState(), "b": SlaveState(cursor=90)}) == 0
 
 
 def test_a_day_by_the_hour() -> None:

@@ -161,7 +161,7 @@ def test_what_comes_while_the_server_drains_is_handed_over_too() -> None:
         rig.clock.sleep(0.001)
     rig.clock.sleep(1)
     late = [rig.slave.receive(b'{"late":true}', Meta())]
-    rig.slave.receiver.finish()
+    rig.slave.receiver.drain()
     rig.drained.set()
     thread.join(20)
     assert done == [True]

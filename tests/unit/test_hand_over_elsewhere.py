@@ -58,7 +58,7 @@ def test_a_sync_gives_way_to_a_hand_over_that_another_process_takes() -> None:
         if confirmed:
             return
         try:
-            other.take_over("b", stopping.hand_over())
+            other.accept("b", stopping.hand_over())
         except LeaseHeld:
             refused += 1
         else:
@@ -85,7 +85,7 @@ def test_a_sync_that_begins_later_does_not_give_way() -> None:
     store.open("crc32c")
     held = store.acquire_lease("another", clock.now(), 1000)
     with pytest.raises(LeaseHeld):
-        master.take_over("b", slave.hand_over())
+        master.accept("b", slave.hand_over())
     store.release_lease(held)
     (report,) = master.sync().slaves
     assert (report.saved, report.warning, report.error) == (5, "", "")

@@ -14,7 +14,7 @@ from portable_core.ports import Lease
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync import merge as module
-from portable_core.sync.merge import Intake, SyncContext
+from portable_core.sync.merge import RecordMerger, SyncContext
 
 SPAN = 120_000
 PAYLOAD = b'{"a":1}'
@@ -41,20 +41,20 @@ class Rig:
         self.store.open("crc32c-1")
         lease = self.store.acquire_lease("a", clock.now(), 60_000)
         context = SyncContext(settings, self.store, clock, "crc32c-1", lease, lambda: True)
-        self.intake = Intake(context, "alpha", 0)
+        self.merger = RecordMerger(context, "alpha", 0)
 
     def take(self, *records: Record) -> None:
-        self.intake.take(records, MAX_INTEGER)
+        self.merger.add(records, MAX_INTEGER)
 
     def ends(self) -> tuple[list[int], list[int], int]:
         """Timestamps in the store and in the quarantine, and how many are represented."""
-        self.intake.save()
-        intake = self.intake
+        self.merger.save()
+        merger = self.merger
         stored = [pair.timestamp for pair in self.store.pairs(0, MAX_INTEGER)]
         aside = [item.record.pair.timestamp for item in self.store.quarantine()]
-        assert (intake.saved, intake.set_aside) == (len(stored), len(aside))
-        assert intake.received == intake.saved + intake.set_aside + intake.represented
-        return stored, sorted(aside), intake.represented
+        assert (merger.saved, merger.set_aside) == (len(stored), len(aside))
+        assert merger.received == merger.saved + merger.set_aside + merger.represented
+        return stored, sorted(aside), merger.represented
 
 
 def test_a_twin_is_saved_where_the_first_is_refused() -> None:
@@ -95,7 +95,7 @@ def test_few_twins_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAVE_RECORDS", 10)
     rig = Rig()
     rig.take(*(make(time) for time in range(9)))
-    assert rig.intake.saved == 0
+    assert rig.merger.saved == 0
     rig.take(make(9))
-    assert rig.intake.saved == 1
+    assert rig.merger.saved == 1
     assert rig.ends() == ([0], [], 9)

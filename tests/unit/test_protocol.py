@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from portable_core.ports import Life, SlaveInfo, SyncRequest
+from portable_core.ports import SlaveInfo, StoreEpoch, SyncRequest
 from portable_core.records import MAX_INTEGER
 from portable_core.sync.protocol import (
     format_store,
@@ -65,7 +65,7 @@ def test_query() -> None:
     query = {"start": "1", "end": "9007199254740991", "span": "3", "hash": "blake2b"}
     assert format_sync_query(request) == query
     assert format_sync_query(replace(request, keep=True)) == {**query, "keep": "1"}
-    named = replace(request, life=Life(UUID, 7))
+    named = replace(request, epoch=StoreEpoch(UUID, 7))
     assert format_sync_query(named) == {**query, "store": f"{UUID}/7"}
 
 

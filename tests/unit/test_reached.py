@@ -11,7 +11,7 @@ from portable_core.records import MAX_INTEGER, Meta
 from portable_core.settings import Settings
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave
-from portable_core.webhooks.feed import find_reached
+from portable_core.webhooks.feed import slave_complete_until
 
 ENV = {"STORE": "memory:", "SYNC_AUTH": "none"}
 SPAN_MS = 120_000
@@ -38,7 +38,7 @@ class Rig:
         """How far everything is in after a sync; some time passes before it."""
         self.clock.sleep(1)
         assert self.master.sync().ok
-        return find_reached(self.master.slave_states()["s"])
+        return slave_complete_until(self.master.slave_states()["s"])
 
 
 def test_the_first_webhook_of_a_slave_takes_nothing_back() -> None:
@@ -66,4 +66,4 @@ def test_an_empty_slave_that_is_gone_for_once_takes_nothing_back() -> None:
     rig.unreachable = True
     rig.clock.sleep(1)
     assert not rig.master.sync().ok
-    assert find_reached(rig.master.slave_states()["s"]) == reached
+    assert slave_complete_until(rig.master.slave_states()["s"]) == reached

@@ -43,7 +43,7 @@ def test_what_is_lost_at_the_end_is_told_in_time() -> None:
     store.hanging = True
     started = time.monotonic()
     with pytest.raises(StoreError, match=r"^3 webhooks that were acknowledged are not stored"):
-        receiver.finish()
+        receiver.drain()
     assert time.monotonic() - started < CLOSE_S + 1
 
 
@@ -51,7 +51,7 @@ def test_a_stop_lets_nothing_wait_for_its_interval() -> None:
     store = MemoryStore()
     receiver = make(store, FLUSH_INTERVAL_S="60")
     receiver.receive(b"{}", Meta())
-    receiver.hurry()
+    receiver.flush_soon()
     wait_until(lambda: store.status().records == 1)
     receiver.receive(b'{"n":2}', Meta())
     wait_until(lambda: store.status().records == 2)

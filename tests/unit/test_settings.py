@@ -20,7 +20,11 @@ def read(role: Role = "slave", **env: str) -> Settings:
 def test_defaults() -> None:
     settings = read("master")
     assert settings.store == StoreAddress("sqlite", "./data/master")
-    assert (settings.span_ms, settings.settle_ms, settings.linger_ms) == (120_000, 10_000, 0)
+    assert (settings.span_ms, settings.commit_timeout_ms, settings.linger_ms) == (
+        120_000,
+        10_000,
+        0,
+    )
     assert read(STORE="firestore:p/d").linger_ms == 5
     assert (settings.ack, settings.hash, settings.sync_auth) == ("committed", "crc32c", ("token",))
     assert settings.max_body_bytes == 25 * 2**20
@@ -36,7 +40,7 @@ def test_slaves_are_named() -> None:
 
 
 def test_a_short_span_shortens_what_depends_on_it() -> None:
-    assert read(SPAN_S="4").settle_ms == 1000
+    assert read(SPAN_S="4").commit_timeout_ms == 1000
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_a_short_span_shortens_what_depends_on_it() -> None:
         ("SPAN_S", "3601"),
         ("ACK", "soon"),
         ("LINGER_MS", "6000"),
-        ("SETTLE_S", "31"),
+        ("COMMIT_TIMEOUT_S", "31"),
         ("HASH", "md5"),
         ("MAX_BODY_BYTES", "1"),
         ("MAX_BODY_BYTES", "41943041"),

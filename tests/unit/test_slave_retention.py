@@ -11,7 +11,7 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import Conflict
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import Life
+from portable_core.ports import StoreEpoch
 from portable_core.records import Meta
 from portable_core.settings import Settings
 from portable_core.sync.slave import Slave, SyncQuery
@@ -49,13 +49,13 @@ def test_what_was_asked_of_another_life_allows_nothing() -> None:
     clock.sleep(10)
     info = slave.describe()
     query = SyncQuery(clock.now(), clock.now() + 1, info.span, info.hash)
-    for other in (Life(info.store, info.generation + 1), Life("another", 1)):
+    for other in (StoreEpoch(info.store, info.generation + 1), StoreEpoch("another", 1)):
         with pytest.raises(Conflict, match="begin with GET /sync again"):
-            slave.answer(replace(query, life=other), [])
+            slave.answer(replace(query, epoch=other), [])
     slave.retain(now=True)
     assert slave.receiver.store.first() is not None
-    same = Life(info.store, info.generation)
-    with closing(slave.answer(replace(query, life=same), [])):
+    same = StoreEpoch(info.store, info.generation)
+    with closing(slave.answer(replace(query, epoch=same), [])):
         pass
     slave.retain(now=True)
     assert slave.receiver.store.first() is None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.ingest.timestamps import MOST_PER_MS, Stamps
+from portable_core.ingest.timestamps import MOST_PER_MS, Timestamps
 
 
 def test_a_clock_that_stands_still_gives_no_more_than_so_many_stamps_a_millisecond() -> None:
-    stamps = Stamps(SimulatedClock(0), floor=5_000)
-    pairs = [stamps.give(n) for n in range(3 * MOST_PER_MS)]
+    stamps = Timestamps(SimulatedClock(0), floor=5_000)
+    pairs = [stamps.next(n) for n in range(3 * MOST_PER_MS)]
     assert pairs == sorted(pairs)
     assert [pair.timestamp for pair in pairs[::MOST_PER_MS]] == [5_000, 5_001, 5_002]
     assert len(stamps._taken) <= MOST_PER_MS
@@ -16,8 +16,8 @@ def test_a_clock_that_stands_still_gives_no_more_than_so_many_stamps_a_milliseco
 
 def test_the_clock_leads_again_once_it_has_caught_up() -> None:
     clock = SimulatedClock(0)
-    stamps = Stamps(clock, floor=5_000)
+    stamps = Timestamps(clock, floor=5_000)
     for n in range(MOST_PER_MS + 1):
-        stamps.give(n)
+        stamps.next(n)
     clock.set(9_000)
-    assert stamps.give(1).timestamp == 9_000
+    assert stamps.next(1).timestamp == 9_000

@@ -16,8 +16,8 @@ from portable_core.wire.negotiation import (
     DEFAULT_LIMITS,
     ENCODINGS,
     Encoding,
-    Limits,
     Reader,
+    WireLimits,
     read_stream,
 )
 
@@ -25,7 +25,7 @@ JSON = ENCODINGS["application/json"]
 MSGPACK = ENCODINGS["application/vnd.msgpack"]
 
 MIB = 2**20
-SMALL = Limits(element_bytes=MIB, meta_bytes=64 * 1024)
+SMALL = WireLimits(element_bytes=MIB, meta_bytes=64 * 1024)
 CHUNK = 16 * 1024
 
 every_encoding = pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
@@ -70,8 +70,8 @@ def test_element_bytes(encoding: Encoding, size: int) -> None:
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
     # JSON counts the record's text, MessagePack its payload
     exact = len(payload) + (len(b'{"hash":2,"timestamp":1,"data":}') if encoding is JSON else 0)
-    assert len(list(read_stream(encoding.read_records(Limits(exact)), chunks))) == 2
-    records = read_stream(encoding.read_records(Limits(exact - 1)), chunks)
+    assert len(list(read_stream(encoding.read_records(WireLimits(exact)), chunks))) == 2
+    records = read_stream(encoding.read_records(WireLimits(exact - 1)), chunks)
     assert next(records).payload == b"{}"
     with pytest.raises(StreamTooLarge) as caught:
         next(records)
@@ -91,8 +91,8 @@ def test_meta_bytes(encoding: Encoding, size: int) -> None:
         else len(b"\x94\x02\x01\x82\xa6source\xa1s\xa7headers\x81\xa1a\xda\x13\x88\xc4\x02")
     )
     exact = 5000 + rest
-    assert len(list(read_stream(encoding.read_records(Limits(MIB, exact)), chunks))) == 2
-    records = read_stream(encoding.read_records(Limits(MIB, exact - 1)), chunks)
+    assert len(list(read_stream(encoding.read_records(WireLimits(MIB, exact)), chunks))) == 2
+    records = read_stream(encoding.read_records(WireLimits(MIB, exact - 1)), chunks)
     assert next(records).payload == b"{}"
     with pytest.raises(StreamTooLarge) as caught:
         next(records)

@@ -25,7 +25,7 @@ Principal = NewType("Principal", str)
 Verify = Callable[[str], str]
 
 #: The headers that show who this node is, made anew for each request.
-Authorizer = Callable[[], Mapping[str, str]]
+Credentials = Callable[[], Mapping[str, str]]
 
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 
@@ -128,12 +128,12 @@ def build_guard(settings: Settings) -> Guard:
     )
 
 
-def build_authorizer(settings: Settings, name: str, url: str) -> Authorizer:
+def build_credentials(settings: Settings, name: str, url: str) -> Credentials:
     """What shows the node called ``name`` at ``url`` who this one is.
 
     With ``token`` among ``SYNC_AUTH`` that is the slave's own token of ``SLAVE_TOKENS``, or else
     the first of ``SYNC_TOKENS``; with ``oidc`` alone an ID token for the audience ``url``, fetched
-    when needed and kept until shortly before it expires. The authorizer then raises ``SlaveError``
+    when needed and kept until shortly before it expires. The credentials then raises ``SlaveError``
     if there is none to be had.
     """
     if "token" in settings.sync_auth:

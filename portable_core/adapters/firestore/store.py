@@ -65,16 +65,20 @@ class FirestoreStore:
         project: str,
         database: str,
         *,
-        settle_ms: Milliseconds,
+        commit_timeout_ms: Milliseconds,
         native_data: bool = False,
         ttl_ms: Milliseconds | None = None,
     ) -> None:
-        """``settle_ms``: the longest a commit of fresh records may take. ``native_data``: keep the
-        payload as a map too, for queries. ``ttl_ms``: after how long a TTL policy on the field
-        ``expires`` may remove a record; without it the field is left out."""
+        """Make an unopened store.
+
+        - ``commit_timeout_ms``: the longest that a commit of fresh records may take.
+        - ``native_data``: keep the payload as a map too, for queries.
+        - ``ttl_ms``: after how long a TTL policy on the field ``expires`` may remove a record;
+          without it the field is left out.
+        """
         self._database = Database(project, database)
         self._options = DocumentOptions(native_data, ttl_ms)
-        self._margin_s = min(settle_ms / 10, 1000) / 1000
+        self._margin_s = min(commit_timeout_ms / 10, 1000) / 1000
         self._opening = threading.Lock()
 
     @property

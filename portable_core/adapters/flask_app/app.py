@@ -13,12 +13,12 @@ from portable_core.adapters.flask_app.observer import Observer
 from portable_core.adapters.flask_app.openapi import add_description
 from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
-from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookDoor
+from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookMiddleware
 from portable_core.errors import NotFound
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
 from portable_core.sync.master import Master
-from portable_core.webhooks.feed import find_reached
+from portable_core.webhooks.feed import slave_complete_until
 from portable_core.webhooks.replay import Connect
 
 
@@ -38,7 +38,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.before_request(started)
     add_problem_handlers(app)
-    _add_webhook_routes(app, WebhookDoor(app.wsgi_app, node, started, observer))
+    _add_webhook_routes(app, WebhookMiddleware(app.wsgi_app, node, started, observer))
     if observer is not None:
         _add_observer(app, node, observer)
     _add_status_routes(app, node)
@@ -58,12 +58,12 @@ def _add_observer(app: Flask, node: Node, observer: Observer) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        node.authorize(request.headers.get("Authorization"))
+        node.authenticate(request.headers.get("Authorization"))
         body, content_type = observer.expose(request.headers.get("Accept", ""))
         return Response(body, 200, content_type=content_type)
 
 
-def _add_webhook_routes(app: Flask, door: WebhookDoor) -> None:
+def _add_webhook_routes(app: Flask, door: WebhookMiddleware) -> None:
     """Put the door in front of the application; the routing knows its paths for other methods."""
 
     def refuse(source: str = "") -> Response:
@@ -82,7 +82,7 @@ def _add_status_routes(app: Flask, node: Node) -> None:
 
     @app.get("/status")
     def status() -> Response:
-        node.authorize(request.headers.get("Authorization"))
+        node.authenticate(request.headers.get("Authorization"))
         document = describe_status(node, node.receiver.status())
         if node.master is not None:
             document["slaves"] = describe_slaves(node.master)
@@ -122,7 +122,7 @@ def describe_slaves(master: Master) -> dict[str, object]:
     return {
         name: {
             "cursor": state.cursor,
-            "in_until": find_reached(state),
+            "in_until": slave_complete_until(state),
             "store": state.store,
             "generation": state.generation,
             "report": dict(state.report),

@@ -19,6 +19,7 @@ from portable_core.adapters.flask_app.queries import (
 from portable_core.errors import BadRequest
 from portable_core.node import Node
 from portable_core.ports import Milliseconds
+from portable_core.records import format_id, parse_id
 from portable_core.sync.master import Master
 from portable_core.sync.protocol import (
     PAIRS_PATH,
@@ -30,20 +31,12 @@ from portable_core.sync.protocol import (
 )
 from portable_core.webhooks.feed import (
     NDJSON,
+    complete_until,
     encode_feed,
     encode_line,
-    find_settled,
     parse_position,
 )
-from portable_core.webhooks.search import (
-    FOREVER,
-    Page,
-    Row,
-    find_record,
-    format_id,
-    parse_id,
-    read_page,
-)
+from portable_core.webhooks.search import FOREVER, Page, Row, find_record, read_page
 from portable_core.wire.negotiation import negotiate
 
 WEBHOOKS_PATH = "/webhooks"
@@ -71,7 +64,7 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
     def enter() -> None:
         """Let the caller in, and open the store, which may be the first to need it."""
         if pages is None or not pages.knows_visitor():
-            node.authorize(request.headers.get("Authorization"))
+            node.authenticate(request.headers.get("Authorization"))
         node.receiver.open()
 
     @app.get(WEBHOOKS_PATH)
@@ -128,7 +121,7 @@ def _answer_feed(node: Node, master: Master) -> Response:
     end = node.receiver.horizon()
     if upto == "settled":
         states = master.slave_states()
-        end = find_settled(end, {name: states[name] for name in master.clients})
+        end = complete_until(end, {name: states[name] for name in master.clients})
     end = min(end, _read_bound(QUERY_END, FOREVER))
     source = read_source(query)
     records = (

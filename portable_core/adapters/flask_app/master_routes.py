@@ -23,7 +23,7 @@ def add_master_routes(app: Flask, node: Node, master: Master) -> None:
 
     @app.post("/trigger-sync")
     def trigger() -> Response:
-        node.authorize(request.headers.get("Authorization"))
+        node.authenticate(request.headers.get("Authorization"))
         only = request.args.get(QUERY_SLAVE)
         if EVENT_STREAM in request.accept_mimetypes.values():
             events = stream_sync(lambda progress: master.sync(only, progress))
@@ -33,7 +33,7 @@ def add_master_routes(app: Flask, node: Node, master: Master) -> None:
         return answer_json(report.to_json(), 200 if report.ok else 502)
 
     @app.post(RECORDS_PATH)
-    def take_over() -> Response:
+    def accept() -> Response:
         slave = request.args.get(QUERY_SLAVE, "unnamed")
         if not is_node_name(slave):
             raise BadRequest(f"{QUERY_SLAVE}: {slave[:80]!r} cannot be a node's name")
@@ -45,4 +45,4 @@ def add_master_routes(app: Flask, node: Node, master: Master) -> None:
             for batch in read_batches(reader, read_chunks(request)):
                 yield from batch
 
-        return answer_json(master.take_over(slave, records()))
+        return answer_json(master.accept(slave, records()))

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from werkzeug.datastructures import MultiDict
 
 from portable_core.errors import BadRequest
-from portable_core.records import MAX_INTEGER, Pair
+from portable_core.records import MAX_INTEGER, Pair, parse_id
 from portable_core.sync.protocol import parse_integer
-from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Search, parse_id
+from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Search
 
 Query = MultiDict[str, str]
 

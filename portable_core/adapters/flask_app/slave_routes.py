@@ -11,7 +11,7 @@ from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.request_stream import check_identity, read_chunks
 from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.node import Node
-from portable_core.ports import Life, StoreInfo
+from portable_core.ports import StoreEpoch, StoreInfo
 from portable_core.sync.protocol import (
     QUERY_END,
     QUERY_HASH,
@@ -38,14 +38,14 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
 
     @app.get(SYNC_PATH)
     def describe() -> Response:
-        node.authorize(request.headers.get("Authorization"))
+        node.authenticate(request.headers.get("Authorization"))
         response = answer_json(info_to_json(slave.describe()))
         _name_store(response, slave.receiver.info())
         return response
 
     @app.post(SYNC_PATH)
     def answer() -> Response:
-        node.authorize(request.headers.get("Authorization"))
+        node.authenticate(request.headers.get("Authorization"))
         check_identity(request)
         query = _read_query(node)
         theirs = choose_encoding(request.headers.get("Content-Type"))
@@ -97,7 +97,7 @@ def _read_query(node: Node) -> SyncQuery:
     )
 
 
-def _read_store(given: str | None) -> Life | None:
+def _read_store(given: str | None) -> StoreEpoch | None:
     if given is None:
         return None
     try:

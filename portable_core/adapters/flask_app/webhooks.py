@@ -33,7 +33,7 @@ _SOURCE_CHARACTERS = 200
 _NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
 
 
-class WebhookDoor:
+class WebhookMiddleware:
     """WSGI middleware: answers webhooks and passes every other sound request on to ``app``."""
 
     def __init__(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from portable_core.adapters.http.async_bridge import LoopThread
 from portable_core.adapters.http.connection import shorten
-from portable_core.adapters.http.exchange import Exchange, Limits, Request
+from portable_core.adapters.http.exchange import Exchange, Request, Timeouts
 from portable_core.errors import (
     AnswerInvalid,
     HandOverFailed,
@@ -49,7 +49,7 @@ _REFUSAL_S = 3.0
 _EXCERPT = 300  # characters
 
 #: Headers for one request, such as ``Authorization``. May raise a ``WebhookSyncError``.
-Authorize = Callable[[], Mapping[str, str]]
+Credentials = Callable[[], Mapping[str, str]]
 
 #: Statuses after which the same request may be taken a moment later; the last two are a proxy's.
 _TEMPORARY = (409, 429, 503, 502, 504)
@@ -71,7 +71,7 @@ class _Peer:
         self,
         label: str,
         url: str,
-        authorize: Authorize,
+        credentials: Credentials,
         tls: ssl.SSLContext | None,
         told: Literal["detail", "title"] = "detail",
     ) -> None:
@@ -79,7 +79,7 @@ class _Peer:
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self.label = f"{label} ({shown})"
         self._url = url.rstrip("/")
-        self._authorize = authorize
+        self._credentials = credentials
         self._tls = tls
         self._told = told
         self._loops = LoopThread()
@@ -92,7 +92,7 @@ class _Peer:
         self,
         method: str,
         path: str,
-        limits: Limits,
+        limits: Timeouts,
         *,
         accept: str = _JSON,
         content_type: str | None = None,
@@ -147,7 +147,7 @@ class _Peer:
 
     def _get_credentials(self) -> Mapping[str, str]:
         try:
-            return self._authorize()
+            return self._credentials()
         except WebhookSyncError:
             raise
         except Exception as error:
@@ -193,7 +193,7 @@ class HttpSlaveClient(_Client):
     """A master's way to one slave; the port ``SlaveClient``. Safe to use from several threads.
 
     ``name`` is for messages and may be empty, ``url`` the address of the slave's root.
-    ``authorize`` is called for every request. ``idle_s`` is how long the slave may be silent:
+    ``credentials`` is called for every request. ``idle_s`` is how long the slave may be silent:
     without a byte received, and without a byte of the request still on its way to it. Nothing is
     started before the first request, so that one made before a fork can be used after it.
     """
@@ -203,14 +203,14 @@ class HttpSlaveClient(_Client):
         name: str,
         url: str,
         *,
-        authorize: Authorize,
+        credentials: Credentials,
         idle_s: float,
         connect_s: float = 10.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
-        self._peer = _Peer(f"slave {name}".rstrip(), url, authorize, tls)
-        self._limits = Limits(idle_s, connect_s)
+        self._peer = _Peer(f"slave {name}".rstrip(), url, credentials, tls)
+        self._limits = Timeouts(idle_s, connect_s)
 
     @property
     def name(self) -> str:
@@ -253,14 +253,14 @@ class HttpMasterClient(_Client):
         self,
         name: str,
         url: str,
-        authorize: Authorize,
+        credentials: Credentials,
         *,
         connect_s: float = 3.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
         # A detail may quote what it is about, which here are records.
-        self._peer = _Peer("master", url, authorize, tls, told="title")
+        self._peer = _Peer("master", url, credentials, tls, told="title")
         self._connect_s = connect_s
 
     def hand_over(
@@ -272,7 +272,7 @@ class HttpMasterClient(_Client):
         ``retry_after`` tells whether and when trying again makes sense.
         """
         peer = self._peer
-        limits = Limits(timeout_s, min(self._connect_s, timeout_s), timeout_s, timeout_s)
+        limits = Timeouts(timeout_s, min(self._connect_s, timeout_s), timeout_s, timeout_s)
         try:
             with peer.ask(
                 "POST",

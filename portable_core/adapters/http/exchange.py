@@ -45,7 +45,7 @@ _KEEP_WAITING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Timeouts:
     """How long what may take, in seconds.
 
     ``idle_s``: without a byte going either way, and for the answer's headers once the request was
@@ -95,7 +95,7 @@ class Exchange:
         self,
         loops: LoopThread,
         request: Request,
-        limits: Limits,
+        limits: Timeouts,
         tls: ssl.SSLContext | None = None,
         keep_waiting: KeepWaiting = wait_on,
     ) -> None:

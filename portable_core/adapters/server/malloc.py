@@ -16,7 +16,7 @@ _M_MMAP_THRESHOLD = -3  # malloc.h
 LARGE_BLOCK = 1 << 20
 
 
-def return_large_blocks() -> bool:
+def set_mmap_threshold() -> bool:
     """Make the allocator return blocks of :data:`LARGE_BLOCK` bytes as soon as they are free.
 
     For the whole process, from now on; call it once, early. Returns False where there is no glibc

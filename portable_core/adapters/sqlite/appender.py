@@ -67,7 +67,7 @@ class Appender:
 
     def append(self, records: Sequence[Record], until: float) -> None:
         """Commit the records, each hour by itself, and let readers see them all at once."""
-        self.settle()
+        self.resolve_pending()
         hours: defaultdict[int, Rows] = defaultdict(list)
         for record in records:
             row = (format_key(record.pair), pack_value(record))
@@ -109,13 +109,13 @@ class Appender:
         number = self._registry.next_number(hour)
         while self._is_taken(format_name(hour, number)):
             number += 1
-        file = DataFile(hour, number, unsettled=True)
+        file = DataFile(hour, number, in_transition=True)
         self._registry.put(file)
         try:
             writer = self._start_writer(file.name, until)
             inode = self._read_inode(file.name)
             self._writers[file.name] = (writer, inode)
-            file = replace(file, inode=inode, unsettled=False)
+            file = replace(file, inode=inode, in_transition=False)
             # before the first record is in it: from then on, an empty file is a damaged one
             self._state.save_files({file.name: describe(file)}, until)
         except FileDamaged as error:
@@ -223,7 +223,7 @@ class Appender:
         """Whether nothing that was asked for can still be written."""
         return all(writer.ended for _, writer in self._pending)
 
-    def settle(self) -> None:
+    def resolve_pending(self) -> None:
         """Find out what became of writes that failed. Raises ``StoreError`` while that is open."""
         if not self._pending:
             return
@@ -250,8 +250,8 @@ class Appender:
     def remove(self, files: Sequence[DataFile], until: float) -> int:
         """Remove whole files; returns their bytes. A crash in between is finished by the next
         process (:meth:`finish_removals`)."""
-        self.settle()
-        leaving = [replace(file, unsettled=True) for file in files]
+        self.resolve_pending()
+        leaving = [replace(file, in_transition=True) for file in files]
         size = sum(measure_size(self._folder / file.name) for file in files)
         self._state.save_files({file.name: describe(file) for file in leaving}, until)
         self._registry.put(*leaving)
@@ -262,7 +262,7 @@ class Appender:
         return size
 
     def finish_removals(self, until: float) -> None:
-        names = [file.name for file in self._registry.list_all() if file.unsettled]
+        names = [file.name for file in self._registry.list_all() if file.in_transition]
         if names:
             for name in names:
                 remove_database(self._folder / name)

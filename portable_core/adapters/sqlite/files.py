@@ -72,7 +72,7 @@ class DataFile:
     ``extent`` is what readers may see of it: every whole batch, nothing of one under way.
     ``damage`` tells why it is passed over; ``stamp`` is how the file looked then, so that a change
     is noticed. ``lost`` tells that a part of it is gone; the rest is read, nothing is added to it.
-    ``unsettled``: it is being made or removed right now.
+    ``in_transition``: it is being made or removed right now.
     """
 
     hour: int
@@ -81,7 +81,7 @@ class DataFile:
     extent: Extent = Extent()
     damage: str = ""
     stamp: tuple[int, ...] = ()
-    unsettled: bool = False
+    in_transition: bool = False
     lost: str = ""
 
     @property
@@ -98,7 +98,7 @@ class DataFile:
 
     @property
     def readable(self) -> bool:
-        return not self.damage and not self.unsettled
+        return not self.damage and not self.in_transition
 
 
 def describe(file: DataFile) -> dict[str, object]:
@@ -108,7 +108,7 @@ def describe(file: DataFile) -> dict[str, object]:
         "inode": file.inode,
         "damage": file.damage,
         "stamp": list(file.stamp),
-        "unsettled": file.unsettled,
+        "in_transition": file.in_transition,
         "lost": file.lost,
         "told": describe_extent(file.extent if file.lost else Extent()),
     }
@@ -128,7 +128,7 @@ def restore_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
         extent=Extent(rows, last=last.encode()),
         damage=value["damage"],
         stamp=tuple(value["stamp"]),
-        unsettled=value["unsettled"],
+        in_transition=value["in_transition"],
         lost=value.get("lost", ""),
     )
 

@@ -180,7 +180,7 @@ class SqliteFolder:
             self._check_open()
             self._lock.check()
             self._state.check_file()
-            self._appender.settle()
+            self._appender.resolve_pending()
             yield
 
     @contextmanager

@@ -205,7 +205,7 @@ class Registry:
         places = {place: name for name in {*known, *found} if (place := parse_name(name))}
         for _, name in sorted(places.items(), reverse=True):  # see list_readable
             before = known.get(name)
-            if before is not None and before.unsettled:
+            if before is not None and before.in_transition:
                 continue
             after = self._compare(name, before, opening=opening)
             if after is None:
@@ -257,7 +257,7 @@ class Registry:
         stamp = read_stamp(self._folder / name)
         inode = stamp[0] if stamp else 0
         now = self._files.get(name)
-        if before is not None and (now is None or now.unsettled):
+        if before is not None and (now is None or now.in_transition):
             return None  # removed by this store since it was listed
         noted = self._unsaved.get(name)
         if noted is not None and noted.stamp == stamp:

@@ -16,7 +16,7 @@ def choose_oldest(folder: Path, files: Sequence[DataFile], limit: int) -> list[D
     Never the newest one, which takes what comes in now: where that alone is larger, the limit is
     exceeded until the next file has begun.
     """
-    settled = [file for file in files if not file.unsettled]
+    settled = [file for file in files if not file.in_transition]
     sizes = [measure_size(folder / file.name) for file in settled]
     total = sum(sizes)
     chosen: list[DataFile] = []

@@ -114,7 +114,7 @@ class SqliteStore(SqliteFolder):
         until = self._until()
         with self._appending(until):
             # Not what has become readable while this waited: no master can have asked past that.
-            old = [f for f in self._registry.list_all() if f in meant and not f.unsettled]
+            old = [f for f in self._registry.list_all() if f in meant and not f.in_transition]
             return self._appender.remove(old, until) if old else 0
 
     def prune_to_size(

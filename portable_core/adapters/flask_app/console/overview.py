@@ -13,7 +13,7 @@ from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.master import Master
 from portable_core.sync.report import HOUR_MS
-from portable_core.webhooks.feed import find_reached, find_settled
+from portable_core.webhooks.feed import complete_until, slave_complete_until
 from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: everything is in; ``late``: it should have been synced; ``bad``: it could not be.
@@ -93,7 +93,7 @@ def read_overview(node: Node, master: Master) -> Overview:
             level = rank
     return Overview(
         level,
-        find_settled(status.horizon, watched),
+        complete_until(status.horizon, watched),
         status,
         slaves,
         rate,
@@ -108,7 +108,7 @@ def describe_slave(
 ) -> SlaveView:
     """One slave by the report of its last sync and the age of its cursor."""
     report = state.report
-    reached = find_reached(state) or None
+    reached = slave_complete_until(state) or None
     age = None if reached is None else max(0, now - reached)
     level, verdict, advice = _judge(report, age, late_ms)
     error = str(report.get("error") or "")

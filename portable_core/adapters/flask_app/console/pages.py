@@ -12,7 +12,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 from portable_core.adapters.flask_app.console import texts
 from portable_core.adapters.flask_app.console.access import Access, View, add_headers
 from portable_core.errors import Unavailable, WebhookSyncError
-from portable_core.webhooks.search import format_id
+from portable_core.records import format_id
 
 
 def make_blueprint(access: Access) -> Blueprint:

@@ -15,10 +15,10 @@ from portable_core.adapters.flask_app.queries import read_search
 from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import BadRequest, Forbidden
 from portable_core.node import Node
-from portable_core.records import Pair, Record
+from portable_core.records import Pair, Record, parse_id
 from portable_core.sync.protocol import parse_integer
 from portable_core.webhooks.replay import Connect, Replay, check_target
-from portable_core.webhooks.search import Search, find_record, parse_id
+from portable_core.webhooks.search import Search, find_record
 
 _SHOWN_FAILURES = 200
 _MAX_PARALLEL = 8

@@ -13,10 +13,10 @@ from portable_core.adapters.flask_app.queries import read_before, read_search
 from portable_core.errors import BadRequest, NotFound
 from portable_core.node import Node
 from portable_core.ports import Quarantined
-from portable_core.records import Record
+from portable_core.records import Record, format_id, parse_id
 from portable_core.sync.master import Master
 from portable_core.webhooks.payload_text import indent
-from portable_core.webhooks.search import Page, find_record, format_id, parse_id, read_page
+from portable_core.webhooks.search import Page, find_record, read_page
 
 #: The most that is shown of a payload, in characters; all of it can be downloaded.
 SHOWN_CHARACTERS = 200_000
