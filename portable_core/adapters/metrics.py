@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
+from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.report import SlaveReport, SyncReport
 
@@ -238,8 +239,9 @@ def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:
         labels=["slave"],
     )
     for name, state in master.slave_states().items():
-        if state.cursor is not None:
-            age.add_metric([name], max(0, now - state.cursor) / 1000)
+        complete = slave_complete_until(state)
+        if complete:
+            age.add_metric([name], max(0, now - complete) / 1000)
         well.add_metric([name], float(bool(state.report) and not state.report.get("error")))
     yield age
     yield well

@@ -51,7 +51,7 @@ class _Slave:
     """A line of the table; ``told`` is what is to be said beneath it, an empty text for nothing."""
 
     name: str
-    in_until: int
+    complete_until: int
     started: int | None
     saved: int | None
     state: str
@@ -59,7 +59,7 @@ class _Slave:
 
 
 def _judge(name: str, slave: dict[str, Any], now: int, late_s: int) -> _Slave:
-    in_until = get(slave, "in_until", int)
+    complete_until = _read_complete_until(slave)
     report = get(slave, "report", dict)
     error = find(report, "error", str)
     state, told = _ALL_IN, ""
@@ -67,10 +67,17 @@ def _judge(name: str, slave: dict[str, Any], now: int, late_s: int) -> _Slave:
         state = "never synced"
     elif error:
         state, told = "failed", error
-    elif now - in_until > late_s * 1000:
+    elif now - complete_until > late_s * 1000:
         state, told = "late", "is /trigger-sync still called?"
     started, saved = find(report, "started", int), find(report, "saved", int)
-    return _Slave(name, in_until, started, saved, state, told)
+    return _Slave(name, complete_until, started, saved, state, told)
+
+
+def _read_complete_until(slave: dict[str, Any]) -> int:
+    name = "complete_until"
+    if name not in slave and "in_until" in slave:  # a master of an older release
+        name = "in_until"
+    return get(slave, name, int)
 
 
 def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
@@ -94,7 +101,7 @@ def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
     for slave in slaves:
         table.add_row(
             printable(slave.name),
-            format_moment(slave.in_until or None),
+            format_moment(slave.complete_until or None),
             format_moment(slave.started or None),
             "–" if slave.saved is None else str(slave.saved),
             slave.state,

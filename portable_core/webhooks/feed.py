@@ -2,9 +2,9 @@
 
 A recovered webhook keeps the timestamp of the node that received it, so that it comes to lie
 between records that are already there. Whoever reads in order and goes on from the last line would
-miss it. So the feed ends at the moment before which everything of every slave is in
-(:func:`complete_until`): before it nothing is added any more, and each webhook is told once, in
-order.
+miss it. So the feed ends at the time up to which the master is complete
+(:func:`portable_core.sync.completeness.complete_until`): before it nothing is added any more, and
+each webhook is listed once, in order.
 
 A server may end an answer in good form that its application has left half-way. So the last line of
 a whole feed is no webhook: it says so, and where to go on. A feed without it was cut.
@@ -15,31 +15,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import orjson
 
 from portable_core.errors import AnswerInvalid, BadRequest
 from portable_core.payload_hash.canonical import is_plain
-from portable_core.ports import Milliseconds, SlaveState
+from portable_core.ports import Milliseconds
 from portable_core.records import Meta, Pair, Record, Recovery, format_id, parse_id
 from portable_core.sync.protocol import parse_integer
 
 NDJSON = "application/x-ndjson"
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
-
-
-def complete_until(horizon: Milliseconds, states: Mapping[str, SlaveState]) -> Milliseconds:
-    """The moment before which every webhook of the master (up to ``horizon``) and of each slave is
-    in the master; 0 where a slave was never synced."""
-    return min([horizon, *map(slave_complete_until, states.values())])
-
-
-def slave_complete_until(state: SlaveState) -> Milliseconds:
-    """The moment before which everything of this slave is in the master; 0 for never synced."""
-    return state.cursor or 0
 
 
 def parse_position(text: str) -> Pair:

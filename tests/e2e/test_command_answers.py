@@ -39,7 +39,7 @@ STATUS = {
     "buffer": {"records": 0},
     "horizon": MS,
     "now": MS,
-    "slaves": {"alpha": {"in_until": MS, "report": REPORT}},
+    "slaves": {"alpha": {"complete_until": MS, "report": REPORT}},
 }
 ROW = {"id": ID, "timestamp": MS, "source": "shop", "event": "sold", "size": 2}
 RECOVERED = ROW | {"recovery": {"slave": "alpha", "at": MS}}

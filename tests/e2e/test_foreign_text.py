@@ -100,7 +100,9 @@ def test_a_status_shows_brackets_as_they_are() -> None:
         "now": 1,
         "store": {"records": 1, "newest": 1},
         "buffer": {"records": 0},
-        "slaves": {"alpha": {"in_until": 1, "report": {"error": TEXT, "started": 1, "saved": 0}}},
+        "slaves": {
+            "alpha": {"complete_until": 1, "report": {"error": TEXT, "started": 1, "saved": 0}}
+        },
     }
     with Site(200, {}, json.dumps(status).encode()) as site:
         done = run_other("status", "--master", site.url, COLUMNS="250")
@@ -112,6 +114,7 @@ def test_a_status_fits_80_columns() -> None:
     now = 1_795_597_239_596
     report = {"error": "", "started": now, "saved": 1234567}
     names = {"webhook-slave-a": {}, "b": report, "c": {**report, "error": TEXT}, "d": report}
+    # As a master of an older release reports it.
     slaves = {name: {"in_until": now, "report": report} for name, report in names.items()}
     slaves["d"]["in_until"] = now - 901_000
     status = {"now": now, "store": {}, "buffer": {"records": 0}, "slaves": slaves}

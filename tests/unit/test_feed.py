@@ -7,11 +7,9 @@ import json
 import pytest
 
 from portable_core.errors import AnswerInvalid, BadRequest
-from portable_core.ports import SlaveState
 from portable_core.records import Meta, Pair, Record, Recovery
 from portable_core.sync.report import HOUR_MS, extend_day
 from portable_core.webhooks.feed import (
-    complete_until,
     decode_line,
     encode_feed,
     encode_line,
@@ -71,13 +69,6 @@ def test_positions() -> None:
     for text in ("yesterday", "", "-1", "١", "9" * 5000, str(2**53)):
         with pytest.raises(BadRequest):
             parse_position(text)
-
-
-def test_the_feed_ends_where_a_slave_may_still_add() -> None:
-    assert complete_until(100, {}) == 100
-    assert complete_until(100, {"a": SlaveState(cursor=70), "b": SlaveState(cursor=90)}) == 70
-    assert complete_until(100, {"a": SlaveState(cursor=130)}) == 100
-    assert complete_until(100, {"a": SlaveState(), "b": SlaveState(cursor=90)}) == 0
 
 
 def test_a_day_by_the_hour() -> None:

@@ -17,8 +17,8 @@ from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookMiddl
 from portable_core.errors import NotFound
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
+from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master import Master
-from portable_core.webhooks.feed import slave_complete_until
 from portable_core.webhooks.replay import Connect
 
 
@@ -117,15 +117,17 @@ def describe_status(node: Node, status: NodeStatus) -> dict[str, object]:
 
 
 def describe_slaves(master: Master) -> dict[str, object]:
-    """By name, of each slave: its store, the report of its last sync, its cursor, and ``in_until``,
-    the moment in ms before which everything of it is in the master (0 for never)."""
-    return {
-        name: {
+    """Return, by slave: its store, its cursor, the report of its last sync, and the time in ms
+    before which all its records are in the master (0 for a slave that was never synced)."""
+    slaves: dict[str, object] = {}
+    for name, state in master.slave_states().items():
+        complete = slave_complete_until(state)
+        slaves[name] = {
             "cursor": state.cursor,
-            "in_until": slave_complete_until(state),
+            "complete_until": complete,
+            "in_until": complete,  # deprecated: its name in older releases
             "store": state.store,
             "generation": state.generation,
             "report": dict(state.report),
         }
-        for name, state in master.slave_states().items()
-    }
+    return slaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from portable_core.errors import BadRequest
 from portable_core.node import Node
 from portable_core.ports import Milliseconds
 from portable_core.records import format_id, parse_id
+from portable_core.sync.completeness import complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.protocol import (
     PAIRS_PATH,
@@ -31,7 +33,6 @@ from portable_core.sync.protocol import (
 )
 from portable_core.webhooks.feed import (
     NDJSON,
-    complete_until,
     encode_feed,
     encode_line,
     parse_position,
@@ -39,7 +40,14 @@ from portable_core.webhooks.feed import (
 from portable_core.webhooks.search import FOREVER, Page, Row, find_record, read_page
 from portable_core.wire.negotiation import negotiate
 
+logger = logging.getLogger(__name__)
+
 WEBHOOKS_PATH = "/webhooks"
+
+#: The values of the feed's ``upto`` that end it where the master is complete; the second is the
+#: name of an older release.
+_COMPLETE = "complete"
+_COMPLETE_DEPRECATED = "settled"
 
 _JSON = "application/json"
 _HTML = "text/html"
@@ -111,17 +119,23 @@ def _read_bound(name: str, default: int) -> Milliseconds:
 
 
 def _answer_feed(node: Node, master: Master) -> Response:
-    """From ``since`` to where everything is in (``upto=now``: to what is here), in order."""
+    """Return the webhooks from ``since`` on, in order.
+
+    The feed ends at the time up to which the master is complete; with ``upto=now`` at its horizon.
+    """
     query = request.args
     since = query.get("since", "0")
     first = parse_position(since)
-    upto = query.get("upto", "settled")
-    if upto not in ("settled", "now"):
-        raise BadRequest(f"upto: must be settled or now, not {upto[:40]!r}")
+    upto = query.get("upto", _COMPLETE)
+    if upto == _COMPLETE_DEPRECATED:
+        logger.warning("upto=%s is deprecated; use upto=%s", upto, _COMPLETE)
+        upto = _COMPLETE
+    if upto not in (_COMPLETE, "now"):
+        raise BadRequest(f"upto: must be {_COMPLETE} or now (got {upto[:40]!r})")
     end = node.receiver.horizon()
-    if upto == "settled":
+    if upto == _COMPLETE:
         states = master.slave_states()
-        end = complete_until(end, {name: states[name] for name in master.clients})
+        end = complete_until(end, [states[name] for name in master.clients])
     end = min(end, _read_bound(QUERY_END, FOREVER))
     source = read_source(query)
     records = (

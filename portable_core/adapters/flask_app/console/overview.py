@@ -11,9 +11,9 @@ from portable_core.adapters.flask_app.console.texts import advise
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
+from portable_core.sync.completeness import complete_until, slave_complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.report import HOUR_MS
-from portable_core.webhooks.feed import complete_until, slave_complete_until
 from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: everything is in; ``late``: it should have been synced; ``bad``: it could not be.
@@ -66,10 +66,10 @@ class SlaveView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole page. ``settled``: everything that was stamped before it is in."""
+    """The whole page. ``complete_until``: 0 if a slave was never synced."""
 
     level: Level
-    settled: Milliseconds
+    complete_until: Milliseconds
     status: NodeStatus
     slaves: Sequence[SlaveView]
     rate: int
@@ -93,7 +93,7 @@ def read_overview(node: Node, master: Master) -> Overview:
             level = rank
     return Overview(
         level,
-        complete_until(status.horizon, watched),
+        complete_until(status.horizon, watched.values()),
         status,
         slaves,
         rate,

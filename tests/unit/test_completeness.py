@@ -1,4 +1,4 @@
-"""How far a master has everything of a slave that has little, or nothing any more."""
+"""The time up to which a master is complete."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from loadtests.simulation.network import Fault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import Milliseconds
+from portable_core.ports import Milliseconds, SlaveState
 from portable_core.records import MAX_INTEGER, Meta
 from portable_core.settings import Settings
+from portable_core.sync.completeness import complete_until, slave_complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave
-from portable_core.webhooks.feed import slave_complete_until
 
 ENV = {"STORE": "memory:", "SYNC_AUTH": "none"}
 SPAN_MS = 120_000
@@ -35,13 +35,23 @@ class Rig:
         )
 
     def sync(self) -> Milliseconds:
-        """How far everything is in after a sync; some time passes before it."""
+        """Let a second pass, sync, and return the time up to which the slave is complete."""
         self.clock.sleep(1)
         assert self.master.sync().ok
         return slave_complete_until(self.master.slave_states()["s"])
 
 
-def test_the_first_webhook_of_a_slave_takes_nothing_back() -> None:
+def test_a_master_is_complete_where_every_node_is() -> None:
+    def of(horizon: Milliseconds, *cursors: Milliseconds | None) -> Milliseconds:
+        return complete_until(horizon, [SlaveState(cursor=cursor) for cursor in cursors])
+
+    assert of(100) == 100
+    assert of(100, 70, 90) == 70
+    assert of(100, 130) == 100
+    assert of(100, None, 90) == 0
+
+
+def test_the_first_webhook_of_a_slave_does_not_lower_it() -> None:
     rig = Rig()
     assert rig.sync() == rig.clock.now() - SPAN_MS
     first = rig.slave.receive(b"{}", Meta()).timestamp
@@ -50,7 +60,7 @@ def test_the_first_webhook_of_a_slave_takes_nothing_back() -> None:
     assert rig.sync() == rig.clock.now() - SPAN_MS > first
 
 
-def test_a_slave_that_has_lost_all_its_records_is_not_behind() -> None:
+def test_a_slave_without_records_any_more_is_complete() -> None:
     rig = Rig()
     rig.slave.receive(b"{}", Meta())
     rig.clock.sleep(300)
@@ -60,7 +70,7 @@ def test_a_slave_that_has_lost_all_its_records_is_not_behind() -> None:
     assert rig.sync() == rig.clock.now() - SPAN_MS
 
 
-def test_an_empty_slave_that_is_gone_for_once_takes_nothing_back() -> None:
+def test_an_empty_slave_that_is_unreachable_once_does_not_lower_it() -> None:
     rig = Rig()
     reached = rig.sync()
     rig.unreachable = True
