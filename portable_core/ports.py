@@ -302,9 +302,8 @@ class SyncRequest:
     """One ``POST /sync``: the window, and the master's pairs encoded as ``media_type``.
 
     ``keep_waiting`` is called while the answer, or the next chunk of it, is waited for. ``epoch``
-    is that of the slave's store in which ``start`` was reached; one that is in
-    another by now refuses.
-    ``keep``: only a comparison; the slave may forget nothing because of it.
+    is the epoch of the slave's store in which ``start`` was reached; a slave whose store is in
+    another epoch rejects the request. ``compare_only``: the slave must not advance its retention.
     """
 
     start: Milliseconds
@@ -315,7 +314,7 @@ class SyncRequest:
     body: Iterable[bytes]
     keep_waiting: KeepWaiting = wait_on
     epoch: StoreEpoch | None = None
-    keep: bool = False
+    compare_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def _find_window(
 def compare(master: MasterClient, client: SlaveClient, start: int, end: int) -> Iterator[Record]:
     """The slave's records of ``[start, end)`` that the master does not represent, in order.
 
-    The slave does the comparison, as in a sync; its retention is told that it is none.
+    The slave does the comparison, as in a sync, but does not advance its retention.
     """
     info = client.describe()
     encoding: Encoding = next(
@@ -135,7 +135,7 @@ def compare(master: MasterClient, client: SlaveClient, start: int, end: int) -> 
                 raise Unavailable(f"{master.url}: the pairs were cut: {error}") from error
 
         request = SyncRequest(
-            start, end, info.span, algorithm, encoding.media_type, chunks(), keep=True
+            start, end, info.span, algorithm, encoding.media_type, chunks(), compare_only=True
         )
         with client.exchange(request) as answer:
             if answer.through < end:

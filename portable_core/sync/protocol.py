@@ -26,9 +26,13 @@ QUERY_SPAN = "span"
 QUERY_HASH = "hash"
 #: ``<uuid>/<generation>``: where ``start`` was reached; a slave that is not that refuses.
 QUERY_STORE = "store"
-#: ``1``: only a comparison. Without it a slave takes it that the master has everything before
-#: ``start``, and its retention may remove that.
-QUERY_KEEP = "keep"
+#: ``1``: compare only. Without it a slave assumes that every record before ``start`` is in the
+#: master, and its retention may remove them.
+QUERY_COMPARE_ONLY = "compare_only"
+#: The name of :data:`QUERY_COMPARE_ONLY` in older releases. A slave understands both, and whoever
+#: asks sends both: an older slave that missed this one would mistake the comparison for a sync,
+#: raise its retention mark to ``start`` and remove records that are in no master.
+QUERY_COMPARE_ONLY_DEPRECATED = "keep"
 
 #: The query parameter of ``POST /records`` and ``POST /trigger-sync``: a slave's name.
 QUERY_SLAVE = "slave"
@@ -78,8 +82,8 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
     }
     if request.epoch is not None:
         query[QUERY_STORE] = format_store(*request.epoch)
-    if request.keep:
-        query[QUERY_KEEP] = "1"
+    if request.compare_only:
+        query[QUERY_COMPARE_ONLY] = query[QUERY_COMPARE_ONLY_DEPRECATED] = "1"
     return query
 
 

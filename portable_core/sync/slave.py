@@ -40,9 +40,9 @@ T = TypeVar("T")
 class SyncQuery:
     """What a master asks for: the window ``[start, end)`` of this node's timestamps.
 
-    ``epoch``: of this node's store, where the master has everything before ``start``; None where it
-    does not say. ``keep``: it does not follow that it has that, so that retention may remove
-    nothing because of this question.
+    - ``epoch``: the epoch of this node's store in which the master's cursor reached ``start``;
+      None if the request does not name one.
+    - ``compare_only``: do not advance retention; the master may lack records before ``start``.
     """
 
     start: Milliseconds
@@ -50,7 +50,7 @@ class SyncQuery:
     span: Milliseconds
     algorithm: str
     epoch: StoreEpoch | None = None
-    keep: bool = False
+    compare_only: bool = False
 
 
 @dataclass(slots=True)
@@ -184,7 +184,7 @@ class Slave:
                 )
             horizon = self.receiver.horizon()
             through = min(query.end, horizon)
-            if not query.keep:
+            if not query.compare_only:
                 mark, asked = _name_asked_mark(info), min(query.start, horizon)
                 self._last_asked = (mark, asked)
                 self._raise_asked_mark(mark, asked)

@@ -278,14 +278,17 @@ def test_the_status_names_the_slaves() -> None:
     assert (slaves["a"]["complete_until"], slaves["a"]["in_until"]) == (0, 0)
 
 
-def test_a_comparison_leaves_the_retention_of_a_slave_alone() -> None:
+@pytest.mark.parametrize(
+    "flags", ["compare_only=1", "keep=1", "compare_only=1&keep=1", "compare_only=0&keep=1"]
+)
+def test_a_comparison_does_not_advance_the_retention_of_a_slave(flags: str) -> None:
     client = make_app("slave", RETENTION_S="0").test_client()
     post_webhooks(client, 1)
     node = client.get("/sync", headers=BEARER).get_json()
-    query = f"start={node['horizon']}&end={node['horizon'] + 1}"
+    window = f"start={node['horizon']}&end={node['horizon'] + 1}"
     store = find_store(client.application)
-    for keep, marked in (("&keep=1", 0), ("", node["horizon"])):
-        answer = client.post(f"/sync?{query}{keep}", headers=BEARER, json=[])
+    for query, marked in ((f"{window}&{flags}", 0), (window, node["horizon"])):
+        answer = client.post(f"/sync?{query}", headers=BEARER, json=[])
         assert answer.status_code == 200, answer.text
         assert store.mark(f"asked-{node['generation']}") == marked
 

@@ -7,6 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -54,6 +56,30 @@ def test_what_a_sync_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     # No cookie comes back.
     assert heads[1] == heads[0]
+
+
+@pytest.mark.parametrize(("compare_only", "mark"), [(True, 0), (False, 5)])
+def test_a_slave_of_an_older_release_knows_a_comparison(compare_only: bool, mark: int) -> None:
+    """Such a slave reads ``keep`` alone, and raises its retention mark unless that is 1."""
+    marks: list[int] = []
+
+    def handle(talk: Talk) -> None:
+        target = talk.read_head().split(b" ")[1].decode()
+        query = dict(parse_qsl(urlsplit(target).query))
+        marks.append(0 if query.get("keep") == "1" else int(query["start"]))
+        for chunk in talk.read_body():
+            assert chunk
+        talk.send_head()
+        talk.end()
+
+    request = replace(ask(), compare_only=compare_only)
+    with (
+        HostileSlave(handle) as slave,
+        connect(slave.url) as client,
+        client.exchange(request) as answer,
+    ):
+        assert list(answer.chunks) == []
+    assert marks == [mark]
 
 
 def test_the_answers_head() -> None:

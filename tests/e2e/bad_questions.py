@@ -41,6 +41,7 @@ _QUERIES = {
     WHOLE + "&span=120000&span=1": "span: comes 2 times",
     WHOLE + "&hash=crc32c&hash=crc32c": "hash: comes 2 times",
     WHOLE + "&keep=0&keep=1": "keep: comes 2 times",
+    WHOLE + "&compare_only=1&compare_only=1": "compare_only: comes 2 times",
     "?%ff=%fe&%00": "start: missing",
     "?" + "&" * 5000: "start: missing",
 }

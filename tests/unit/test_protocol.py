@@ -64,7 +64,9 @@ def test_query() -> None:
     request = SyncRequest(1, MAX_INTEGER, 3, "blake2b", "a/b", ())
     query = {"start": "1", "end": "9007199254740991", "span": "3", "hash": "blake2b"}
     assert format_sync_query(request) == query
-    assert format_sync_query(replace(request, keep=True)) == {**query, "keep": "1"}
+    # An older slave knows the second name alone.
+    compared = {**query, "compare_only": "1", "keep": "1"}
+    assert format_sync_query(replace(request, compare_only=True)) == compared
     named = replace(request, epoch=StoreEpoch(UUID, 7))
     assert format_sync_query(named) == {**query, "store": f"{UUID}/7"}
 

@@ -13,9 +13,10 @@ from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.node import Node
 from portable_core.ports import StoreEpoch, StoreInfo
 from portable_core.sync.protocol import (
+    QUERY_COMPARE_ONLY,
+    QUERY_COMPARE_ONLY_DEPRECATED,
     QUERY_END,
     QUERY_HASH,
-    QUERY_KEEP,
     QUERY_SPAN,
     QUERY_START,
     QUERY_STORE,
@@ -31,6 +32,16 @@ from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import choose_encoding, negotiate, read_batches
 
 logger = logging.getLogger(__name__)
+
+_QUERY_NAMES = (
+    QUERY_START,
+    QUERY_END,
+    QUERY_SPAN,
+    QUERY_HASH,
+    QUERY_STORE,
+    QUERY_COMPARE_ONLY,
+    QUERY_COMPARE_ONLY_DEPRECATED,
+)
 
 
 def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
@@ -71,7 +82,7 @@ def _name_store(response: Response, info: StoreInfo) -> None:
 
 
 def _read_query(node: Node) -> SyncQuery:
-    for name in (QUERY_START, QUERY_END, QUERY_SPAN, QUERY_HASH, QUERY_STORE, QUERY_KEEP):
+    for name in _QUERY_NAMES:
         times = len(request.args.getlist(name))
         if times > 1:
             raise BadRequest(f"{name}: comes {times} times in the query")
@@ -93,8 +104,18 @@ def _read_query(node: Node) -> SyncQuery:
         values[QUERY_SPAN],
         request.args.get(QUERY_HASH, node.receiver.algorithm),
         _read_store(request.args.get(QUERY_STORE)),
-        keep=request.args.get(QUERY_KEEP) == "1",
+        compare_only=_read_compare_only(),
     )
+
+
+def _read_compare_only() -> bool:
+    by_new_name = request.args.get(QUERY_COMPARE_ONLY) == "1"
+    if request.args.get(QUERY_COMPARE_ONLY_DEPRECATED) != "1":
+        return by_new_name
+    if not by_new_name:
+        old, new = QUERY_COMPARE_ONLY_DEPRECATED, QUERY_COMPARE_ONLY
+        logger.warning("%s=1 is deprecated; use %s=1, or update the other node", old, new)
+    return True
 
 
 def _read_store(given: str | None) -> StoreEpoch | None:
