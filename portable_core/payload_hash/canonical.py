@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 from itertools import islice
 from sys import getrecursionlimit
 from typing import Any
@@ -35,6 +36,14 @@ from portable_core.payload_hash.exact import (
     canonicalize_exactly,
     format_float,
 )
+from portable_core.payload_hash.pointers import (
+    ABSENT,
+    Pointer,
+    read_canonical,
+    read_member,
+    remove_canonical,
+    remove_member,
+)
 
 __all__ = [
     "ALGORITHMS",
@@ -42,6 +51,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_VALUES",
     "canonicalize",
+    "canonicalize_parts",
     "check_algorithm",
     "hash_payload",
     "is_plain",
@@ -102,6 +112,22 @@ def canonicalize(payload: bytes) -> bytes:
         return _canonicalize_large(payload)
 
 
+def canonicalize_parts(
+    payload: bytes, select: Sequence[Pointer], without: Sequence[Pointer]
+) -> tuple[bytes, list[bytes | None]]:
+    """Return the canonical bytes of a payload less some members, and those of others.
+
+    ``without`` names the members that are removed; members that are absent count as removed.
+    ``select`` names the values that are returned beside it, in its order, None for absent ones;
+    they are read before anything is removed. Raises what :func:`canonicalize` raises.
+    """
+    if len(payload) <= LARGE:
+        return _canonicalize_parts(payload, select, without)
+    with _one_at_a_time:
+        _check_values(payload)
+        return _canonicalize_parts(payload, select, without)
+
+
 def is_plain(payload: bytes) -> bool:
     """Whether every common JSON reader carries the payload's value exactly.
 
@@ -132,6 +158,30 @@ def _canonicalize(payload: bytes) -> bytes:
             pass
         value = None  # its memory: the exact path takes as much
     return canonicalize_exactly(payload)
+
+
+def _canonicalize_parts(
+    payload: bytes, select: Sequence[Pointer], without: Sequence[Pointer]
+) -> tuple[bytes, list[bytes | None]]:
+    if len(payload) <= _DEEP or getrecursionlimit() <= _DEEP or not _is_deep(payload):
+        try:
+            value = _load(payload)
+            if type(value) is dict:
+                found = [read_member(value, pointer) for pointer in select]
+                texts = [None if v is ABSENT else _dump(v, None, _SORTED) for v in found]
+                for pointer in without:
+                    removed = remove_member(value, pointer)
+                    if removed is not ABSENT:
+                        _dump(removed, None, _SORTED)  # refuses what the exact path has to take
+                return _dump(value, None, _SORTED), texts
+        except (ValueError, TypeError, RecursionError):  # as in _canonicalize
+            pass
+        value = None  # its memory: the exact path takes as much
+    canonical = canonicalize_exactly(payload)
+    texts = [read_canonical(canonical, pointer) for pointer in select]
+    for pointer in without:
+        canonical = remove_canonical(canonical, pointer)
+    return canonical, texts
 
 
 def _canonicalize_large(payload: bytes) -> bytes:
