@@ -1,0 +1,61 @@
+"""Which headers are kept: those that are asked for, never those that are secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from portable_core.payload_hash.identity import EVENT_HEADERS
+from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT, choose_kept
+
+
+@pytest.mark.parametrize("name", NEVER_KEPT)
+def test_a_secret_is_kept_only_by_an_override(name: str) -> None:
+    for keep in (DEFAULT_KEPT, ("*",), (name,), (name[:5] + "*",)):
+        assert not choose_kept(keep, read=[name])(name)
+    assert choose_kept((), override=[name])(name)
+
+
+def test_a_header_with_a_static_token_is_a_secret() -> None:
+    assert choose_kept(("*",))("x-my-token")
+    assert not choose_kept(("*", "x-my-token"), secret=["x-my-token"])("x-my-token")
+    assert choose_kept(("*",), secret=["x-my-token"], override=["x-my-token"])("x-my-token")
+
+
+@pytest.mark.parametrize("name", EVENT_HEADERS)
+def test_event_headers_are_always_kept(name: str) -> None:
+    assert choose_kept(())(name)
+
+
+def test_what_a_rule_reads_is_kept() -> None:
+    assert choose_kept((), read=["x-id"])("x-id")
+    assert not choose_kept(())("x-id")
+
+
+def test_a_star_stands_for_everything_else() -> None:
+    is_kept = choose_kept(("*",))
+    assert is_kept("content-type")
+    assert is_kept("content-length")
+    assert is_kept("anything")
+
+
+def test_a_beginning_stands_for_any_rest() -> None:
+    is_kept = choose_kept(("x-a-*", "y"))
+    assert is_kept("x-a-")
+    assert is_kept("x-a-b")
+    assert not is_kept("x-b")
+    assert is_kept("y")
+    assert not is_kept("y-z")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-hub-signature-256",
+        "idempotency-key",
+        "x-request-uuid",
+        "linear-delivery",
+        "aeg-event-type",
+    ],
+)
+def test_what_consumers_need_is_kept_by_default(name: str) -> None:
+    assert choose_kept(DEFAULT_KEPT)(name)
