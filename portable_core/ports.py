@@ -174,6 +174,10 @@ class Store(Protocol):
         """A durable number that never decreases; 0 until it was raised."""
         ...
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        """Return the marks whose names begin with ``prefix``, by name; those at 0 are left out."""
+        ...
+
     def raise_mark(self, name: str, value: int) -> int:
         """Make the mark at least ``value``, durably when it returns, and return what it is now."""
         ...

@@ -175,6 +175,10 @@ class ProcessStore:
         self._check_alive()
         return self.disk.mark(name)
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        self._check_alive()
+        return self.disk.marks(prefix)
+
     def raise_mark(self, name: str, value: int) -> int:
         return self._write("raise_mark", lambda: self.disk.raise_mark(name, value))
 

@@ -138,6 +138,11 @@ class MemoryStore:
             self._check_open()
             return self._marks.get(name, 0)
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        with self._lock:
+            self._check_open()
+            return {n: v for n, v in self._marks.items() if v > 0 and n.startswith(prefix)}
+
     def raise_mark(self, name: str, value: int) -> int:
         with self._lock:
             self._check_open()

@@ -170,6 +170,18 @@ def test_marks_only_grow(store: MasterStore) -> None:
     assert (store.mark("asked"), store.mark("horizon"), store.mark("other")) == (5, MAX_INTEGER, 0)
 
 
+def test_marks_are_listed_by_the_beginning_of_their_names(store: MasterStore) -> None:
+    names = ["rule/a", 'rule/a {"id":["body:/é"]}', "rule/b%2F", "rule", "rul", "rulf", "s"]
+    for number, name in enumerate(names, 1):
+        store.raise_mark(name, 1)
+        store.raise_mark(name, number)
+    marks = {name: number for number, name in enumerate(names, 1)}
+    assert store.marks("rule/") == {n: v for n, v in marks.items() if n.startswith("rule/")}
+    assert store.marks("rule/a ") == {names[1]: 2}
+    assert store.marks("") == marks
+    assert store.marks("x") == {}
+
+
 def test_everything_is_there_after_reopening(place: Place) -> None:
     store = place.connect()
     first = store.open(ALGORITHM)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import Fields, delete_document, write_document
@@ -21,6 +21,7 @@ from portable_core.ports import Lease, StoreInfo
 
 _META, _MARKS = "meta", "marks"
 _FEW = 16
+_PAGE = 256
 
 
 def open_identity(database: Database, algorithm: str) -> StoreInfo:
@@ -70,6 +71,22 @@ def read_marks(database: Database, name: str) -> list[int]:
     query = Query(_MARKS, "key", f"{prefix}/", f"{prefix}0", descending=True)
     documents = database.read_page(query, None, _FEW)
     return [document.fields["value"].integer_value for document in documents]
+
+
+def list_marks(database: Database, prefix: str) -> dict[str, int]:
+    """Return the marks whose names begin with ``prefix``, by name."""
+    quoted = quote(prefix, safe="")
+    query = Query(_MARKS, "key", quoted or None, f"{quoted}\x7f")
+    marks: dict[str, int] = {}
+    last: str | None = None
+    while documents := database.read_page(query, last, _PAGE):
+        for document in documents:
+            last = document.fields["key"].string_value
+            name = unquote(last.rpartition("/")[0])
+            marks[name] = max(document.fields["value"].integer_value, marks.get(name, 0))
+        if len(documents) < _PAGE:
+            break
+    return marks
 
 
 def raise_mark(database: Database, name: str, value: int) -> int:

@@ -251,6 +251,9 @@ class FirestoreStore:
         values = identity.read_marks(self._database, name)
         return values[0] if values else 0
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        return identity.list_marks(self._database, prefix)
+
     def raise_mark(self, name: str, value: int) -> int:
         return identity.raise_mark(self._database, name, value)
 

@@ -97,6 +97,10 @@ class State(StateFile):
     def mark(self, name: str) -> int:
         return int(self.values["mark"].get(name, 0))
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        marks = dict(self.values["mark"])
+        return {name: int(value) for name, value in marks.items() if name.startswith(prefix)}
+
     def raise_mark(self, name: str, value: int, until: float) -> int:
         if self.mark(name) < value:
             with self.writing(until):

@@ -141,6 +141,13 @@ class SqliteStore(SqliteFolder):
         with self._seeing():
             return self._state.mark(name)
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        self._check_open()
+        if not self._read_only:
+            return self._state.marks(prefix)
+        with self._seeing():
+            return self._state.marks(prefix)
+
     def raise_mark(self, name: str, value: int) -> int:
         self._check_open()
         return self._state.raise_mark(name, value, self._until())
