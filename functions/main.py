@@ -19,12 +19,17 @@ from portable_core.adapters.flask_app.problems import answer_http_exception
 from portable_core.adapters.server.slow_senders import READERS_PER_THREAD, SlowSenders
 from portable_core.adapters.server.stopping import watch_worker
 from portable_core.settings import Settings
-from portable_core.wiring import build_app_or_exit, check_role
+from portable_core.wiring import build_app_or_exit, read_settings_or_exit
+
+
+@cache
+def settings(role: str) -> Settings:
+    return read_settings_or_exit(role)
 
 
 @cache
 def application(role: str) -> Flask:
-    return build_app_or_exit(role, lambda node: watch_worker(node.stop, node.close))
+    return build_app_or_exit(settings(role), lambda node: watch_worker(node.stop, node.close))
 
 
 @functions_framework.http
@@ -43,7 +48,7 @@ def prepare_server(role: str) -> None:
     functions-framework reads ``THREADS`` after it has loaded this file; its own default is four a
     core. The worker that watches is a fork of the process that loads this.
     """
-    threads = Settings.from_env(check_role(role), os.environ).threads
+    threads = settings(role).threads
     # gunicorn would let a peer on this machine say, with a header SCRIPT_NAME, where paths begin.
     os.environ["FORWARDED_ALLOW_IPS"] = ""
     os.environ["THREADS"] = str(threads * READERS_PER_THREAD)

@@ -20,6 +20,7 @@ from typing import Any
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record
+from portable_core.settings import Settings
 from portable_core.wiring import build_app
 
 _TOKEN = "a-token-for-the-benchmark"
@@ -60,7 +61,7 @@ def fill(folder: Path, count: int) -> Record:
 def open_console(folder: Path) -> Any:
     """A client that is logged in."""
     env = {"STORE": f"sqlite:{folder}", "SYNC_AUTH": "none", "CONSOLE_TOKEN": _TOKEN}
-    client = build_app("master", env).test_client()
+    client = build_app(Settings.from_env("master", env)).test_client()
     csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/login").text)
     assert csrf is not None
     client.post("/login", data={"csrf": csrf[1], "token": _TOKEN})

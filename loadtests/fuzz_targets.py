@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
     from portable_core.payload_hash.canonical import canonicalize, hash_payload, is_plain
     from portable_core.payload_hash.exact import canonicalize_exactly
     from portable_core.records import MAX_INTEGER, Pair
+    from portable_core.settings import Settings
     from portable_core.sources.signatures import parse_sources
     from portable_core.sync.protocol import parse_integer, parse_store
     from portable_core.webhooks.feed import parse_position
@@ -195,12 +196,13 @@ def check_pair(pair: Pair | None) -> None:
         raise AssertionError(f"out of range: {pair}")
 
 
-_METRICS = Metrics(build_node("slave", {"STORE": "memory:", "SYNC_TOKENS": "a-secret-token"}))
+_SETTINGS = Settings.from_env("slave", {"STORE": "memory:", "SYNC_TOKENS": "a-secret-token"})
+_METRICS, _NODE = Metrics(_SETTINGS), build_node(_SETTINGS)
 
 
 def check_metrics_accept(data: bytes, size: int) -> None:
     """Whatever a scraper accepts, it is told something."""
-    text, kind = _METRICS.expose(data.decode("latin-1"))
+    text, kind = _METRICS.expose(_NODE, data.decode("latin-1"))
     if not text or not kind:
         raise AssertionError("no metrics")
 

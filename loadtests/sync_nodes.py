@@ -24,6 +24,7 @@ from portable_core.demo.processes import NodeProcess
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncRequest, wait_on
 from portable_core.records import Meta, Pair, Record
+from portable_core.settings import Settings
 from portable_core.wire.negotiation import ENCODINGS
 from portable_core.wiring import build_node
 
@@ -100,7 +101,7 @@ def run_master(folder: str, url: str, media_type: str) -> None:
         "SYNC_BUDGET_S": "3600",
         "SYNC_SLAVE_S": "3600",
     }
-    node = build_node("master", env)
+    node = build_node(Settings.from_env("master", env))
     assert node.master is not None
     node.master.clients["slave"] = make_client(url, media_type)
     node.receiver.open()

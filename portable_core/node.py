@@ -1,6 +1,6 @@
-"""One node: a receiver and the role around it, with the doors that an adapter puts in front.
+"""One node: a receiver, its role, and the checks that an adapter makes before calling them.
 
-What :mod:`portable_core.wiring` builds and what the web adapter serves.
+:mod:`portable_core.wiring` builds it and the web adapter serves it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
 from portable_core.sync.master import Master
+from portable_core.sync.observer import Observer
 from portable_core.sync.slave import Slave
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,11 @@ VerifySignature = Callable[[str, Callable[[str], list[str]], bytes, int], None]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """``slave`` or ``master`` is set, after the settings' role.
+    """``slave`` or ``master`` is set, as the settings' role says.
 
-    ``hand_over`` sends what a slave's dying store holds to the master, from the moment of the stop
-    until the event says that nothing more will come; None where there is no need. ``warning`` is
-    what whoever starts it should know, None if there is nothing.
+    ``hand_over`` sends the records of a slave's ephemeral store to the master, from the stop until
+    the event says that no more will come; None where no hand-over is needed. ``warnings`` are for
+    the log of the process that starts this node.
     """
 
     settings: Settings
@@ -46,7 +47,8 @@ class Node:
     master: Master | None = None
     hand_over: Callable[[threading.Event], object] | None = None
     authenticate_slave: AuthenticateSlave | None = None
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
+    observer: Observer = field(default_factory=Observer)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _drained: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -54,10 +56,11 @@ class Node:
     _closed: bool = False
 
     def receive(self, payload: bytes, meta: Meta) -> Pair:
-        """Keep one webhook; see :meth:`Receiver.receive`."""
-        role = self.slave or self.master
-        assert role is not None  # noqa: S101  # one of the two is set by whoever builds a node
-        return role.receive(payload, meta)
+        """Keep one webhook, and let a slave apply its retention; see :meth:`Receiver.receive`."""
+        pair = self.receiver.receive(payload, meta)
+        if self.slave is not None:
+            self.slave.retain()
+        return pair
 
     @property
     def stopping(self) -> bool:

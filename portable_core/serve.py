@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from portable_core.adapters.logs import configure_logs
 from portable_core.adapters.server import container
 from portable_core.settings import Role, Settings
-from portable_core.wiring import build_app_or_exit
+from portable_core.wiring import build_app_or_exit, read_settings_or_exit
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -41,9 +41,10 @@ def _make(role: Role) -> Flask:
         for node in nodes:
             node.close()
 
-    app = build_app_or_exit(role, nodes.append, serving=True)
+    settings = read_settings_or_exit(role)
+    app = build_app_or_exit(settings, nodes.append, serving=True)
     watch_signals(stop, close)
-    SlowSenders(Settings.from_env(role, os.environ).threads).watch()
+    SlowSenders(settings.threads).watch()
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it for every webhook
     return app

@@ -1,4 +1,4 @@
-"""The composition root: the one place that reads settings and builds a role from its parts.
+"""The composition root: the one place that builds a node from its parts.
 
 Adapters are imported where they are chosen, so that a slave on SQLite loads nothing of Firestore.
 Nothing is opened, locked or started here before that happens in the process that serves: with its
@@ -11,8 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -20,10 +19,10 @@ from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import SettingsError, StoreError
 from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
-from portable_core.ports import MasterStore
+from portable_core.ports import MasterStore, SlaveClient
 from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
-from portable_core.sync.report import SyncReport
+from portable_core.sync.observer import Observer, Observers
 from portable_core.sync.slave import Slave
 
 if TYPE_CHECKING:
@@ -58,37 +57,46 @@ def build_store(settings: Settings) -> MasterStore:
     )
 
 
-def build_node(role: Role, env: Mapping[str, str]) -> Node:
-    """A node of this role. Raises ``SettingsError`` for a wrong or missing setting."""
-    from portable_core.adapters.authentication.tokens import build_credentials, build_guard
+def build_node(settings: Settings, observer: Observer | None = None) -> Node:
+    """Return a node with these settings; nothing is opened, locked or started yet."""
+    from portable_core.adapters.authentication.tokens import build_guard
     from portable_core.sources.signatures import parse_sources
 
-    settings = Settings.from_env(role, env)
+    observer = observer or Observer()
     store = build_store(settings)
-    receiver = Receiver(settings, store, SystemClock())
+    receiver = Receiver(settings, store, SystemClock(), observer=observer)
     guard = build_guard(settings)
-    sources = parse_sources(settings.sources)
-    node = Node(settings, receiver, guard.check, sources.verify)
-    node.authenticate_slave = guard.check_slave
-    node.warning = guard.warning
-    if role == "slave":
-        node.slave = Slave(receiver)
-        if settings.hand_over:
-            node.hand_over = partial(_hand_over, node.slave)
-    else:
-        from portable_core.adapters.http.client import HttpSlaveClient
+    slave = Slave(receiver) if settings.role == "slave" else None
+    master = None
+    if settings.role == "master":
+        master = Master(receiver, store, _build_clients(settings), observer=observer)
+    return Node(
+        settings,
+        receiver,
+        guard.check,
+        parse_sources(settings.sources).verify,
+        slave=slave,
+        master=master,
+        hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,
+        authenticate_slave=guard.check_slave,
+        warnings=() if guard.warning is None else (guard.warning,),
+        observer=observer,
+    )
 
-        clients = [
-            HttpSlaveClient(
-                slave.name,
-                slave.url,
-                credentials=build_credentials(settings, slave.name, slave.url),
-                idle_s=settings.sync_idle_ms / 1000,
-            )
-            for slave in settings.slaves
-        ]
-        node.master = Master(receiver, store, clients)
-    return node
+
+def _build_clients(settings: Settings) -> list[SlaveClient]:
+    from portable_core.adapters.authentication.tokens import build_credentials
+    from portable_core.adapters.http.client import HttpSlaveClient
+
+    return [
+        HttpSlaveClient(
+            slave.name,
+            slave.url,
+            credentials=build_credentials(settings, slave.name, slave.url),
+            idle_s=settings.sync_idle_ms / 1000,
+        )
+        for slave in settings.slaves
+    ]
 
 
 def _hand_over(slave: Slave, drained: threading.Event) -> None:
@@ -103,25 +111,27 @@ def _hand_over(slave: Slave, drained: threading.Event) -> None:
 
 
 def build_app(
-    role: str,
-    env: Mapping[str, str],
+    settings: Settings,
     started: Callable[[Node], None] = lambda node: None,
     *,
     serving: bool = False,
 ) -> Flask:
-    """The WSGI application of a node; ``started`` is called in each process that serves it, once,
+    """Return the WSGI application of a node. Each process that serves it calls ``started`` once,
     before its first request.
 
-    With ``serving``, for a process that will serve and not fork, that is now, and the store is
-    opened. Raises ``SettingsError``, then also for a store made with another ``HASH``.
+    With ``serving``, for a process that serves and does not fork, ``started`` is called now, and
+    the store is opened; raises ``SettingsError`` for a store made with another ``HASH``.
     """
     from portable_core.adapters.flask_app import create_app
     from portable_core.adapters.http.replay_sender import connect
+    from portable_core.adapters.logs import LogObserver
+    from portable_core.adapters.metrics import Metrics
     from portable_core.adapters.server.stopping import close_at_exit
 
-    node = build_node(check_role(role), env)
-    if node.warning is not None:
-        logger.warning(node.warning)
+    metrics = Metrics(settings)
+    node = build_node(settings, Observers([LogObserver(), metrics]))
+    for warning in node.warnings:
+        logger.warning(warning)
     served_by = 0
 
     def start() -> None:
@@ -131,7 +141,7 @@ def build_app(
             close_at_exit(node.close)
             started(node)
 
-    app = create_app(node, start, build_observer(node), connect)
+    app = create_app(node, start, partial(metrics.expose, node), connect)
     if serving:
         start()
         _open_early(node)
@@ -157,33 +167,6 @@ def _open_early(node: Node) -> None:
         raise wrong[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """What watches an application: the logs' traces and the metrics, put together."""
-
-    begin_request: Callable[[Callable[[str], str | None]], None]
-    observe_webhook: Callable[[str, str, float], None]
-    expose: Callable[[str], tuple[bytes, str]]
-
-
-def build_observer(node: Node) -> Observer:
-    """The metrics of a node, which are counted from now on, and the traces of its requests; a
-    master's log tells of the slaves that it could not sync."""
-    from portable_core.adapters.logs import begin_request, warn_of_failures
-    from portable_core.adapters.metrics import Metrics
-
-    metrics = Metrics(node)
-    if node.master is not None:
-        count = node.master.on_sync
-
-        def on_sync(report: SyncReport) -> None:
-            count(report)
-            warn_of_failures(report)
-
-        node.master.on_sync = on_sync
-    return Observer(begin_request, metrics.observe_webhook, metrics.expose)
-
-
 def check_role(role: str) -> Role:
     """``role`` if it is one. Raises ``SettingsError``."""
     if role not in ("slave", "master"):
@@ -191,27 +174,36 @@ def check_role(role: str) -> Role:
     return cast(Role, role)
 
 
+def read_settings_or_exit(role: str) -> Settings:
+    """Return the settings in this process's environment; a wrong one ends it with one line.
+
+    From then on the process logs in the form of :mod:`portable_core.adapters.logs`.
+    """
+    from portable_core.adapters.logs import configure_logs
+
+    configure_logs(os.environ)
+    try:
+        return Settings.from_env(check_role(role), os.environ)
+    except SettingsError as error:
+        sys.exit(f"webhook-sync: {error}")
+
+
 def build_app_or_exit(
-    role: str,
+    settings: Settings,
     started: Callable[[Node], None] = lambda node: None,
     *,
     serving: bool = False,
 ) -> Flask:
-    """:func:`build_app` from this process's environment; a wrong setting ends it with one line.
-
-    From then on the process logs in the form of :mod:`portable_core.adapters.logs`, and gives the
-    memory of large payloads back.
-    """
-    from portable_core.adapters.logs import adopt_loggers, configure_logs
+    """:func:`build_app`; a wrong setting ends the process with one line."""
+    from portable_core.adapters.logs import adopt_loggers
     from portable_core.adapters.server.malloc import set_mmap_threshold
 
     def begin(node: Node) -> None:
         adopt_loggers("gunicorn.error")  # gunicorn sets its loggers up after this module is loaded
         started(node)
 
-    configure_logs(os.environ)
     set_mmap_threshold()
     try:
-        return build_app(role, os.environ, begin, serving=serving)
+        return build_app(settings, begin, serving=serving)
     except SettingsError as error:
         sys.exit(f"webhook-sync: {error}")

@@ -28,6 +28,7 @@ from typing import TextIO
 
 from portable_core.errors import MalformedStream, StreamTooLarge, WebhookSyncError
 from portable_core.settings import SETTINGS
+from portable_core.sync.observer import Observer
 from portable_core.sync.report import SyncReport
 
 #: A line holds at most so many characters of message; Google takes entries of up to 256 KiB.
@@ -251,15 +252,21 @@ def configure_logs(env: Mapping[str, str], stream: TextIO | None = None) -> None
     )
 
 
-def warn_of_failures(report: SyncReport) -> None:
-    """Log one warning for each slave that was not synced, with what the report says of it."""
-    for slave in report.slaves:
-        if slave.ok:
-            continue
-        title, _, text = slave.error.partition(": ")
-        if title in _QUOTING:
-            text = "its report says where"
-        logging.getLogger(__name__).warning("slave %s: %s: %s", slave.slave, title, text)
+class LogObserver(Observer):
+    """Keeps the trace of each request for its log lines, and logs the slaves not synced."""
+
+    def begin_request(self, read_header: Callable[[str], str | None]) -> None:
+        begin_request(read_header)
+
+    def observe_sync(self, report: SyncReport) -> None:
+        """Log one warning for each slave that was not synced, with the error of its report."""
+        for slave in report.slaves:
+            if slave.ok:
+                continue
+            title, _, text = slave.error.partition(": ")
+            if title in _QUOTING:
+                text = "its report says where"
+            logging.getLogger(__name__).warning("slave %s: %s: %s", slave.slave, title, text)
 
 
 def adopt_loggers(*names: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,8 +26,10 @@ from prometheus_client.registry import Collector
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
+from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master import Master
+from portable_core.sync.observer import Observer
 from portable_core.sync.report import SlaveReport, SyncReport
 
 #: A sender chooses the source in ``/webhook/<source>``; the first so many get series of their own.
@@ -43,18 +45,17 @@ _SYNC_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 240)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 
 
-class Metrics:
-    """The metrics of ``node``. Safe to use from any number of threads."""
+class Metrics(Observer):
+    """The metrics of one node. Safe to use from any number of threads."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, settings: Settings) -> None:
         # They would double the number of series, and nobody here has a use for them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's matter
         self._registry = registry = CollectorRegistry(auto_describe=False)
         # Those that are configured have their places, whatever else is sent.
-        self._sources = {name.strip() for name in _SOURCE.findall(node.settings.sources)} | {""}
+        self._sources = {name.strip() for name in _SOURCE.findall(settings.sources)} | {""}
         self._lock = threading.Lock()
         ProcessCollector(registry=registry)
-        registry.register(_NodeCollector(node))
         self._webhooks = Counter(
             "webhook_sync_webhooks",
             "Webhooks by source and outcome: kept, or the problem they were answered with.",
@@ -82,10 +83,7 @@ class Metrics:
         self._commit_failures = Counter(
             "webhook_sync_commit_failures", "Commits that the store refused.", registry=registry
         )
-        node.receiver.on_commit = self.observe_commit
-        if node.master is not None:
-            self._syncs = _SyncMetrics(registry)
-            node.master.on_sync = self._syncs.observe
+        self._syncs = _SyncMetrics(registry) if settings.role == "master" else None
 
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
         """One webhook was answered. ``outcome`` is ``kept`` or the name of a problem."""
@@ -109,14 +107,23 @@ class Metrics:
         else:
             self._commit_failures.inc()
 
-    def expose(self, accept: str) -> tuple[bytes, str]:
-        """All of it in the format that ``accept`` asks for, and that format's media type; in the
-        plain one where nothing can be made of ``accept``."""
+    def observe_sync(self, report: SyncReport) -> None:
+        if self._syncs is not None:
+            self._syncs.observe(report)
+
+    def expose(self, node: Node, accept: str) -> tuple[bytes, str]:
+        """Return the metrics of ``node`` in the format that ``accept`` names, and its media type.
+
+        An ``accept`` that is not understood gets the plain text format.
+        """
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self._registry)
+        registry.register(_NodeCollector(node))
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # a version like 1.x
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+        return encode(registry), content_type
 
 
 class _SyncMetrics:
@@ -166,10 +173,6 @@ class _NodeCollector(Collector):
 
     def __init__(self, node: Node) -> None:
         self._node = node
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: being registered must not open the store."""
-        return []
 
     def collect(self) -> Iterator[Metric]:
         node = self._node

@@ -62,9 +62,10 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
 
 
 def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
+    from portable_core.settings import Settings
     from portable_core.wiring import build_node
 
-    node = build_node("master", os.environ)
+    node = build_node(Settings.from_env("master", os.environ))
     if not node.settings.slaves:
         raise SettingsError("SLAVES: missing; name the slaves as name=url,name=url")
     assert node.master is not None  # noqa: S101  # the role asked for

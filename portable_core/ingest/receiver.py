@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from portable_core.errors import (
     PayloadTooLarge,
@@ -64,16 +65,30 @@ def name_algorithm(settings: Settings) -> str:
     return f"{settings.hash}-{fingerprint:x}"
 
 
+class CommitObserver(Protocol):
+    """What a receiver reports to; :class:`portable_core.sync.observer.Observer` is one."""
+
+    def observe_commit(self, records: int, seconds: float, done: bool) -> None:
+        """A commit of so many records has ended; ``done`` is whether it succeeded."""
+        ...
+
+
 class Receiver:
     """Takes webhooks into a store. Safe to use from any number of threads."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        *,
+        observer: CommitObserver | None = None,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
         self.algorithm = name_algorithm(settings)
-        #: Told of every batch: how many records, how many seconds, and whether it was committed.
-        self.on_commit: Callable[[int, float, bool], None] = lambda records, seconds, done: None
+        self._observer = observer
         self._opening = threading.Lock()
         self._keeping_up = threading.Lock()
         self._kept_up: float | None = None
@@ -130,7 +145,9 @@ class Receiver:
             self.store.append(records, deadline)
             done = True
         finally:
-            self.on_commit(len(records), self.clock.monotonic() - started, done)
+            if self._observer is not None:
+                seconds = self.clock.monotonic() - started
+                self._observer.observe_commit(len(records), seconds, done)
 
     # -- receiving -----------------------------------------------------------------------------
 

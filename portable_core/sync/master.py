@@ -17,8 +17,9 @@ from itertools import islice
 from portable_core.errors import LeaseHeld, NotFound, Unavailable, WebhookSyncError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveState
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record
+from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.merge import RecordMerger, SyncContext
+from portable_core.sync.observer import Observer
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import SlaveReport, SyncReport, find_begin
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
@@ -44,7 +45,12 @@ class Master:
     """Safe to use from any number of threads."""
 
     def __init__(
-        self, receiver: Receiver, store: MasterStore, clients: Sequence[SlaveClient]
+        self,
+        receiver: Receiver,
+        store: MasterStore,
+        clients: Sequence[SlaveClient],
+        *,
+        observer: Observer | None = None,
     ) -> None:
         self.receiver = receiver
         self.clients = {client.name: client for client in clients}
@@ -55,13 +61,8 @@ class Master:
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._waiting = 0  # hand-overs that wait for their turn
-        #: Told of every sync that ran to its report.
-        self.on_sync: Callable[[SyncReport], None] = lambda report: None
+        self._observer = observer or Observer()
         self._stopping = threading.Event()
-
-    def receive(self, payload: bytes, meta: Meta) -> Pair:
-        """See :meth:`Receiver.receive`."""
-        return self.receiver.receive(payload, meta)
 
     def slave_states(self) -> dict[str, SlaveState]:
         """What is remembered of each slave, those among the settings that were never synced too."""
@@ -119,7 +120,7 @@ class Master:
         finally:
             self._turn.release()
         report = SyncReport(date, self._clock.monotonic() - started, reports)
-        self.on_sync(report)
+        self._observer.observe_sync(report)
         return report
 
     def _watch_hand_overs(self) -> Callable[[], bool]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from portable_core.errors import BadRequest, Conflict, StoreError, StreamCut, TooManySyncs
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import Clock, Milliseconds, SlaveInfo, StoreEpoch, StoreInfo
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record
+from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.reconcile import find_missing
 from portable_core.wire.negotiation import ENCODINGS
 
@@ -144,12 +144,6 @@ class Slave:
         self._last_asked: tuple[str, Milliseconds] | None = None
         self._retained = receiver.clock.monotonic()
         self._retaining = threading.Lock()
-
-    def receive(self, payload: bytes, meta: Meta) -> Pair:
-        """See :meth:`Receiver.receive`."""
-        pair = self.receiver.receive(payload, meta)
-        self.retain()
-        return pair
 
     def describe(self) -> SlaveInfo:
         """What a master must know before it asks."""

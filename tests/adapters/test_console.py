@@ -12,6 +12,7 @@ from flask import Flask
 
 from portable_core.ports import Quarantined
 from portable_core.records import Meta, Pair, Record
+from portable_core.settings import Role, Settings
 from portable_core.webhooks.feed import NDJSON
 from portable_core.wiring import build_app
 
@@ -22,8 +23,9 @@ HTML = {"Accept": "text/html"}
 Client = Any
 
 
-def make_app(role: str = "master", **env: str) -> Flask:
-    return build_app(role, {"STORE": "memory:", "SYNC_TOKENS": "sync-token", "SPAN_S": "1", **env})
+def make_app(role: Role = "master", **env: str) -> Flask:
+    own = {"STORE": "memory:", "SYNC_TOKENS": "sync-token", "SPAN_S": "1"}
+    return build_app(Settings.from_env(role, {**own, **env}))
 
 
 @pytest.fixture

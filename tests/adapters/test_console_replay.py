@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from portable_core.settings import Settings
 from portable_core.wiring import build_app
 from tests.e2e.receivers import Receiver, run_receiver
 
@@ -49,16 +50,13 @@ class Console:
     """A master's console, logged in."""
 
     def __init__(self, receiver: Receiver) -> None:
-        app = build_app(
-            "master",
-            {
-                "STORE": "memory:",
-                "SYNC_TOKENS": "sync-token",
-                "CONSOLE_TOKEN": TOKEN,
-                "REPLAY_TARGETS": receiver.url,
-            },
-        )
-        self.client = app.test_client()
+        env = {
+            "STORE": "memory:",
+            "SYNC_TOKENS": "sync-token",
+            "CONSOLE_TOKEN": TOKEN,
+            "REPLAY_TARGETS": receiver.url,
+        }
+        self.client = build_app(Settings.from_env("master", env)).test_client()
         self.post("/login", token=TOKEN)
 
     def post(self, path: str, **form: str) -> Any:

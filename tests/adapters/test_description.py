@@ -16,7 +16,7 @@ from flask import Flask
 import portable_core
 from portable_core import errors
 from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
-from portable_core.settings import Role
+from portable_core.settings import Role, Settings
 from portable_core.wiring import build_app
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,8 @@ CONSOLE = {
 
 
 def make_app(role: Role, **env: str) -> Flask:
-    return build_app(role, {"STORE": "memory:", "SYNC_TOKENS": "secret", **env})
+    settings = Settings.from_env(role, {"STORE": "memory:", "SYNC_TOKENS": "secret", **env})
+    return build_app(settings)
 
 
 def list_routes(app: Flask) -> set[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portable_core.settings import Role
+from portable_core.settings import Role, Settings
 from portable_core.webhooks.feed import NDJSON
 from portable_core.wiring import build_app
 
@@ -21,7 +21,7 @@ def make_client(role: Role) -> Any:
     console = {"CONSOLE_TOKEN": TOKEN, "REPLAY_TARGETS": "http://127.0.0.1:9"}
     own = console if role == "master" else {}
     env = {"STORE": "memory:", "SYNC_TOKENS": "sync-token", **own}
-    return build_app(role, env).test_client()
+    return build_app(Settings.from_env(role, env)).test_client()
 
 
 def log_in(client: Any) -> str:

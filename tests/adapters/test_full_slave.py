@@ -30,7 +30,8 @@ class Rig:
     def receive(self, number: int) -> Pair:
         noise = random.Random(number).randbytes(20_000).hex()
         self.clock.sleep(0.001)
-        return self.slave.receive(b'{"n":%d,"noise":"%s"}' % (number, noise.encode()), Meta())
+        payload = b'{"n":%d,"noise":"%s"}' % (number, noise.encode())
+        return self.slave.receiver.receive(payload, Meta())
 
     def sync(self, start: int) -> tuple[list[Pair], int]:
         """What a master gets that has nothing, and through when."""

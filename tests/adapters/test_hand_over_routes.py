@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from portable_core.settings import Settings
 from portable_core.wire.negotiation import ENCODINGS
 from portable_core.wiring import build_app
 from tests.e2e.sync_nodes import make_record, now_ms
@@ -24,7 +25,7 @@ def master(tmp_path: Path) -> Client:
         "SLAVES": "alpha=http://127.0.0.1:1,beta=http://127.0.0.1:1",
         "SLAVE_TOKENS": "alpha=alphas,beta=betas",
     }
-    return Client(build_app("master", env))
+    return Client(build_app(Settings.from_env("master", env)))
 
 
 def hand_over(

@@ -250,11 +250,10 @@ def test_a_trip_through_every_failure_leaves_no_payload_and_no_secret_in_the_log
             raise faults.pop()
 
     receiver = Receiver(settings, store, SystemClock())
-    node = Node(settings, receiver, lambda header: None, verify)
-    node.slave = Slave(receiver)
+    node = Node(settings, receiver, lambda header: None, verify, slave=Slave(receiver))
     stream = io.StringIO()
     configure_logs(ENV, stream)
-    client = create_app(node, observer=None).test_client()
+    client = create_app(node).test_client()
     body = b'{"a":"%s"}' % marked.encode()
     statuses = []
     for sent in (body, body[:-1], body + b"x", b"[%s]" % body, body * 500, b"\xff" + body):

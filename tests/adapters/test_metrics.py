@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ from portable_core.settings import Settings
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import ENCODINGS
-from portable_core.wiring import build_app, build_observer
+from portable_core.wiring import build_app
 
 BEARER = {"Authorization": "Bearer correct-horse"}
 ENV = {
@@ -94,15 +95,21 @@ class Rig:
         settings = Settings.from_env("slave" if role == "slave" else "master", ENV)
         self.clock = SimulatedClock()
         self.store = SlowStore(self.clock)
-        self.receiver = Receiver(settings, self.store, self.clock)
-        self.node = Node(settings, self.receiver, self._authenticate, lambda *_: None)
-        if role == "slave":
-            self.node.slave = Slave(self.receiver)
-        else:
-            self.node.master = Master(self.receiver, self.store, clients)
-        self.client: FlaskClient = create_app(
-            self.node, observer=build_observer(self.node)
-        ).test_client()
+        metrics = Metrics(settings)
+        receiver = Receiver(settings, self.store, self.clock, observer=metrics)
+        master = Master(receiver, self.store, clients, observer=metrics)
+        self.receiver = receiver
+        self.node = Node(
+            settings,
+            receiver,
+            self._authenticate,
+            lambda *_: None,
+            slave=Slave(receiver) if role == "slave" else None,
+            master=master if role == "master" else None,
+            observer=metrics,
+        )
+        app = create_app(self.node, expose=partial(metrics.expose, self.node))
+        self.client: FlaskClient = app.test_client()
 
     @staticmethod
     def _authenticate(header: str | None) -> None:
@@ -136,7 +143,7 @@ def test_the_guide_names_every_metric() -> None:
     assert set(re.findall(r"`(webhook_sync_\w+)`", guide)) == told
 
 
-def test_metrics_need_authentication_and_are_there_only_with_an_observer() -> None:
+def test_metrics_need_authentication_and_are_there_only_where_exposed() -> None:
     rig = Rig("slave")
     assert rig.client.get("/metrics").status_code == 401
     assert create_app(rig.node).test_client().get("/metrics", headers=BEARER).status_code == 404
@@ -144,7 +151,7 @@ def test_metrics_need_authentication_and_are_there_only_with_an_observer() -> No
 
 def test_asking_for_the_metrics_is_what_opens_the_store_not_making_them() -> None:
     rig = Rig("slave")
-    Metrics(rig.node)
+    Metrics(rig.node.settings)
     with pytest.raises(StoreError):
         rig.store.info()
 
@@ -309,7 +316,7 @@ def test_a_format_of_no_known_version_is_answered(kind: str, version: str) -> No
 
 
 def test_the_wired_application_has_them() -> None:
-    app = build_app("slave", ENV)
+    app = build_app(Settings.from_env("slave", ENV))
     answer = app.test_client().get("/metrics", headers=BEARER)
     assert answer.status_code == 200
     assert "webhook_sync_store_up 1.0" in answer.text

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from portable_core.adapters.logs import warn_of_failures
+from portable_core.adapters.logs import LogObserver
 from portable_core.errors import MalformedStream
+from portable_core.settings import Settings
 from portable_core.sync.report import SlaveReport, SyncReport
 from portable_core.wiring import build_app
 
@@ -20,8 +21,8 @@ def read_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_each_slave_that_cannot_be_synced_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     slaves = "alpha=http://127.0.0.1:1,beta=http://127.0.0.1:2"  # nobody listens there
-    app = build_app("master", {"SLAVES": slaves, "SYNC_TOKENS": "a-token", "STORE": "memory:"})
-    client = app.test_client()
+    env = {"SLAVES": slaves, "SYNC_TOKENS": "a-token", "STORE": "memory:"}
+    client = build_app(Settings.from_env("master", env)).test_client()
     assert client.post("/trigger-sync", headers=BEARER).status_code == 502
     alpha, beta = sorted(read_warnings(caplog))
     assert alpha.startswith("slave alpha: Slave unreachable: ")
@@ -31,12 +32,12 @@ def test_each_slave_that_cannot_be_synced_is_one_warning(caplog: pytest.LogCaptu
 
 
 def test_a_slave_that_was_synced_is_none(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_failures(SyncReport(0, 0.0, [SlaveReport("alpha", warning="clock: differs")]))
+    LogObserver().observe_sync(SyncReport(0, 0.0, [SlaveReport("alpha", warning="clock: differs")]))
     assert read_warnings(caplog) == []
 
 
 def test_what_an_answer_held_is_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
     error = MalformedStream("its hash is not an integer but 'part of a payload'", 7)
     failed = SlaveReport("alpha", error=f"{error.title}: {error}")
-    warn_of_failures(SyncReport(0, 0.0, [failed]))
+    LogObserver().observe_sync(SyncReport(0, 0.0, [failed]))
     assert read_warnings(caplog) == ["slave alpha: Malformed stream: its report says where"]

@@ -303,12 +303,18 @@ def test_our_own_commands_have_these_flags() -> None:
 
 
 def test_the_table_of_metrics_is_whole() -> None:
-    settings = Settings.from_env("slave", {"SYNC_AUTH": "none", "STORE": "memory:"})
+    settings = Settings.from_env("master", {"SYNC_AUTH": "none", "STORE": "memory:"})
     store = MemoryStore()
     receiver = Receiver(settings, store, SystemClock())
-    node = Node(settings, receiver, lambda header: None, lambda *_: None)
-    node.slave, node.master = Slave(receiver), Master(receiver, store, [])
-    text = Metrics(node).expose("")[0].decode()
+    node = Node(
+        settings,
+        receiver,
+        lambda header: None,
+        lambda *_: None,
+        slave=Slave(receiver),
+        master=Master(receiver, store, []),
+    )
+    text = Metrics(settings).expose(node, "")[0].decode()
     exposed = {
         re.sub("_total$", "", name)
         for name in re.findall(r"^# TYPE (webhook_sync_\w+)", text, re.MULTILINE)

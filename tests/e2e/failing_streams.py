@@ -50,9 +50,8 @@ def make() -> Flask:
     settings = Settings.from_env("master", {"SYNC_AUTH": "none", "STORE": "memory:"})
     store = BreakingStore()
     receiver = Receiver(settings, store, SystemClock())
-    node = Node(settings, receiver, lambda header: None, lambda *_: None)
-    node.master = Master(receiver, store, [])
-    return create_app(node, observer=None)
+    master = Master(receiver, store, [])
+    return create_app(Node(settings, receiver, lambda header: None, lambda *_: None, master=master))
 
 
 if __name__ == "__main__":

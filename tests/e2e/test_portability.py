@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind, NodeProcess
+from portable_core.settings import Settings
 from portable_core.wiring import build_node
 from tests.e2e.proxy import Plan, Proxy
 from tests.e2e.sync_nodes import (
@@ -222,7 +223,7 @@ def test_without_a_scheduler(nodes: Nodes) -> None:
 
 def retain(slave: NodeProcess) -> None:
     """Remove from the folder of a node that does not run what its retention allows."""
-    node = build_node("slave", slave.env)
+    node = build_node(Settings.from_env("slave", slave.env))
     assert node.slave is not None
     node.receiver.open()
     node.slave.retain(now=True)

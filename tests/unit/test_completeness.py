@@ -54,7 +54,7 @@ def test_a_master_is_complete_where_every_node_is() -> None:
 def test_the_first_webhook_of_a_slave_does_not_lower_it() -> None:
     rig = Rig()
     assert rig.sync() == rig.clock.now() - SPAN_MS
-    first = rig.slave.receive(b"{}", Meta()).timestamp
+    first = rig.slave.receiver.receive(b"{}", Meta()).timestamp
     assert rig.sync() == rig.clock.now() - SPAN_MS  # it is too young to be asked for
     rig.clock.sleep(300)
     assert rig.sync() == rig.clock.now() - SPAN_MS > first
@@ -62,7 +62,7 @@ def test_the_first_webhook_of_a_slave_does_not_lower_it() -> None:
 
 def test_a_slave_without_records_any_more_is_complete() -> None:
     rig = Rig()
-    rig.slave.receive(b"{}", Meta())
+    rig.slave.receiver.receive(b"{}", Meta())
     rig.clock.sleep(300)
     rig.sync()
     rig.slave_store.prune(MAX_INTEGER)  # by age, by a policy of Firestore, by an accident

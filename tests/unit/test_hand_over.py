@@ -71,7 +71,7 @@ class Rig:
     def receive(self, count: int, size: int = 10) -> list[Pair]:
         """All in the same millisecond: only the hash tells which of them were confirmed."""
         return sorted(
-            self.slave.receive(b'{"n":%d,"p":"%b"}' % (number, b"x" * size), Meta())
+            self.slave.receiver.receive(b'{"n":%d,"p":"%b"}' % (number, b"x" * size), Meta())
             for number in range(count)
         )
 
@@ -160,7 +160,7 @@ def test_what_comes_while_the_server_drains_is_handed_over_too() -> None:
         rig.drained.wait(0.01)
         rig.clock.sleep(0.001)
     rig.clock.sleep(1)
-    late = [rig.slave.receive(b'{"late":true}', Meta())]
+    late = [rig.slave.receiver.receive(b'{"late":true}', Meta())]
     rig.slave.receiver.drain()
     rig.drained.set()
     thread.join(20)

@@ -25,7 +25,7 @@ class SharedStore(MemoryStore):
 def make_slave(clock: SimulatedClock, webhooks: int) -> Slave:
     slave = Slave(Receiver(Settings.from_env("slave", ENV), MemoryStore(), clock))
     for number in range(webhooks):
-        slave.receive(b'{"%d":%d}' % (webhooks, number), Meta())
+        slave.receiver.receive(b'{"%d":%d}' % (webhooks, number), Meta())
     return slave
 
 

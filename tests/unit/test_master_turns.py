@@ -27,7 +27,7 @@ class Rig:
         self.slaves = {name: Slave(self._make_receiver("slave", MemoryStore())) for name in pauses}
         for name, slave in self.slaves.items():
             for number in range(5 if name == "c" else 500):
-                slave.receive(b'{"%s":%d}' % (name.encode(), number), Meta())
+                slave.receiver.receive(b'{"%s":%d}' % (name.encode(), number), Meta())
         self.clock.sleep(600)
         self.store = MemoryStore()
         self.start_master()

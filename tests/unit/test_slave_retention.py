@@ -28,7 +28,7 @@ def test_a_gap_is_what_no_master_has_asked_past(
     for number in range(10):
         clock.sleep(1)
         payload = b'{"n":%d,"x":"%s"}' % (number, b"x" * 200_000)
-        times.append(slave.receive(payload, Meta()).timestamp)
+        times.append(slave.receiver.receive(payload, Meta()).timestamp)
     clock.sleep(1)
     span = slave.describe().span
     with closing(slave.answer(SyncQuery(times[asked], clock.now(), span, "crc32c"), [])):
@@ -45,7 +45,7 @@ def test_what_was_asked_of_another_life_allows_nothing() -> None:
     clock = SimulatedClock()
     env = {"STORE": "memory:", "SYNC_AUTH": "none", "RETENTION_S": "1"}
     slave = Slave(Receiver(Settings.from_env("slave", env), MemoryStore(), clock))
-    slave.receive(b"{}", Meta())
+    slave.receiver.receive(b"{}", Meta())
     clock.sleep(10)
     info = slave.describe()
     query = SyncQuery(clock.now(), clock.now() + 1, info.span, info.hash)

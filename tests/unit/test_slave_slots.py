@@ -25,7 +25,7 @@ class Rig:
         self.slave = Slave(Receiver(settings, MemoryStore(), self.clock))
         self.begin = self.clock.now()
         for number in range(10):
-            self.slave.receive(b'{"n":%d}' % number, Meta())
+            self.slave.receiver.receive(b'{"n":%d}' % number, Meta())
             self.clock.sleep(10)
         self.query = SyncQuery(self.begin, self.clock.now(), 1000, "crc32c")
 

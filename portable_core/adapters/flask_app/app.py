@@ -9,7 +9,6 @@ from flask import Flask, Response, request
 from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.console import add_console
 from portable_core.adapters.flask_app.master_routes import add_master_routes
-from portable_core.adapters.flask_app.observer import Observer
 from portable_core.adapters.flask_app.openapi import add_description
 from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
@@ -21,26 +20,30 @@ from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master import Master
 from portable_core.webhooks.replay import Connect
 
+#: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
+Expose = Callable[[str], tuple[bytes, str]]
+
 
 def create_app(
     node: Node,
     started: Callable[[], None] = lambda: None,
-    observer: Observer | None = None,
+    expose: Expose | None = None,
     connect: Connect | None = None,
 ) -> Flask:
-    """The WSGI application of one node. ``started`` is called before every request.
+    """Return the WSGI application of one node. ``started`` is called before every request.
 
-    ``/metrics`` is there only with an ``observer``; a master's console sends webhooks again only
-    with ``connect``.
+    ``/metrics`` exists only with ``expose``; a master's console sends webhooks again only with
+    ``connect``.
     """
     app = Flask("webhook-sync", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(started)
     add_problem_handlers(app)
-    _add_webhook_routes(app, WebhookMiddleware(app.wsgi_app, node, started, observer))
-    if observer is not None:
-        _add_observer(app, node, observer)
+    _add_webhook_routes(app, WebhookMiddleware(app.wsgi_app, node, started))
+    app.before_request(lambda: node.observer.begin_request(request.headers.get))
+    if expose is not None:
+        _add_metrics(app, node, expose)
     _add_status_routes(app, node)
     add_description(app, node.settings.role)
     if node.slave is not None:
@@ -51,15 +54,11 @@ def create_app(
     return app
 
 
-def _add_observer(app: Flask, node: Node, observer: Observer) -> None:
-    @app.before_request
-    def begin() -> None:
-        observer.begin_request(request.headers.get)
-
+def _add_metrics(app: Flask, node: Node, expose: Expose) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        body, content_type = observer.expose(request.headers.get("Accept", ""))
+        body, content_type = expose(request.headers.get("Accept", ""))
         return Response(body, 200, content_type=content_type)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from portable_core.adapters.flask_app.observer import Observer
 from portable_core.adapters.flask_app.problems import answer_fault, answer_problem, name_problem
 from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_framing
 from portable_core.errors import HeadersTooLarge, NotFound, WebhookSyncError
@@ -36,18 +35,11 @@ _NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
 class WebhookMiddleware:
     """WSGI middleware: answers webhooks and passes every other sound request on to ``app``."""
 
-    def __init__(
-        self,
-        app: WSGIApplication,
-        node: Node,
-        started: Callable[[], None],
-        observer: Observer | None,
-    ) -> None:
+    def __init__(self, app: WSGIApplication, node: Node, started: Callable[[], None]) -> None:
         """``started`` is called before every webhook."""
         self._app = app
         self._node = node
         self._started = started
-        self._observer = observer
         self._bodies = BodyReader(node.settings.max_body_bytes)
         self._name_kept = _make_filter(node.settings.keep_headers)
 
@@ -79,8 +71,7 @@ class WebhookMiddleware:
         except Exception as error:  # noqa: BLE001  # answered and logged, as Flask does it elsewhere
             return answer_fault(error)(environ, start_response)
         finally:
-            if self._observer is not None:
-                self._observer.observe_webhook(source, outcome, time.perf_counter() - started)
+            self._node.observer.observe_webhook(source, outcome, time.perf_counter() - started)
         start_response(
             "200 OK",
             [("Content-Type", "application/json"), ("Content-Length", str(len(body)))],
@@ -99,8 +90,7 @@ class WebhookMiddleware:
             return [] if value is None else [value]
 
         self._started()
-        if self._observer is not None:
-            self._observer.begin_request(read_header)
+        node.observer.begin_request(read_header)
         if source and not is_source(source):
             raise NotFound(
                 "a source is one short name without spaces, slashes or control characters: "

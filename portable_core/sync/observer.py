@@ -1,0 +1,49 @@
+"""The port through which a node reports what it does: to metrics, to the log, to tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from portable_core.sync.report import SyncReport
+
+
+class Observer:
+    """Called with events of one node. This base class ignores all of them.
+
+    Methods are called from any thread, are quick, and raise nothing.
+    """
+
+    def begin_request(self, read_header: Callable[[str], str | None]) -> None:
+        """An HTTP request begins in this thread; ``read_header`` returns a header by its name."""
+
+    def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
+        """A webhook was answered. ``outcome`` is ``kept`` or the name of a problem."""
+
+    def observe_commit(self, records: int, seconds: float, done: bool) -> None:
+        """A commit of so many records has ended; ``done`` is whether it succeeded."""
+
+    def observe_sync(self, report: SyncReport) -> None:
+        """A sync has ended with ``report``."""
+
+
+class Observers(Observer):
+    """Passes every event on to several observers, in order."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def begin_request(self, read_header: Callable[[str], str | None]) -> None:
+        for observer in self._observers:
+            observer.begin_request(read_header)
+
+    def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
+        for observer in self._observers:
+            observer.observe_webhook(source, outcome, seconds)
+
+    def observe_commit(self, records: int, seconds: float, done: bool) -> None:
+        for observer in self._observers:
+            observer.observe_commit(records, seconds, done)
+
+    def observe_sync(self, report: SyncReport) -> None:
+        for observer in self._observers:
+            observer.observe_sync(report)
