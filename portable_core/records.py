@@ -36,25 +36,35 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is kept beside the payload: the source (``/webhook/<source>``) and a few headers.
+    """What is kept beside the payload.
 
-    Header names are lower case, each once; a header that came several times has its values joined
-    with a comma (RFC 9110, section 5.3).
+    - ``source``: the last part of ``/webhook/<source>``; empty for ``/webhook``.
+    - ``headers``: header names are lower case, each once; a header that came several times has its
+      values joined with a comma (RFC 9110, section 5.3). A value has a character a byte.
+    - ``query``: the query string, as it was sent, a character a byte.
+    - ``key``: the key of the webhook's identity (:mod:`.payload_hash.identity`). Empty in records
+      of versions before 0.2, whose hash is of the payload alone.
+    - ``rule``: the text of the identity rule that hash and key were computed under.
     """
 
     source: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    key: str = ""
+    rule: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.source or self.headers)
+        return bool(self.source or self.headers or self.query or self.key)
 
     def __hash__(self) -> int:
-        return hash((self.source, tuple(sorted(self.headers.items()))))
+        headers = tuple(sorted(self.headers.items()))
+        return hash((self.source, headers, self.query, self.key, self.rule))
 
     @property
     def size(self) -> int:
         """Roughly the bytes it occupies."""
-        return len(self.source) + sum(len(name) + len(text) for name, text in self.headers.items())
+        texts = len(self.source) + len(self.query) + len(self.key) + len(self.rule)
+        return texts + sum(len(name) + len(text) for name, text in self.headers.items())
 
     def to_mapping(self) -> dict[str, object]:
         """The form on the wire and in stores: empty parts are left out."""
@@ -63,6 +73,9 @@ class Meta:
             mapping["source"] = self.source
         if self.headers:
             mapping["headers"] = dict(self.headers)
+        for name, text in (("query", self.query), ("key", self.key), ("rule", self.rule)):
+            if text:
+                mapping[name] = text
         return mapping
 
     @classmethod
@@ -73,15 +86,18 @@ class Meta:
         """
         if not isinstance(mapping, dict):
             raise ValueError("meta is not an object")
-        source, headers = mapping.get("source", ""), mapping.get("headers", {})
-        if not isinstance(source, str):
-            raise ValueError("meta.source is not a string")
+        headers = mapping.get("headers", {})
+        texts = [mapping.get(name, "") for name in ("source", "query", "key", "rule")]
+        for name, text in zip(("source", "query", "key", "rule"), texts, strict=True):
+            if not isinstance(text, str):
+                raise ValueError(f"meta.{name} is not a string")
         if not isinstance(headers, dict):
             raise ValueError("meta.headers is not an object")
         for name, value in headers.items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise ValueError("meta.headers holds something other than strings")
-        return cls(source, headers)
+        source, query, key, rule = texts
+        return cls(source, headers, query, key, rule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ _DELAY_S = 1.0
 
 
 def _receive(self: Receiver, payload: bytes, meta: Meta) -> Pair:
-    hash_ = self.hash(payload)
+    hash_, meta = self.identifier.identify(payload, meta)
     pair = self.open().add(hash_, payload, meta)
     timer = threading.Timer(_DELAY_S, _flush, (self,))
     timer.daemon = True

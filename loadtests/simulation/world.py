@@ -205,8 +205,9 @@ class World:
         try:
             if node.buffered:
                 buffer = process.receiver.open()
-                hash_ = process.receiver.hash(delivery.payload)
-                pair = buffer.add(hash_, delivery.payload, delivery.meta)
+                identifier = process.receiver.identifier
+                hash_, meta = identifier.identify(delivery.payload, delivery.meta)
+                pair = buffer.add(hash_, delivery.payload, meta)
                 self._acknowledge(node, pair, delivery)
             else:
                 future = process.receiver.submit(delivery.payload, delivery.meta)

@@ -22,6 +22,7 @@ from portable_core.errors import (
     WebhookSyncError,
 )
 from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
@@ -88,6 +89,7 @@ class Receiver:
         self.store = store
         self.clock = clock
         self.algorithm = name_algorithm(settings)
+        self.identifier = Identifier(settings.hash, settings.hash_key, {})
         self._observer = observer
         self._opening = threading.Lock()
         self._keeping_up = threading.Lock()
@@ -151,17 +153,13 @@ class Receiver:
 
     # -- receiving -----------------------------------------------------------------------------
 
-    def hash(self, payload: bytes) -> int:
-        """The payload's hash under this node's algorithm. Raises ``MalformedPayload``."""
-        return hash_payload(payload, self.settings.hash, self.settings.hash_key)
-
     def receive(self, payload: bytes, meta: Meta) -> Pair:
         """Keep one webhook and return its pair; from then on it is acknowledged.
 
         The payload is complete when this is called: the stamp is taken here. Raises
         ``MalformedPayload``, ``PayloadTooLarge``, and ``Unavailable`` where it was not kept.
         """
-        buffer, hash_ = self._prepare(payload)
+        buffer, (hash_, meta) = self._prepare(payload, meta)
         if self._flusher is None:
             return buffer.commit(hash_, payload, meta)
         pair = buffer.add(hash_, payload, meta)
@@ -178,17 +176,17 @@ class Receiver:
 
         Raises what :meth:`receive` raises before the commit.
         """
-        buffer, hash_ = self._prepare(payload)
+        buffer, (hash_, meta) = self._prepare(payload, meta)
         return buffer.submit(hash_, payload, meta)
 
-    def _prepare(self, payload: bytes) -> tuple[Buffer, int]:
+    def _prepare(self, payload: bytes, meta: Meta) -> tuple[Buffer, Identified]:
         if len(payload) > self.settings.max_body_bytes:
             raise PayloadTooLarge(f"the body is larger than {self.settings.max_body_bytes} bytes")
-        hash_ = self.hash(payload)
+        identified = self.identifier.identify(payload, meta)
         buffer = self.open()
         if self.store.shared:
             self._keep_up(buffer)
-        return buffer, hash_
+        return buffer, identified
 
     def _keep_up(self, buffer: Buffer) -> None:
         """Let no stamp lie before a horizon that another writer of the store has told.

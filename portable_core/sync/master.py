@@ -284,6 +284,7 @@ class Master:
             store,
             clock,
             self.receiver.algorithm,
+            self.receiver.identifier,
             store.acquire_lease(self._holder, clock.now(), LEASE_MS),
             may_go_on,
         )

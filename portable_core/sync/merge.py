@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from portable_core.errors import MalformedPayload, MalformedStream, RecordRefused
-from portable_core.payload_hash.canonical import hash_payload
+from portable_core.ingest.identifier import Identifier
 from portable_core.ports import Clock, Lease, MasterStore, Milliseconds, Quarantined
 from portable_core.records import Pair, Record, Recovery, format_key
 from portable_core.settings import Settings
@@ -36,6 +36,7 @@ class SyncContext:
     store: MasterStore
     clock: Clock
     algorithm: str
+    identifier: Identifier
     lease: Lease
     may_go_on: Callable[[], bool]
 
@@ -96,7 +97,7 @@ class RecordMerger:
     def _sort(self, record: Record) -> None:
         pair = record.pair
         try:
-            self._check_hash(record)
+            self._context.identifier.check(record)
         except MalformedPayload as error:
             self.set_record_aside(record, str(error))
             return
@@ -117,12 +118,6 @@ class RecordMerger:
 
     def _mark(self, record: Record) -> Record:
         return replace(record, recovery=Recovery(self._slave, self._context.clock.now()))
-
-    def _check_hash(self, record: Record) -> None:
-        settings = self._context.settings
-        computed = hash_payload(record.payload, settings.hash, settings.hash_key)
-        if computed != record.pair.hash:
-            raise MalformedPayload(f"its hash is {computed}, not {record.pair.hash}")
 
     def set_record_aside(self, record: Record, reason: str) -> None:
         """Set a record aside whole; it is in the quarantine after the next save."""

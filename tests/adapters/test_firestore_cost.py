@@ -95,7 +95,8 @@ def receive_all(
     for batch in range(batches):
         for number in range(size):
             payload = b'{"batch":%d,"number":%d}' % (batch, number)
-            buffer.add(receiver.hash(payload), payload, Meta("shop"))
+            hash_, meta = receiver.identifier.identify(payload, Meta("shop"))
+            buffer.add(hash_, payload, meta)
         buffer.flush()
         clock.sleep(step_s)
 

@@ -9,6 +9,7 @@ import pytest
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import RecordRefused
+from portable_core.ingest.identifier import Identifier
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Lease
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
@@ -40,7 +41,10 @@ class Rig:
         self.store, clock = PickyStore(), SimulatedClock()
         self.store.open("crc32c-1")
         lease = self.store.acquire_lease("a", clock.now(), 60_000)
-        context = SyncContext(settings, self.store, clock, "crc32c-1", lease, lambda: True)
+        identifier = Identifier("crc32c", b"", {})
+        context = SyncContext(
+            settings, self.store, clock, "crc32c-1", identifier, lease, lambda: True
+        )
         self.merger = RecordMerger(context, "alpha", 0)
 
     def take(self, *records: Record) -> None:
