@@ -58,12 +58,12 @@ simulate: setup
 # Each rule of the core taken away, and the first simulated history that shows it.
 .PHONY: simulate-mutants
 simulate-mutants: setup
-	$(BIN)/python -m tests.property.simulation_faults
+	$(BIN)/python -m tests.support.laws.simulation_faults
 
 # A sync cut after every byte, its master killed at every write.
 .PHONY: cut-sweep
 cut-sweep: setup
-	$(BIN)/python -m tests.property.cut_sweep
+	$(BIN)/python -m tests.support.laws.cut_sweep
 
 .PHONY: bench-console
 bench-console: setup

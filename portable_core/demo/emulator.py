@@ -14,7 +14,7 @@ from portable_core.errors import SettingsError, Unavailable
 #: What google-cloud-firestore reads to find an emulator instead of Google.
 HOST_VARIABLE = "FIRESTORE_EMULATOR_HOST"
 
-_FOLDER = Path(__file__).parents[2] / "tests" / "emulator"
+_FOLDER = Path(__file__).parents[2] / "tests" / "support" / "emulator"
 
 
 class FirestoreEmulator:
@@ -36,7 +36,7 @@ class FirestoreEmulator:
         if node is None or not (_FOLDER / "node_modules").is_dir():
             raise SettingsError(
                 f"{HOST_VARIABLE}: not set, and the emulator is not installed; "
-                "run `npm ci --prefix tests/emulator`"
+                "run `npm ci --prefix tests/support/emulator`"
             )
         self._process = subprocess.Popen(  # noqa: S603  # a script of this project
             [node, str(_FOLDER / "serve.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

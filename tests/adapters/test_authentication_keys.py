@@ -23,7 +23,7 @@ from portable_core.adapters.authentication.oidc import (
 from portable_core.adapters.authentication.tokens import build_guard
 from portable_core.errors import Unauthorized, Unavailable
 from portable_core.settings import Settings
-from tests.adapters.oidc_issuer import (
+from tests.support.nodes.oidc_issuer import (
     ACCOUNT,
     AUDIENCE,
     Answer,

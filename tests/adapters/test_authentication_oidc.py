@@ -16,7 +16,7 @@ from portable_core.adapters.authentication.oidc import CLOCK_SKEW_S, MAX_TOKEN_C
 from portable_core.adapters.authentication.tokens import Guard, build_guard
 from portable_core.errors import Forbidden, Unauthorized
 from portable_core.settings import Settings
-from tests.adapters.oidc_issuer import (
+from tests.support.nodes.oidc_issuer import (
     ACCOUNT,
     AUDIENCE,
     Issuer,

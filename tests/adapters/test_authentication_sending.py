@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from portable_core.adapters.authentication.tokens import Credentials, build_credentials, build_guard
 from portable_core.errors import SlaveError
 from portable_core.settings import Settings
-from tests.adapters.oidc_issuer import (
+from tests.support.nodes.oidc_issuer import (
     ACCOUNT,
     AUDIENCE,
     Answer,

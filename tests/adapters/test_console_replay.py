@@ -13,7 +13,7 @@ import pytest
 
 from portable_core.settings import Settings
 from portable_core.wiring import build_app
-from tests.e2e.receivers import Receiver, run_receiver
+from tests.support.nodes.receivers import Receiver, run_receiver
 
 TOKEN = "a-console-token-of-length"
 RANGE = {"start": "0", "end": "9999999999999"}

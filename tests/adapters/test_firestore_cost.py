@@ -22,7 +22,7 @@ from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import ENCODINGS, read_batches
-from tests.firestore_emulator import opened_store
+from tests.support.firestore_emulator import opened_store
 
 START = 1_700_000_000_000
 assert START % BUCKET_MS == 0

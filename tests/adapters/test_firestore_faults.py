@@ -16,8 +16,8 @@ from portable_core.errors import BatchTooLate, LeaseHeld, StoreError, Unavailabl
 from portable_core.ingest.receiver import Receiver
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
-from tests.adapters.cutting_proxy import CuttingProxy, run_proxy
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.nodes.cutting_proxy import CuttingProxy, run_proxy
 
 ALL = (0, MAX_INTEGER + 1)
 

@@ -12,7 +12,7 @@ from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.queries import Query
 from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
 
 FILE = Path(__file__).parents[2] / "containers" / "firestore.indexes.json"
 

@@ -29,7 +29,7 @@ from portable_core.adapters.firestore.documents import (
 from portable_core.adapters.firestore.queries import Query
 from portable_core.errors import StoreError
 from portable_core.records import MAX_INTEGER, Pair, Record
-from tests.firestore_emulator import PROJECT, opened_database
+from tests.support.firestore_emulator import PROJECT, opened_database
 
 LARGE = Record(Pair(1001, 1), bytes(9_000_000))
 RECORDS_OF_TWO_PAGES = [

@@ -35,7 +35,7 @@ from portable_core.errors import RecordRefused, StoreDamaged, StoreError
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
-from tests.firestore_emulator import PROJECT, name_database, opened_database, use_emulator
+from tests.support.firestore_emulator import PROJECT, name_database, opened_database, use_emulator
 
 MAX_BODY_BYTES = 26_214_400
 SAMPLES: dict[str, bytes] = {

@@ -14,7 +14,7 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.records import Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync.slave import Slave, SyncQuery
-from tests.firestore_emulator import opened_store
+from tests.support.firestore_emulator import opened_store
 
 START = 1_700_000_000_000
 

@@ -17,7 +17,7 @@ from portable_core.adapters.firestore import FirestoreStore
 from portable_core.errors import LeaseHeld, LeaseLost, SettingsError, WebhookSyncError
 from portable_core.ports import Lease, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
 
 ALL = (0, MAX_INTEGER + 1)
 Connect = Callable[[], FirestoreStore]

@@ -17,8 +17,8 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
 from portable_core.sync.slave import Slave, SyncQuery
-from tests.adapters.small_disks import mount_small_disk
-from tests.contract.samples import HOUR, NOON
+from tests.support.stores.samples import HOUR, NOON
+from tests.support.stores.small_disks import mount_small_disk
 
 
 @dataclass

@@ -11,7 +11,7 @@ from werkzeug.test import Client, TestResponse
 from portable_core.settings import Settings
 from portable_core.wire.negotiation import ENCODINGS
 from portable_core.wiring import build_app
-from tests.e2e.sync_nodes import make_record, now_ms
+from tests.support.nodes.sync_nodes import make_record, now_ms
 
 JSON = "application/json"
 MSGPACK = "application/vnd.msgpack"

@@ -16,8 +16,8 @@ from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveUnreachable
 from portable_core.ports import SlaveClient
 from portable_core.sync.protocol import info_to_json
-from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
-from tests.adapters.http_clients import INFO, ask, connect, echo, exchange, read_rss
+from tests.support.nodes.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
+from tests.support.nodes.http_clients import INFO, ask, connect, echo, exchange, read_rss
 
 
 def test_it_is_the_port() -> None:

@@ -15,8 +15,8 @@ from portable_core.errors import (
     SlaveUnreachable,
 )
 from portable_core.sync.protocol import info_to_json
-from tests.adapters.hostile_slave import UUID, HostileSlave, Talk
-from tests.adapters.http_clients import INFO, echo, exchange, read_all, serve
+from tests.support.nodes.hostile_slave import UUID, HostileSlave, Talk
+from tests.support.nodes.http_clients import INFO, echo, exchange, read_all, serve
 
 
 def refuse(status: str, body: bytes, **headers: str) -> str:

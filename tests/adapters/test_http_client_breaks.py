@@ -7,8 +7,8 @@ import json
 import pytest
 
 from portable_core.errors import AnswerInvalid, SlaveRefused, SlaveUnreachable
-from tests.adapters.hostile_slave import Talk
-from tests.adapters.http_clients import (
+from tests.support.nodes.hostile_slave import Talk
+from tests.support.nodes.http_clients import (
     HALF,
     Endless,
     Handler,

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveError, SlaveUnreachable
-from tests.adapters.hostile_slave import HostileSlave, Talk
-from tests.adapters.http_clients import (
+from tests.support.nodes.hostile_slave import HostileSlave, Talk
+from tests.support.nodes.http_clients import (
     HALF,
     Endless,
     ask,

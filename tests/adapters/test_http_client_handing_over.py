@@ -11,8 +11,8 @@ import pytest
 
 from portable_core.adapters.http.client import HttpMasterClient
 from portable_core.errors import HandOverFailed
-from tests.adapters.hostile_slave import MSGPACK, HostileSlave, Talk
-from tests.adapters.http_clients import TOKEN
+from tests.support.nodes.hostile_slave import MSGPACK, HostileSlave, Talk
+from tests.support.nodes.http_clients import TOKEN
 
 
 def test_hand_over() -> None:

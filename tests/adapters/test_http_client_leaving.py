@@ -12,8 +12,8 @@ import pytest
 
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveError, SlaveUnreachable, Unauthorized
-from tests.adapters.hostile_slave import HostileSlave, Talk
-from tests.adapters.http_clients import Endless, ask, connect, echo, exchange, read_all, serve
+from tests.support.nodes.hostile_slave import HostileSlave, Talk
+from tests.support.nodes.http_clients import Endless, ask, connect, echo, exchange, read_all, serve
 
 
 def test_a_body_that_raises_after_the_headers() -> None:

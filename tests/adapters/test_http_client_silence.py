@@ -13,8 +13,8 @@ import pytest
 from portable_core.adapters.http.async_bridge import LoopThread
 from portable_core.adapters.http.exchange import Exchange, Request, Timeouts
 from portable_core.errors import SlaveError, SlaveUnreachable
-from tests.adapters.hostile_slave import HostileSlave, Talk
-from tests.adapters.http_clients import (
+from tests.support.nodes.hostile_slave import HostileSlave, Talk
+from tests.support.nodes.http_clients import (
     HALF,
     Endless,
     Handler,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.adapters.hostile_slave import HostileSlave, Talk
-from tests.adapters.http_clients import ask, connect, read_all
+from tests.support.nodes.hostile_slave import HostileSlave, Talk
+from tests.support.nodes.http_clients import ask, connect, read_all
 
 
 class Enough(Exception):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.sqlite_folders import list_data_files
-from tests.e2e.bad_requests import ask, known, post
-from tests.e2e.raw_http import exchange
-from tests.e2e.sync_nodes import TOKEN, Nodes, start
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, start
+from tests.support.requests.bad_requests import ask, known, post
+from tests.support.requests.raw_http import exchange
+from tests.support.stores.sqlite_folders import list_data_files
 
 HOUR_S = 3600
 

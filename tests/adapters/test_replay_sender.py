@@ -13,7 +13,7 @@ import pytest
 from portable_core.adapters.http.replay_sender import HttpConnection
 from portable_core.records import Meta, Pair, Record
 from portable_core.webhooks.replay import make_headers
-from tests.e2e.receivers import run_receiver
+from tests.support.nodes.receivers import run_receiver
 
 
 @contextmanager

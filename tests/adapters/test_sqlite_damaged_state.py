@@ -8,7 +8,8 @@ import pytest
 
 from portable_core.errors import LeaseLost
 from portable_core.ports import MAX_SPAN_MS, SlaveState
-from tests.adapters.sqlite_damages import (
+from tests.support.stores.samples import HOUR, NOON, make_records
+from tests.support.stores.sqlite_damages import (
     DamageFile,
     make_hours,
     overwrite,
@@ -16,8 +17,7 @@ from tests.adapters.sqlite_damages import (
     replace_with_text,
     truncate,
 )
-from tests.adapters.sqlite_folders import ALL, fill, list_data_files, opened, read_timestamps
-from tests.contract.samples import HOUR, NOON, make_records
+from tests.support.stores.sqlite_folders import ALL, fill, list_data_files, opened, read_timestamps
 
 
 @pytest.mark.parametrize("damage", [overwrite, truncate, replace_with_text, remove])

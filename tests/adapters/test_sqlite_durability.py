@@ -18,15 +18,15 @@ from portable_core.adapters.sqlite.reader import TABLE
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
 from portable_core.ports import SlaveState
 from portable_core.records import format_key
-from tests.adapters.sqlite_child import BATCH
-from tests.adapters.sqlite_folders import (
+from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.sqlite_child import BATCH
+from tests.support.stores.sqlite_folders import (
     ALL,
     fill,
     list_data_files,
     opened,
     read_timestamps,
 )
-from tests.contract.samples import HOUR, NOON, make_record, make_records
 
 ROUNDS = 8
 
@@ -37,7 +37,13 @@ def test_a_killed_writer_loses_nothing_it_confirmed(tmp_path: Path) -> None:
     start = NOON
     generations = set()
     for _ in range(ROUNDS):
-        command = [sys.executable, "-m", "tests.adapters.sqlite_child", "append", str(tmp_path)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.stores.sqlite_child",
+            "append",
+            str(tmp_path),
+        ]
         with subprocess.Popen([*command, str(start)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             for _ in range(choice.randrange(30, 120)):

@@ -16,8 +16,9 @@ from portable_core.adapters.sqlite import SqliteStore, registry
 from portable_core.adapters.sqlite.folder import INTERVAL_S
 from portable_core.errors import SettingsError, StoreError
 from portable_core.ports import MAX_SPAN_MS, SlaveState
-from tests.adapters.sqlite_damages import damage_middle, make_hours, overwrite, truncate
-from tests.adapters.sqlite_folders import (
+from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.sqlite_damages import damage_middle, make_hours, overwrite, truncate
+from tests.support.stores.sqlite_folders import (
     ALGORITHM,
     ALL,
     fill,
@@ -25,7 +26,6 @@ from tests.adapters.sqlite_folders import (
     opened,
     read_timestamps,
 )
-from tests.contract.samples import HOUR, NOON, make_record, make_records
 
 
 def test_a_file_that_comes_back_begins_a_generation(tmp_path: Path) -> None:

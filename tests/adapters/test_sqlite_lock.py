@@ -14,14 +14,14 @@ import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.errors import SettingsError, StoreError, StoreLocked
-from tests.adapters.sqlite_child import BATCH
-from tests.adapters.sqlite_folders import ALGORITHM, ALL, fill, opened, read_timestamps
-from tests.contract.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.sqlite_child import BATCH
+from tests.support.stores.sqlite_folders import ALGORITHM, ALL, fill, opened, read_timestamps
 
 
 @contextmanager
 def child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.adapters.sqlite_child", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.support.stores.sqlite_child", *map(str, arguments)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -18,7 +18,8 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.reader import Reader, parse_keys
 from portable_core.adapters.sqlite.scanner import merge_batches
 from portable_core.records import MAX_INTEGER, Pair, Record, format_key, parse_key
-from tests.adapters.sqlite_folders import (
+from tests.support.stores.samples import DAY, HOUR, NOON, make_record, make_records
+from tests.support.stores.sqlite_folders import (
     ALGORITHM,
     ALL,
     fill,
@@ -26,7 +27,6 @@ from tests.adapters.sqlite_folders import (
     opened,
     take_pairs,
 )
-from tests.contract.samples import DAY, HOUR, NOON, make_record, make_records
 
 integers = st.integers(0, MAX_INTEGER)
 

@@ -14,8 +14,9 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.folder import INTERVAL_S
 from portable_core.errors import StoreError
-from tests.adapters.sqlite_damages import damage_middle, make_hours, overwrite
-from tests.adapters.sqlite_folders import (
+from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.sqlite_damages import damage_middle, make_hours, overwrite
+from tests.support.stores.sqlite_folders import (
     ALGORITHM,
     ALL,
     fill,
@@ -23,7 +24,6 @@ from tests.adapters.sqlite_folders import (
     opened,
     read_timestamps,
 )
-from tests.contract.samples import HOUR, NOON, make_record, make_records
 
 
 def test_prune_removes_the_files_of_hours_that_ended(tmp_path: Path) -> None:

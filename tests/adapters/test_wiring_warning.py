@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind
-from tests.e2e.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start
 
 
 @pytest.mark.parametrize("kind", ["container", "function"])

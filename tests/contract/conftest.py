@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.ports import MasterStore
-from tests.contract.stores import ALGORITHM, STORES, Place
+from tests.support.stores.stores import ALGORITHM, STORES, Place
 
 
 @pytest.fixture(params=STORES)

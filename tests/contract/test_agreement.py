@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 from portable_core.errors import LeaseHeld, LeaseLost
 from portable_core.ports import Lease, MasterStore, Quarantined, SlaveState, StoreInfo
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
-from tests.contract.samples import DAY, HOUR, NOON, make_record
-from tests.contract.stores import ALGORITHM, STORES, Place, StoreKind
+from tests.support.stores.samples import DAY, HOUR, NOON, make_record
+from tests.support.stores.stores import ALGORITHM, STORES, Place, StoreKind
 
 #: Moments on both sides of the borders of hours and days, few enough to meet again and again.
 BASES = (0, NOON - 2 * DAY, NOON - HOUR, NOON - HOUR // 2, NOON, NOON + HOUR // 2, NOON + DAY)

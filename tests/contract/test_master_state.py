@@ -10,8 +10,8 @@ import pytest
 from portable_core.errors import LeaseHeld, LeaseLost
 from portable_core.ports import Lease, MasterStore, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER
-from tests.contract.samples import NOON, make_record, make_records
-from tests.contract.stores import ALGORITHM, Place
+from tests.support.stores.samples import NOON, make_record, make_records
+from tests.support.stores.stores import ALGORITHM, Place
 
 TTL = 30_000
 ALL = (0, MAX_INTEGER + 1)

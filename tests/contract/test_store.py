@@ -9,8 +9,8 @@ import pytest
 from portable_core.errors import SettingsError, StoreError
 from portable_core.ports import MasterStore
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
-from tests.contract.samples import DAY, HOUR, NOON, make_record, make_records
-from tests.contract.stores import ALGORITHM, Place
+from tests.support.stores.samples import DAY, HOUR, NOON, make_record, make_records
+from tests.support.stores.stores import ALGORITHM, Place
 
 ALL = (0, MAX_INTEGER + 1)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from portable_core.ports import MasterStore
 from portable_core.records import MAX_INTEGER
-from tests.contract.samples import DAY, HOUR, NOON, make_record, make_records
+from tests.support.stores.samples import DAY, HOUR, NOON, make_record, make_records
 
 ALL = (0, MAX_INTEGER + 1)
 

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deployment.guide import ROOT
+from tests.support.deployment.guide import ROOT
 
 ROLES = ["slave", "master"]
 DOCKERFILES = [ROOT / "containers" / role / "Dockerfile" for role in ROLES]

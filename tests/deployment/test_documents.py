@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from portable_core.settings import Role, Settings
-from tests.deployment.documents import (
+from tests.support.deployment.documents import (
     SAMPLE,
     find_app_faults,
     find_build_faults,
@@ -21,7 +21,7 @@ from tests.deployment.documents import (
     find_settings_faults,
     read,
 )
-from tests.deployment.guide import GUIDE, ROOT
+from tests.support.deployment.guide import GUIDE, ROOT
 
 ROLES: list[Role] = ["slave", "master"]
 Find = Callable[[Any], list[str]]

@@ -21,9 +21,17 @@ from portable_core.node import Node
 from portable_core.settings import Settings
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave
-from tests.deployment.deployed import Deployed, by_flags, by_gcloud, by_name, read_flags
-from tests.deployment.gcloud import find_faults, load
-from tests.deployment.guide import GUIDE, ROOT, Block, Call, read_blocks, run_bash, run_blocks
+from tests.support.deployment.deployed import Deployed, by_flags, by_gcloud, by_name, read_flags
+from tests.support.deployment.gcloud import find_faults, load
+from tests.support.deployment.guide import (
+    GUIDE,
+    ROOT,
+    Block,
+    Call,
+    read_blocks,
+    run_bash,
+    run_blocks,
+)
 
 BLOCKS = list(read_blocks(GUIDE.read_text()))
 NODES = ("master", "slave-a", "slave-b", "slave-c")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind
-from tests.e2e.bad_requests import ask, post
-from tests.e2e.raw_http import RawAnswer, exchange
-from tests.e2e.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.requests.bad_requests import ask, post
+from tests.support.requests.raw_http import RawAnswer, exchange
 
 TOKEN = "a-console-token-of-length"
 TARGET = "http://127.0.0.1:9/"

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind, NodeProcess
-from tests.e2e.bad_bodies import FRAMINGS, KINDS, PAYLOADS
-from tests.e2e.bad_heads import HEADS, PATHS, SIGNED
-from tests.e2e.bad_questions import MASTER, SLAVE
-from tests.e2e.bad_requests import MEANT, REFUSALS, Case, post
-from tests.e2e.raw_http import NO_ANSWER, RawAnswer, exchange
-from tests.e2e.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.requests.bad_authenticated import MASTER, SLAVE
+from tests.support.requests.bad_bodies import FRAMINGS, KINDS, PAYLOADS
+from tests.support.requests.bad_heads import HEADS, PATHS, SIGNED
+from tests.support.requests.bad_requests import MEANT, REFUSALS, Case, post
+from tests.support.requests.raw_http import NO_ANSWER, RawAnswer, exchange
 
 SOURCES = "signed=github:a-secret-for-tests"
 

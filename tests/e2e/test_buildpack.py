@@ -24,9 +24,9 @@ import pytest
 from portable_core.demo.processes import NodeProcess
 from portable_core.settings import Role
 from tests.deployment.test_build_inputs import read_upload
-from tests.e2e.sync_nodes import TOKEN, fill, make_record, now_ms, post, sync
-from tests.e2e.sync_nodes import Nodes as Reader
-from tests.missing import give_up
+from tests.support.missing import give_up
+from tests.support.nodes.sync_nodes import TOKEN, fill, make_record, now_ms, post, sync
+from tests.support.nodes.sync_nodes import Nodes as Reader
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("buildpack")]
 

@@ -20,10 +20,10 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.cli.main import main
 from portable_core.demo.processes import NodeProcess
 from portable_core.records import Meta, Pair, Record
-from tests.e2e.hostile_cases import CASES, serve
-from tests.e2e.receivers import run_receiver
-from tests.e2e.sync_nodes import TOKEN, Nodes, make_record, now_ms, start
 from tests.e2e.test_sync_command import COMMAND
+from tests.support.nodes.receivers import run_receiver
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, make_record, now_ms, start
+from tests.support.requests.hostile_cases import CASES, serve
 
 COMMANDS = (
     "status",

@@ -15,7 +15,7 @@ import pytest
 from portable_core.demo.cluster import Cluster, trigger_sync
 from portable_core.demo.processes import NodeProcess
 from portable_core.demo.traffic import SAMPLES
-from tests.e2e.browsers import (
+from tests.support.console.browsers import (
     PHONE,
     WIDE,
     open_browser,
@@ -23,7 +23,7 @@ from tests.e2e.browsers import (
     save_screenshot,
     set_scheme,
 )
-from tests.e2e.console_pages import (
+from tests.support.console.console_pages import (
     browser_actions,
     check_page,
     find,
@@ -33,7 +33,7 @@ from tests.e2e.console_pages import (
     read,
     wait_for,
 )
-from tests.e2e.receivers import Receiver, run_receiver
+from tests.support.nodes.receivers import Receiver, run_receiver
 
 ORDER = b'{"order": "A-1001", "note": "flaky"}'
 

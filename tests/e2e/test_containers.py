@@ -23,7 +23,7 @@ import pytest
 
 from portable_core.demo.processes import find_free_port
 from portable_core.settings import Role
-from tests.missing import give_up
+from tests.support.missing import give_up
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("containers")]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.firestore_emulator import use_emulator
+from tests.support.firestore_emulator import use_emulator
 
 BIN = Path(sys.executable).parent
 

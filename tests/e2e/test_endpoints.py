@@ -17,8 +17,8 @@ from portable_core.demo.processes import NodeProcess
 from portable_core.settings import Role
 from portable_core.sources.signatures import sign_github
 from tests.adapters.test_description import CONSOLE
-from tests.e2e.questions import Headers, Login, Question, ask, list_described
-from tests.e2e.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.requests.sync_requests import Headers, Login, Question, ask, list_described
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "authentication.md"
 BEGIN, END = "<!-- seen -->\n\n", "\n<!-- end of seen -->"

@@ -20,8 +20,8 @@ from portable_core.demo.processes import NodeProcess
 from portable_core.errors import Unavailable
 from portable_core.records import Record, format_id
 from portable_core.webhooks.feed import NDJSON
-from tests.e2e.receivers import run_receiver
-from tests.e2e.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
+from tests.support.nodes.receivers import run_receiver
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 
 #: More bytes than the buffers between two processes hold.
 COUNT = 3000

@@ -16,7 +16,7 @@ from portable_core.demo.cluster import trigger_sync
 from portable_core.demo.processes import NodeProcess
 from portable_core.records import MAX_INTEGER, Record
 from portable_core.settings import Role
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
 
 TOKEN = secrets.token_urlsafe(16)
 

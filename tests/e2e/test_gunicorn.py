@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import find_free_port
-from tests.e2e.senders import ask_until_it_listens
-from tests.e2e.sync_nodes import TOKEN
+from tests.support.nodes.senders import ask_until_it_listens
+from tests.support.nodes.sync_nodes import TOKEN
 
 ROOT = Path(__file__).parents[2]
 PAYLOAD = b'{"hello":"webhook"}'

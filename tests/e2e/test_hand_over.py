@@ -15,9 +15,9 @@ import pytest
 
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.wire.negotiation import ENCODINGS
-from tests.adapters.hostile_slave import HostileSlave, Talk
-from tests.e2e.proxy import Plan, Proxy
-from tests.e2e.sync_nodes import (
+from tests.support.nodes.hostile_slave import HostileSlave, Talk
+from tests.support.nodes.proxy import Plan, Proxy
+from tests.support.nodes.sync_nodes import (
     TOKEN,
     Answer,
     Nodes,

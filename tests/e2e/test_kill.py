@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind
-from tests.e2e.senders import make_slave, read_health, read_numbers, sending
+from tests.support.nodes.senders import make_slave, read_health, read_numbers, sending
 
 KILLS = 20
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from portable_core.demo.processes import Kind, NodeProcess
-from tests.e2e.bad_requests import ask, post
-from tests.e2e.raw_http import exchange, measure_resident, pour
-from tests.e2e.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.requests.bad_requests import ask, post
+from tests.support.requests.raw_http import exchange, measure_resident, pour
 
 MIB = 2**20
 BODY_BYTES = int(os.environ.get("BODY_BYTES", 128 * MIB))

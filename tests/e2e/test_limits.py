@@ -14,9 +14,9 @@ import pytest
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.records import Pair
 from portable_core.wire.negotiation import ENCODINGS
-from tests.e2e.bad_requests import TOKEN, ask, post
-from tests.e2e.raw_http import connect, exchange, measure_resident, pour, read_answer
-from tests.e2e.sync_nodes import Nodes, fill, make_record, now_ms, start, sync
+from tests.support.nodes.sync_nodes import Nodes, fill, make_record, now_ms, start, sync
+from tests.support.requests.bad_requests import TOKEN, ask, post
+from tests.support.requests.raw_http import connect, exchange, measure_resident, pour, read_answer
 
 KINDS: tuple[Kind, ...] = ("container", "function")
 MIB = 2**20

@@ -20,7 +20,7 @@ import pytest
 from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.sync.protocol import PROBLEM_TYPE
-from tests.e2e.sync_nodes import TOKEN, Nodes, start
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def run_schemathesis(
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "SCHEMATHESIS_HOOKS": "tests.e2e.openapi_hooks",
+            "SCHEMATHESIS_HOOKS": "tests.support.requests.openapi_hooks",
         },
         capture_output=True,
         text=True,

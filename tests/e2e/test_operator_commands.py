@@ -18,8 +18,8 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.cluster import Cluster
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record, format_key
-from tests.adapters.sqlite_folders import list_data_files
-from tests.e2e.receivers import run_receiver
+from tests.support.nodes.receivers import run_receiver
+from tests.support.stores.sqlite_folders import list_data_files
 
 WEBHOOKS = 1000
 REMOVED = 654

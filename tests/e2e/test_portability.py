@@ -19,8 +19,8 @@ import pytest
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.settings import Settings
 from portable_core.wiring import build_node
-from tests.e2e.proxy import Plan, Proxy
-from tests.e2e.sync_nodes import (
+from tests.support.nodes.proxy import Plan, Proxy
+from tests.support.nodes.sync_nodes import (
     TOKEN,
     Nodes,
     count_needless,

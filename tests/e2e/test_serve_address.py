@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from portable_core.adapters.server import container as server
 from portable_core.cli.main import main
-from tests.e2e.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start
 
 
 def serve(host: str, port: int) -> str:

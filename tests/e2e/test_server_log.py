@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 from portable_core.demo.processes import find_free_port
-from tests.e2e.failing_streams import MARKED
-from tests.e2e.senders import ask_until_it_listens
+from tests.support.nodes.failing_streams import MARKED
+from tests.support.nodes.senders import ask_until_it_listens
 
 ROOT = Path(__file__).parents[2]
 #: By path: what to accept, and the method of the store that fails.
@@ -26,7 +26,7 @@ def test_an_answer_that_breaks_off_leaves_no_payload_in_the_log(tmp_path: Path) 
     port, log = find_free_port(), tmp_path / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.failing_streams", str(port)],
+            [sys.executable, "-m", "tests.support.nodes.failing_streams", str(port)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -12,7 +12,7 @@ import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.processes import NodeProcess, find_free_port
-from tests.e2e.senders import ask_until_it_listens
+from tests.support.nodes.senders import ask_until_it_listens
 
 
 @pytest.mark.parametrize("role", ["slave", "master"])

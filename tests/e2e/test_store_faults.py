@@ -19,8 +19,21 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from portable_core.demo.processes import Kind, NodeProcess
-from tests.adapters.small_disks import mount_small_disk
-from tests.adapters.sqlite_damages import (
+from tests.support.nodes.senders import Acknowledged, make_slave, read_health, read_numbers, sending
+from tests.support.nodes.sync_nodes import (
+    TOKEN,
+    Nodes,
+    ask,
+    fill,
+    make_record,
+    now_ms,
+    post,
+    start,
+    sync,
+)
+from tests.support.stores.samples import HOUR
+from tests.support.stores.small_disks import mount_small_disk
+from tests.support.stores.sqlite_damages import (
     DamageFile,
     empty,
     overwrite,
@@ -28,10 +41,7 @@ from tests.adapters.sqlite_damages import (
     replace_with_text,
     truncate,
 )
-from tests.adapters.sqlite_folders import list_data_files
-from tests.contract.samples import HOUR
-from tests.e2e.senders import Acknowledged, make_slave, read_health, read_numbers, sending
-from tests.e2e.sync_nodes import TOKEN, Nodes, ask, fill, make_record, now_ms, post, start, sync
+from tests.support.stores.sqlite_folders import list_data_files
 
 #: Everything waited for comes within a second or two; on a machine that is busy, within this.
 PATIENCE_S = 60

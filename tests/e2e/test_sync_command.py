@@ -14,7 +14,7 @@ import pytest
 
 from portable_core.demo.processes import NodeProcess
 from portable_core.records import Record
-from tests.e2e.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 
 COMMAND = str(Path(sys.executable).parent / "webhook-sync")
 

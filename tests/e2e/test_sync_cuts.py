@@ -24,8 +24,8 @@ from portable_core.settings import Settings
 from portable_core.sync.master import Master
 from portable_core.sync.report import SlaveReport
 from portable_core.wire.negotiation import ENCODINGS
-from tests.e2e.proxy import Plan, Proxy
-from tests.e2e.sync_nodes import (
+from tests.support.nodes.proxy import Plan, Proxy
+from tests.support.nodes.sync_nodes import (
     SPAN_MS,
     TOKEN,
     Nodes,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.hostile_cases import CASES, FIRST, MOST_BYTES, MOST_RECORDS, NOW, serve
-from tests.e2e.sync_nodes import Nodes, ask, fill, make_record, start, sync
+from tests.support.nodes.sync_nodes import Nodes, ask, fill, make_record, start, sync
+from tests.support.requests.hostile_cases import CASES, FIRST, MOST_BYTES, MOST_RECORDS, NOW, serve
 
 
 @pytest.fixture(scope="module")

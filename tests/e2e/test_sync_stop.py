@@ -15,9 +15,10 @@ import pytest
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.records import Record
 from portable_core.wire.negotiation import ENCODINGS
-from tests.adapters.hostile_slave import HostileSlave, Talk
-from tests.e2e.proxy import Plan, Proxy
-from tests.e2e.sync_nodes import (
+from tests.e2e.test_sync_streaming import MSGPACK, RawSync
+from tests.support.nodes.hostile_slave import HostileSlave, Talk
+from tests.support.nodes.proxy import Plan, Proxy
+from tests.support.nodes.sync_nodes import (
     TOKEN,
     Answer,
     Nodes,
@@ -29,7 +30,6 @@ from tests.e2e.sync_nodes import (
     start,
     sync,
 )
-from tests.e2e.test_sync_streaming import MSGPACK, RawSync
 
 PLATFORM_S = 10  # from SIGTERM to SIGKILL on Cloud Run
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -14,8 +14,8 @@ from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.ports import SyncRequest
 from portable_core.records import Pair, Record
 from portable_core.wire.negotiation import ENCODINGS
-from tests.e2e.proxy import Plan, Proxy
-from tests.e2e.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
+from tests.support.nodes.proxy import Plan, Proxy
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 
 JSON = "application/json"
 MSGPACK = "application/vnd.msgpack"

@@ -13,8 +13,8 @@ import pytest
 
 from loadtests.simulation.nodes import Parts
 from portable_core.wire.negotiation import ENCODINGS
-from tests.property import simulation_mutants as mutants
-from tests.property.cut_sweep import (
+from tests.support.laws import simulation_mutants as mutants
+from tests.support.laws.cut_sweep import (
     MANY_WINDOWS_S,
     MISSING,
     MOST_UNSAVED,
@@ -27,7 +27,7 @@ from tests.property.cut_sweep import (
     make_faults,
     measure,
 )
-from tests.property.simulation_mutants import Mutant
+from tests.support.laws.simulation_mutants import Mutant
 
 encodings = pytest.mark.parametrize("media_type", ENCODINGS)
 

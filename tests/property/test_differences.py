@@ -9,7 +9,7 @@ from hypothesis import given
 from portable_core.payload_hash.canonical import canonicalize_parts
 from portable_core.payload_hash.differences import find_differences
 from portable_core.payload_hash.pointers import parse_pointer
-from tests.property.payloads import Json, change, exact, payloads, permute, randoms, spell
+from tests.support.laws.payloads import Json, change, exact, payloads, permute, randoms, spell
 
 
 @given(payloads(surrogates=False), randoms())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from portable_core import MalformedPayload, hash_payload
 from portable_core.payload_hash.canonical import MAX_DEPTH
-from tests.property.payloads import count_levels, payloads, randoms, read, spell
+from tests.support.laws.payloads import count_levels, payloads, randoms, read, spell
 
 tokens = [b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\\u", b"\\ud800", b"0", b"1", b"-"]
 tokens += [b".", b"e", b"null", b"NaN", b"Infinity", b" ", b"\n", b"\x00", b"\xff", b"\xed\xa0\x80"]

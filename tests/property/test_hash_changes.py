@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import assume, given
 
 from portable_core import canonicalize
-from tests.property.payloads import Json, change, exact, payloads, randoms, spell
+from tests.support.laws.payloads import Json, change, exact, payloads, randoms, spell
 
 
 @given(payloads(), randoms())

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 
 from portable_core import canonicalize, hash_payload
-from tests.property.payloads import Json, payloads, permute, randoms, spell
+from tests.support.laws.payloads import Json, payloads, permute, randoms, spell
 
 
 @given(payloads(), randoms())

@@ -11,7 +11,7 @@ from random import Random
 from hypothesis import given
 
 from portable_core import canonicalize
-from tests.property.payloads import Json, exact, payloads, randoms, read, spell
+from tests.support.laws.payloads import Json, exact, payloads, randoms, read, spell
 
 
 def assert_ordered(value: Json) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from portable_core.demo.traffic import SAMPLES
 from portable_core.payload_hash.canonical import canonicalize
 from portable_core.payload_hash.exact import canonicalize_exactly, format_float
-from tests.property.payloads import (
+from tests.support.laws.payloads import (
     Json,
     Number,
     deep_payloads,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.payload_hash.canonical import canonicalize, is_plain
-from tests.property.payloads import Json, floats, integers, payloads, randoms, spell
+from tests.support.laws.payloads import Json, floats, integers, payloads, randoms, spell
 
 
 def write_like_javascript(value: Any) -> str:

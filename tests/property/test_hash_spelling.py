@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 
 from portable_core import canonicalize, hash_payload
-from tests.property.payloads import Json, exact, payloads, randoms, read, spell
+from tests.support.laws.payloads import Json, exact, payloads, randoms, read, spell
 
 
 @given(payloads(), randoms())

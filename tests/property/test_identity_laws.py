@@ -30,7 +30,7 @@ from portable_core.payload_hash.identity import (
     parse_rule,
 )
 from portable_core.payload_hash.pointers import parse_pointer
-from tests.property.payloads import Json, exact, payloads, permute, randoms, read, spell
+from tests.support.laws.payloads import Json, exact, payloads, permute, randoms, read, spell
 
 Fields = tuple[str, list[tuple[str, bytes]], bytes | None]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from loadtests.simulation.history import run_history
-from tests.property.simulation_faults import FAULTS, Fault, find, try_seed
-from tests.property.simulation_mutants import MUTANTS
+from tests.support.laws.simulation_faults import FAULTS, Fault, find, try_seed
+from tests.support.laws.simulation_mutants import MUTANTS
 
 #: How many seeds are tried when the known one has lost its fault: a history changes with the order
 #: in which the core reads and writes.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.wire.negotiation import WireLimits
-from tests.property.wire_streams import Kind, chunkings, damaged, kinds, read, split
+from tests.support.laws.wire_streams import Kind, chunkings, damaged, kinds, read, split
 
 #: Small enough to be met now and then.
 limits = st.builds(WireLimits, st.integers(20, 200), st.integers(20, 100))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.errors import MalformedStream, StreamCut
-from tests.property.wire_streams import Kind, chunkings, kinds, read
+from tests.support.laws.wire_streams import Kind, chunkings, kinds, read
 
 
 @given(kinds, st.data())

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given
 
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
-from tests.property.wire_streams import JSON, Kind, damaged, read
+from tests.support.laws.wire_streams import JSON, Kind, damaged, read
 
 PAIRS = Kind(JSON, "pairs")
 RECORDS = Kind(JSON, "records")

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from portable_core.payload_hash.canonical import canonicalize, is_plain
 from portable_core.records import Record
-from tests.property.wire_streams import JSON, Kind, Outcome, chunkings, kinds, read, record_lists
+from tests.support.laws.wire_streams import (
+    JSON,
+    Kind,
+    Outcome,
+    chunkings,
+    kinds,
+    read,
+    record_lists,
+)
 
 
 @given(kinds, st.data())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.bad_requests import MEANT, Case, ask, framed, known, post
+from tests.support.requests.bad_requests import MEANT, Case, ask, framed, known, post
 
 #: Requests that are not right before their body begins (RFC 9112, sections 2 to 5).
 HEADS = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from portable_core.records import Pair, Record
 from portable_core.wire.negotiation import ENCODINGS
-from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
-from tests.e2e.sync_nodes import make_record, now_ms
+from tests.support.nodes.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
+from tests.support.nodes.sync_nodes import make_record, now_ms
 
 NOW = now_ms()
 #: The beginning of what every hostile slave says it has.

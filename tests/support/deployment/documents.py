@@ -12,8 +12,8 @@ import yaml
 
 from portable_core.errors import SettingsError
 from portable_core.settings import SETTINGS, Role, Settings
-from tests.deployment.discovery import Api
-from tests.deployment.guide import ROOT
+from tests.support.deployment.discovery import Api
+from tests.support.deployment.guide import ROOT
 
 #: What the guide's variables stand for.
 SAMPLE = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from tests.e2e.bad_requests import MEANT, Case, ask, chunked, framed, post
+from tests.support.requests.bad_requests import MEANT, Case, ask, chunked, framed, post
 
 _CHUNKED = b"b\r\n" + MEANT + b"\r\n0\r\n\r\n"
 

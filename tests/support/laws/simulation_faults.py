@@ -1,6 +1,7 @@
 """The table of rules taken away: which histories show it, and the search for the first that does.
 
-``python -m tests.property.simulation_faults`` searches from the first seed on and prints the table.
+``python -m tests.support.laws.simulation_faults`` searches from the first seed on and
+prints the table.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import pytest
 
 from loadtests.simulation.history import run_history
 from loadtests.simulation.oracle import Violation
-from tests.property import simulation_mutants as mutants
-from tests.property.simulation_mutants import Mutant
+from tests.support.laws import simulation_mutants as mutants
+from tests.support.laws.simulation_mutants import Mutant
 
 #: How many histories may be needed until a rule's absence shows.
 LIMIT = 500

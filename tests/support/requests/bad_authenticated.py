@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from tests.e2e.bad_requests import TOKEN, Case, ask, known
+from tests.support.requests.bad_requests import TOKEN, Case, ask, known
 
 
 def sync(query: str, body: bytes = b"[]", *headers: str) -> bytes:

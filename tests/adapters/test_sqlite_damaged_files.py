@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.sqlite_damages import (
+from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.sqlite_damages import (
     DAMAGES,
     DamageFile,
     damage_middle,
@@ -19,7 +20,7 @@ from tests.adapters.sqlite_damages import (
     replace_with_text,
     truncate,
 )
-from tests.adapters.sqlite_folders import (
+from tests.support.stores.sqlite_folders import (
     ALL,
     fill,
     list_data_files,
@@ -27,7 +28,6 @@ from tests.adapters.sqlite_folders import (
     read_timestamps,
     take_pairs,
 )
-from tests.contract.samples import HOUR, NOON, make_record, make_records
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

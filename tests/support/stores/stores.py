@@ -14,7 +14,7 @@ from typing import Protocol
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.ports import MasterStore
-from tests.contract.firestore import FirestorePlace
+from tests.support.stores.firestore_databases import FirestorePlace
 
 ALGORITHM = "crc32c"
 

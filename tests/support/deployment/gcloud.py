@@ -1,8 +1,8 @@
 """Which commands and flags ``gcloud`` has: a list kept beside this file, and checks against it.
 
 The list comes from the Google Cloud CLI itself, from the table by which it completes command lines.
-``python -m tests.deployment.gcloud`` makes it anew, where gcloud is installed, of the commands that
-the guide uses.
+``python -m tests.support.deployment.gcloud`` makes it anew, where gcloud is installed, of the
+commands that the guide uses.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _read_installed() -> dict[str, Any]:
 
 
 def main() -> None:
-    from tests.deployment.guide import GUIDE, read_blocks, run_blocks
+    from tests.support.deployment.guide import GUIDE, read_blocks, run_blocks
 
     table = _read_installed()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,9 @@
 """A Firestore protocol server for tests, and databases on it.
 
 The server in ``FIRESTORE_EMULATOR_HOST`` is used if that is set. Otherwise the npm package
-``@firestore-emulator/server`` is started once a test run; ``npm ci --prefix tests/emulator``
-installs it. Where there is none, tests are skipped, except in CI, where that is a failure.
+``@firestore-emulator/server`` is started once a test run; it is installed by
+``npm ci --prefix tests/support/emulator``. Where there is none, tests are skipped, except in CI,
+where that is a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.client import Database
 from portable_core.demo.emulator import FirestoreEmulator
 from portable_core.errors import WebhookSyncError
-from tests.missing import give_up
+from tests.support.missing import give_up
 
 PROJECT = "webhook-sync-test"
 

@@ -1,7 +1,7 @@
 """A process that uses a SQLite store, for tests that kill it or make it wait.
 
-``python -m tests.adapters.sqlite_child append FOLDER START`` appends batches until it is killed and
-prints each batch's last timestamp once ``append`` has returned; ``hold FOLDER`` opens the store,
+``python -m tests.support.stores.sqlite_child append FOLDER START`` appends batches until it is
+killed and prints each batch's last timestamp once ``append`` has returned; ``hold FOLDER`` opens the store,
 prints ``open`` and waits for its input to end; ``wait FOLDER`` tries to open it until it can and
 prints ``open``, appends a record, and prints ``done``.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.errors import StoreLocked
-from tests.adapters.sqlite_folders import ALGORITHM
-from tests.contract.samples import HOUR, NOON, make_record
+from tests.support.stores.samples import HOUR, NOON, make_record
+from tests.support.stores.sqlite_folders import ALGORITHM
 
 #: Batches that the appending process puts into an hour before it goes on to the next.
 BATCHES_AN_HOUR = 40

@@ -8,13 +8,13 @@ from typing import Any
 import yaml
 
 from portable_core.settings import Role, Settings
-from tests.deployment.documents import (
+from tests.support.deployment.documents import (
     find_app_faults,
     find_service_faults,
     find_settings_faults,
     read_environment,
 )
-from tests.deployment.guide import Call
+from tests.support.deployment.guide import Call
 
 
 def by_gcloud(calls: Sequence[Call], *beginning: str) -> list[Call]:

@@ -1,6 +1,6 @@
 """A master in the container's server whose store breaks off each iteration with a payload's text.
 
-python -m tests.e2e.failing_streams PORT
+python -m tests.support.nodes.failing_streams PORT
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def make() -> Flask:
 if __name__ == "__main__":
     configure_logs(os.environ)
     Granian(
-        "tests.e2e.failing_streams:make",
+        "tests.support.nodes.failing_streams:make",
         factory=True,
         port=int(sys.argv[1]),
         interface=Interfaces.WSGI,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from portable_core.demo.cluster import Cluster
-from tests.e2e.browsers import find_faults
+from tests.support.console.browsers import find_faults
 
 
 def log_in(browser: Any, cluster: Cluster, token: str | None = None) -> None:

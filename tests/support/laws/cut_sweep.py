@@ -1,7 +1,8 @@
 """A small sync, cut after every byte in both directions, its master killed at every step.
 
 The real roles talk over a network in memory. What is right is known beforehand: which records the
-master lacks was decided when they were made. ``python -m tests.property.cut_sweep`` prints totals.
+master lacks was decided when they were made. ``python -m tests.support.laws.cut_sweep`` prints
+totals.
 """
 
 from __future__ import annotations

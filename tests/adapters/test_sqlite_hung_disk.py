@@ -17,8 +17,14 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.writer import Writer
 from portable_core.errors import LeaseHeld, LeaseLost, StoreError
-from tests.adapters.sqlite_folders import ALGORITHM, ALL, list_data_files, opened, read_timestamps
-from tests.contract.samples import HOUR, NOON, make_records
+from tests.support.stores.samples import HOUR, NOON, make_records
+from tests.support.stores.sqlite_folders import (
+    ALGORITHM,
+    ALL,
+    list_data_files,
+    opened,
+    read_timestamps,
+)
 
 # -- a database that does not answer ---------------------------------------------------------------
 

@@ -14,9 +14,9 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.errors import StoreError
 from portable_core.records import Record
-from tests.adapters.small_disks import mount_small_disk
-from tests.adapters.sqlite_folders import ALL, opened
-from tests.contract.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.small_disks import mount_small_disk
+from tests.support.stores.sqlite_folders import ALL, opened
 
 
 @pytest.fixture

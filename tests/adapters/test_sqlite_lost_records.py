@@ -12,7 +12,9 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.errors import StoreError
 from portable_core.ports import MAX_SPAN_MS, SlaveState
-from tests.adapters.sqlite_folders import (
+from tests.adapters.test_sqlite_hung_disk import held
+from tests.support.stores.samples import HOUR, NOON, make_record
+from tests.support.stores.sqlite_folders import (
     ALGORITHM,
     ALL,
     list_data_files,
@@ -20,8 +22,6 @@ from tests.adapters.sqlite_folders import (
     read_timestamps,
     take_pairs,
 )
-from tests.adapters.test_sqlite_trouble import held
-from tests.contract.samples import HOUR, NOON, make_record
 
 COUNT = 1500
 RECORDS = [make_record(NOON + i, i, random.Random(i).randbytes(3000)) for i in range(COUNT)]

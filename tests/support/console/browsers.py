@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.missing import give_up
+from tests.support.missing import give_up
 
-ROOT = Path(__file__).parents[2]
-AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+ROOT = Path(__file__).parents[3]
+AXE = ROOT / "tests" / "support" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 
 _ARGUMENTS = (
     "--headless=new",
@@ -45,7 +45,7 @@ def open_browser(*, scripts: bool = True, dark: bool = False) -> Iterator[Any]:
     if chromium is None or driver is None:
         give_up("no browser: run `apt-get install chromium chromium-driver`")
     if not AXE.exists():
-        give_up("no axe-core: run `npm ci --prefix tests/browser`")
+        give_up("no axe-core: run `npm ci --prefix tests/support/browser`")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.ports import MasterStore
-from tests.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
 
 
 class FirestorePlace:

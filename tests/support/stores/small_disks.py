@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.missing import give_up
+from tests.support.missing import give_up
 
 
 @contextmanager

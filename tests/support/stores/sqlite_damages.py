@@ -11,8 +11,8 @@ from pathlib import Path
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.records import Record
-from tests.adapters.sqlite_folders import fill, list_data_files
-from tests.contract.samples import HOUR, NOON, make_record
+from tests.support.stores.samples import HOUR, NOON, make_record
+from tests.support.stores.sqlite_folders import fill, list_data_files
 
 #: Does something to a file that its store must notice.
 DamageFile = Callable[[Path], None]

@@ -15,7 +15,7 @@ from pathlib import Path
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import SlaveError
 from portable_core.ports import SlaveInfo, SyncRequest
-from tests.adapters.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
+from tests.support.nodes.hostile_slave import MSGPACK, UUID, HostileSlave, Talk
 
 Handler = Callable[[Talk], None]
 
