@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.processes import NodeProcess
@@ -82,7 +84,7 @@ class OneEncodingClient(HttpSlaveClient):
     media_type = ""
 
     def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
-        return replace(super().describe(keep_waiting), encodings=(self.media_type,))
+        return structs.replace(super().describe(keep_waiting), encodings=(self.media_type,))
 
 
 def make_client(url: str, media_type: str) -> OneEncodingClient:

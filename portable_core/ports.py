@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
-from portable_core.records import Pair, Record
+import msgspec
+
+from portable_core.records import Integer, Pair, Record
 
 #: Integer milliseconds since the Unix epoch, UTC.
-Milliseconds = int
+Milliseconds = Integer
 
 #: The longest span (``SPAN_S``). What a store has lost may have represented what lies up to a span
 #: before it, so a store that loses records sets the cursors in it back so far before the first.
 MAX_SPAN_MS = 3_600_000
+
+
+#: The form of a store's UUID.
+UUID_PATTERN = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class Clock(Protocol):
@@ -278,18 +284,25 @@ class MasterStore(Store, MasterState, Protocol):
     """Every shipped store is both, so that records and the master's state share one fence."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlaveInfo:
-    """A slave's answer to ``GET /sync``. ``now`` is the timestamp it would give at that moment."""
+#: The name of a hash algorithm or a media type.
+_Name = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]{1,64}\Z")]
 
-    store: str
-    generation: int
+
+class SlaveInfo(msgspec.Struct, frozen=True):
+    """A slave's response to ``GET /sync``.
+
+    ``first`` is the timestamp of its oldest record, None for an empty store; ``now`` the timestamp
+    that it would assign at that moment.
+    """
+
+    store: Annotated[str, msgspec.Meta(pattern=rf"\A{UUID_PATTERN}\Z")]
+    generation: Integer
     first: Milliseconds | None
     horizon: Milliseconds
     now: Milliseconds
     span: Milliseconds
-    hash: str
-    encodings: tuple[str, ...]
+    hash: _Name
+    encodings: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=16)]
 
 
 #: Called in the caller's thread about twice a second while nothing comes from the other side. What

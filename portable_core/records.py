@@ -9,15 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgpack
+import msgspec
 
+from portable_core.documents import convert_document
 from portable_core.errors import BadRequest, StoreDamaged
 
 #: The largest hash and the largest timestamp: integers that every JSON reader holds exactly
 #: (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
+
+#: The type of such an integer in documents that are read with msgspec.
+Integer = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 _ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 _KEY_HALF = 14  # hexadecimal digits of MAX_INTEGER
@@ -80,24 +85,11 @@ class Meta:
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Meta:
-        """The opposite of :meth:`to_mapping`; unknown members are ignored.
+        """Return the meta of such a form; the inverse of :meth:`to_mapping`.
 
-        Raises ``ValueError`` if ``mapping`` has not that form.
+        Unknown members are ignored. Raises ``ValueError`` for a value of another form.
         """
-        if not isinstance(mapping, dict):
-            raise ValueError("meta is not an object")
-        headers = mapping.get("headers", {})
-        texts = [mapping.get(name, "") for name in ("source", "query", "key", "rule")]
-        for name, text in zip(("source", "query", "key", "rule"), texts, strict=True):
-            if not isinstance(text, str):
-                raise ValueError(f"meta.{name} is not a string")
-        if not isinstance(headers, dict):
-            raise ValueError("meta.headers is not an object")
-        for name, value in headers.items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise ValueError("meta.headers holds something other than strings")
-        source, query, key, rule = texts
-        return cls(source, headers, query, key, rule)
+        return convert_document(mapping, cls, "meta")
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,8 +207,8 @@ def _cut_traceback(message: str) -> str:
 
 # -- setting up ------------------------------------------------------------------------------------
 
-#: The titles of errors whose texts quote what a parser stumbled over: parts of records.
-_QUOTING = (MalformedStream.title, StreamTooLarge.title)
+#: The errors whose texts quote parts of records: the titles by the names of the classes.
+_QUOTING = {kind.__name__: kind.title for kind in (MalformedStream, StreamTooLarge)}
 
 _SECRET_NAMES = re.compile("TOKEN|SECRET|KEY|PASSWORD|SOURCES")
 
@@ -263,10 +263,9 @@ class LogObserver(Observer):
         for slave in report.slaves:
             if slave.ok:
                 continue
-            title, _, text = slave.error.partition(": ")
-            if title in _QUOTING:
-                text = "its report says where"
-            logging.getLogger(__name__).warning("slave %s: %s: %s", slave.slave, title, text)
+            title = _QUOTING.get(slave.error_type)
+            text = slave.error if title is None else f"{title}: its report says where"
+            logging.getLogger(__name__).warning("slave %s: %s", slave.slave, text)
 
 
 def adopt_loggers(*names: str) -> None:

@@ -30,7 +30,7 @@ from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
-from portable_core.sync.report import SlaveReport, SyncReport
+from portable_core.sync.report import SlaveReport, SyncReport, read_report
 
 #: A sender chooses the source in ``/webhook/<source>``; the first so many get series of their own.
 MAX_SOURCES = 64
@@ -245,7 +245,7 @@ def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:
         complete = slave_complete_until(state)
         if complete:
             age.add_metric([name], max(0, now - complete) / 1000)
-        well.add_metric([name], float(bool(state.report) and not state.report.get("error")))
+        well.add_metric([name], float(bool(state.report) and read_report(state).ok))
     yield age
     yield well
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from portable_core.errors import HandOverFailed, WebhookSyncError
 from portable_core.ports import Clock, Milliseconds
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 #: How long all of it may take, in seconds. (Cloud Run kills ten seconds after SIGTERM.)
 HAND_OVER_S = 7.0
 
-#: Sends records, encoded as this media type, within so many seconds, and returns the master's
-#: answer. Raises ``HandOverFailed``.
-Send = Callable[[Iterable[bytes], str, float], Mapping[str, object]]
+#: Sends records, encoded as this media type, within so many seconds, and returns once the master
+#: has confirmed them. Raises ``HandOverFailed``.
+Send = Callable[[Iterable[bytes], str, float], object]
 
 #: Bytes of payload in the first request. Requests that are confirmed quickly let the next one grow.
 FIRST_BYTES = 256 * 1024

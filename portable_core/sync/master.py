@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 
 from portable_core.errors import LeaseHeld, NotFound, Unavailable, WebhookSyncError
@@ -20,8 +19,9 @@ from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveStat
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.observer import Observer
+from portable_core.sync.progress import Progress
 from portable_core.sync.reconcile import find_missing
-from portable_core.sync.report import SlaveReport, SyncReport, find_begin
+from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
 
 #: How long a lease lives without being renewed, and how often a running sync renews it.
@@ -146,7 +146,7 @@ class Master:
     def _order(self, states: dict[str, SlaveState]) -> list[str]:
         """The slaves whose last sync began longest ago first: nobody starves behind a slow one."""
         return sorted(
-            self.clients, key=lambda name: find_begin(states.get(name, SlaveState()).report)
+            self.clients, key=lambda name: read_report(states.get(name, SlaveState())).started
         )
 
     def _find_reason_to_stop(self, context: SyncContext, deadline: float) -> str:
@@ -163,11 +163,15 @@ class Master:
         Nothing is saved of it: it keeps its place, which brings it to the front next time. That is
         an error only where it has waited for so long that it counts as behind.
         """
-        began = find_begin(state.report)
-        told = f"not begun: {reason}; it is among the first of the next sync"
-        late = 0 < began < self._clock.now() - self._settings.console_late_ms
-        report = SlaveReport(name, cursor=state.cursor)
-        return replace(report, error=told) if late else replace(report, warning=told)
+        last_turn = read_report(state).started
+        late = 0 < last_turn < self._clock.now() - self._settings.console_late_ms
+        progress = Progress(name, cursor=state.cursor)
+        text = f"not begun: {reason}; it is among the first of the next sync"
+        if late:
+            progress.fail(text, "NotBegun")
+        else:
+            progress.warn(text)
+        return progress.report()
 
     def _allot(self, deadline: float, *, first: bool) -> SlaveLimits:
         """What the next slave may use. The ``first`` one of a sync has a whole turn in any case."""
@@ -193,19 +197,20 @@ class Master:
 
     # -- taking over ---------------------------------------------------------------------------
 
-    def accept(self, slave: str, records: Iterable[Record]) -> dict[str, int]:
-        """Keep the records, in order of their pairs, that are not represented here.
+    def accept(self, slave: str, records: Iterable[Record]) -> HandOverReport:
+        """Store the records, in order of their pairs, that are not represented in the master.
 
-        Returns how many were ``received``, ``saved``, ``represented`` and ``set_aside``; all of
-        them are safe then. Raises ``MalformedStream`` for a wrong order, ``LeaseHeld``,
-        ``Unavailable`` where this process is busy: what was not confirmed may be sent again.
+        All of them are durable when it returns. Raises ``MalformedStream`` for a wrong order,
+        ``LeaseHeld``, and ``Unavailable`` if this process is busy. After an error the slave may
+        send the same records again.
         """
-        received = saved = set_aside = reached = 0
+        progress = Progress(slave)
+        received = reached = 0
         # Between two batches nothing is held: a slave that stalls holds up no sync.
         for batch in _divide(records):
             try:
                 with self._wait_for_turn(), self._lease(lambda: True) as context:
-                    merger = RecordMerger(context, slave, reached)
+                    merger = RecordMerger(context, slave, reached, progress)
                     self._merge_batch(merger, batch)
             except LeaseHeld:
                 if self._store.shared:  # a sync of another process will see that and end soon
@@ -213,15 +218,9 @@ class Master:
                     self._store.raise_mark(HAND_OVER_MARK, newest + 1)
                 raise
             received += len(batch)
-            saved += merger.saved
-            set_aside += merger.set_aside
             reached = max(reached, merger.reached)
-        return {
-            "received": received,
-            "saved": saved,
-            "represented": received - saved - set_aside,
-            "set_aside": set_aside,
-        }
+        saved, set_aside = progress.saved, progress.set_aside
+        return HandOverReport(received, saved, received - saved - set_aside, set_aside)
 
     @contextmanager
     def _wait_for_turn(self) -> Iterator[None]:
@@ -249,7 +248,7 @@ class Master:
         missing = set(self._find_missing(pairs))
         for record in batch:
             if record.pair in missing and record.pair.timestamp > latest:
-                merger.set_record_aside(record, "its timestamp lies in the future")
+                merger.quarantine(record, "its timestamp lies in the future")
                 missing.discard(record.pair)
         merger.add([record for record in batch if record.pair in missing], MAX_INTEGER + 1)
         merger.save()

@@ -1,13 +1,11 @@
-"""What the master does with records that come from another node, in one exchange.
+"""Store the records that come from another node, in one exchange, unless they are represented.
 
-Each record ends in one of three places: in the store, in the quarantine, or nowhere because the
-master turned out to have it. Every record is in its place before
-:attr:`RecordMerger.reached` passes it.
+Each record ends in one of three ways: stored, in quarantine, or dropped because it is represented
+in the master. :attr:`RecordMerger.reached` passes a record only after that.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,9 +14,11 @@ from portable_core.ingest.identifier import Identifier
 from portable_core.ports import Clock, Lease, MasterStore, Milliseconds, Quarantined
 from portable_core.records import Pair, Record, Recovery, format_key
 from portable_core.settings import Settings
+from portable_core.sync.progress import Progress
 from portable_core.sync.report import HOUR_MS
 
-#: A save holds at most so many records, so many bytes of payload, and waits at most so long.
+#: Records are saved when so many are pending, or so many bytes of them, or this long after the
+#: last save.
 SAVE_RECORDS = 500
 SAVE_BYTES = 8 * 2**20
 SAVE_INTERVAL_S = 1.0
@@ -26,10 +26,10 @@ SAVE_INTERVAL_S = 1.0
 
 @dataclass(slots=True)
 class SyncContext:
-    """What everything that runs under one lease shares. ``lease`` is replaced when it is renewed.
+    """What the steps of one sync share. ``lease`` is replaced when it is renewed.
 
-    ``may_go_on`` renews the lease when that is due (``LeaseLost`` if it was lost) and tells whether
-    the work should go on.
+    ``may_go_on`` renews the lease when that is due (``LeaseLost`` if it was lost) and returns
+    whether the sync should continue.
     """
 
     settings: Settings
@@ -42,41 +42,44 @@ class SyncContext:
 
 
 class LimitReached(Exception):
-    """A limit of this side ends an exchange; what came until then is kept, as after a cut."""
+    """A limit of the master ends an exchange; the records received before are kept, as in a cut."""
 
 
 class RecordMerger:
-    """Takes the records of one answer in the order in which they come."""
+    """Merges the records of one response, in the order in which they come, into the store."""
 
-    def __init__(self, context: SyncContext, slave: str, start: Milliseconds) -> None:
+    def __init__(
+        self, context: SyncContext, slave: str, start: Milliseconds, progress: Progress
+    ) -> None:
+        """Expect records from ``start`` on; count what becomes of them in ``progress``."""
         self._context = context
         self._slave = slave
         self._span = context.settings.span_ms
-        self._start = start
+        self._progress = progress
+        self._first = progress.records_received
         self._last = (start, -1)
+        # By hash, the timestamp of the newest record that was accepted.
         self._recent: dict[int, Milliseconds] = {}
         self._records: list[Record] = []
-        # Those that one of `_records` represents: needed if the store refuses that one.
+        # Records represented by one of `_records`: needed if the store refuses that one.
         self._twins: list[Record] = []
         self._unsaved: set[int] = set()  # the hashes of `_records`
+        self._quarantined: list[Quarantined] = []
         self._bytes = 0
-        self._aside: list[Quarantined] = []
         self._saved_at = context.clock.monotonic()
+        #: Every record before it is stored, represented or in quarantine.
         self.reached = start
-        self.received = self.saved = self.represented = self.set_aside = 0
-        #: Of those saved: how many by the hour of their timestamps, counted from the epoch.
-        self.missed: Counter[int] = Counter()
 
     def add(self, records: Sequence[Record], through: Milliseconds) -> None:
-        """Take some records of the answer, which may reach to ``through``, and save when it is due.
+        """Merge some records of a response that covers timestamps before ``through``.
 
-        Raises :class:`MalformedStream` at the first one out of order or out of the window; those
-        before it are kept.
+        Raises :class:`MalformedStream` at the first record out of order or outside the window; the
+        records before it are kept.
         """
         for record in records:
             self._check_place(record, through)
             self._last = record.pair
-            self.received += 1
+            self._progress.records_received += 1
             self._sort(record)
             if len(self._records) + len(self._twins) >= SAVE_RECORDS or self._bytes >= SAVE_BYTES:
                 self.save()
@@ -88,21 +91,22 @@ class RecordMerger:
             self.save()
 
     def _check_place(self, record: Record, through: Milliseconds) -> None:
-        pair = record.pair
+        pair, element = record.pair, self._progress.records_received - self._first
         if pair <= self._last:
-            raise MalformedStream(f"{pair} comes after {self._last}", self.received)
+            raise MalformedStream(f"{pair} comes after {self._last}", element)
         if pair.timestamp >= through:
-            raise MalformedStream(f"{pair} is not in the window", self.received)
+            raise MalformedStream(f"{pair} is not in the window", element)
 
     def _sort(self, record: Record) -> None:
+        """Choose what becomes of a record at the next save."""
         pair = record.pair
         try:
             self._context.identifier.check(record)
         except MalformedPayload as error:
-            self.set_record_aside(record, str(error))
+            self.quarantine(record, str(error))
             return
         if self._is_represented(pair):
-            self.represented += 1
+            self._progress.represented += 1
             if pair.hash in self._unsaved:
                 self._twins.append(self._mark(record))
                 self._bytes += record.size
@@ -113,22 +117,23 @@ class RecordMerger:
         self._bytes += record.size
 
     def _is_represented(self, pair: Pair) -> bool:
-        """Whether one that was taken before represents it."""
+        """Return whether a record accepted before it represents this pair."""
         return self._recent.get(pair.hash, -1 - self._span) >= pair.timestamp - self._span
 
     def _mark(self, record: Record) -> Record:
+        """Return the record, marked as recovered from this slave now."""
         return replace(record, recovery=Recovery(self._slave, self._context.clock.now()))
 
-    def set_record_aside(self, record: Record, reason: str) -> None:
+    def quarantine(self, record: Record, reason: str) -> None:
         """Set a record aside whole; it is in the quarantine after the next save."""
-        self.set_aside += 1
+        self._progress.set_aside += 1
         name = f"{self._slave}-{format_key(record.pair)}"
         now = self._context.clock.now()
-        self._aside.append(Quarantined(name, self._slave, now, reason, record))
+        self._quarantined.append(Quarantined(name, self._slave, now, reason, record))
         self._bytes += record.size
 
     def save(self) -> None:
-        """Put everything taken so far in its place, durably; then move ``reached``."""
+        """Save everything added so far, durably; then move ``reached``."""
         store, lease = self._context.store, self._context.lease
         if self._records:
             try:
@@ -136,9 +141,9 @@ class RecordMerger:
                 self._count_saved(self._records)
             except RecordRefused:
                 self._save_singly()
-        if self._aside:
-            store.save_quarantine(lease, self._aside)
-        self._records, self._twins, self._aside, self._bytes = [], [], [], 0
+        if self._quarantined:
+            store.save_quarantine(lease, self._quarantined)
+        self._records, self._twins, self._quarantined, self._bytes = [], [], [], 0
         self._unsaved.clear()
         self._saved_at = self._context.clock.monotonic()
         self.reached = self._last[0]
@@ -146,22 +151,26 @@ class RecordMerger:
         self._recent = {hash_: time for hash_, time in self._recent.items() if time >= floor}
 
     def _count_saved(self, records: Sequence[Record]) -> None:
-        self.saved += len(records)
-        self.missed.update(record.pair.timestamp // HOUR_MS for record in records)
+        self._progress.saved += len(records)
+        self._progress.missed.update(record.pair.timestamp // HOUR_MS for record in records)
 
     def _save_singly(self) -> None:
-        """The same record by record; one that is refused represents none that comes after it."""
-        self.represented -= len(self._twins)
+        """Save record by record, after the store refused one of the batch.
+
+        A refused record goes to the quarantine and represents no later one, so its twins are
+        considered again.
+        """
+        self._progress.represented -= len(self._twins)
         for hash_ in self._unsaved:
             del self._recent[hash_]
         for record in sorted([*self._records, *self._twins], key=lambda record: record.pair):
             if self._is_represented(record.pair):
-                self.represented += 1
+                self._progress.represented += 1
                 continue
             try:
                 self._context.store.save_records(self._context.lease, [record])
             except RecordRefused as error:
-                self.set_record_aside(record, str(error))
+                self.quarantine(record, str(error))
             else:
                 self._count_saved([record])
                 self._recent[record.pair.hash] = record.pair.timestamp

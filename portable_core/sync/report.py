@@ -1,86 +1,76 @@
-"""What a sync did, slave by slave: frozen values, with their JSON form."""
+"""What a sync did, slave by slave: frozen values and their JSON form.
+
+Reading tolerates what other releases wrote: unknown members are ignored, missing ones have their
+defaults.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from typing import Annotated
 
-from portable_core.ports import Milliseconds
+import msgspec
+
+from portable_core.ports import Milliseconds, SlaveState
+from portable_core.records import Integer
+
+HOUR_MS = 3_600_000
+_DAY_HOURS = 24
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class SlaveReport:
+class SlaveReport(msgspec.Struct, frozen=True):
     """One slave's part of a sync.
 
-    ``started``: 0 where it did not get its turn; ``windows``: requests made; ``cut``: how many of
-    them were not answered to the end; ``represented``: records received that the master turned out
-    to have (nothing needless is stored); ``set_aside``: records in quarantine; ``cursor`` and
-    ``behind_ms`` (how far it lies behind the end that was aimed at) tell how far the master has
-    everything.
+    - ``started``: 0 if the slave did not get its turn.
+    - ``windows``: requests made; ``cut``: how many of them were not answered to the end.
+    - ``represented``: records received that were represented in the master already.
+    - ``set_aside``: records in quarantine.
+    - ``cursor``: every record before it is represented in the master; ``behind_ms``: how far it
+      lies behind the end that the sync aimed at.
+    - ``error`` and ``warning``: texts, empty if there is none. ``error_type`` and ``warning_type``:
+      the name of the class of the error behind the text, such as ``SlaveUnreachable``; empty in
+      reports of older releases and for warnings without an error behind them.
     """
 
     slave: str
     started: Milliseconds = 0
-    windows: int = 0
-    cut: int = 0
-    pairs_sent: int = 0
-    records_received: int = 0
-    saved: int = 0
-    represented: int = 0
-    set_aside: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    seconds: float = 0.0
+    windows: Integer = 0
+    cut: Integer = 0
+    pairs_sent: Integer = 0
+    records_received: Integer = 0
+    saved: Integer = 0
+    represented: Integer = 0
+    set_aside: Integer = 0
+    bytes_sent: Integer = 0
+    bytes_received: Integer = 0
+    seconds: _Seconds = 0.0
     cursor: Milliseconds | None = None
     behind_ms: Milliseconds | None = None
-    skew_ms: Milliseconds | None = None
+    skew_ms: int | None = None
     horizon: Milliseconds | None = None
     encoding: str = ""
     warning: str = ""
+    warning_type: str = ""
     error: str = ""
+    error_type: str = ""
 
     @property
     def ok(self) -> bool:
         return not self.error
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        document: dict[str, object] = msgspec.to_builtins(self)
+        document["seconds"] = round(self.seconds, 3)
+        return document
 
 
-def find_begin(report: Mapping[str, object]) -> Milliseconds:
-    """When the last turn of a slave began, by what is kept of its reports; 0 if it had none."""
-    began = report.get("started", 0)
-    return began if isinstance(began, int) else 0
-
-
-HOUR_MS = 3_600_000
-_DAY_HOURS = 24
-
-
-def extend_day(
-    day: object, now: Milliseconds, missed: Mapping[int, int], recovered: int
-) -> list[list[int]]:
-    """The last day of a slave by the hour, as ``[hour, missed, recovered]`` in order, with a sync's
-    part added: hours since the epoch, webhooks that were stamped in it and lacked in the master,
-    and webhooks that were recovered in it. ``day`` is an earlier result, or anything else."""
-    this = now // HOUR_MS
-    hours: dict[int, list[int]] = {}
-    for entry in day if isinstance(day, list) else []:
-        hour, *counts = entry
-        hours[hour] = counts
-    for hour, count in missed.items():
-        hours.setdefault(hour, [0, 0])[0] += count
-    if recovered:
-        hours.setdefault(this, [0, 0])[1] += recovered
-    return [[hour, *hours[hour]] for hour in sorted(hours) if this - _DAY_HOURS < hour <= this + 1]
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
+class SyncReport(msgspec.Struct, frozen=True):
     """All slaves' reports, in the order in which they were synced."""
 
     started: Milliseconds
-    seconds: float
+    seconds: _Seconds
     slaves: Sequence[SlaveReport]
 
     @property
@@ -94,3 +84,61 @@ class SyncReport:
             "seconds": round(self.seconds, 3),
             "slaves": [slave.to_json() for slave in self.slaves],
         }
+
+
+class HourCounts(msgspec.Struct, frozen=True, array_like=True):
+    """One hour of a slave, counted from the Unix epoch.
+
+    ``missed``: webhooks with timestamps in it that the master lacked; ``recovered``: webhooks that
+    the master recovered in it.
+    """
+
+    hour: Integer
+    missed: Integer = 0
+    recovered: Integer = 0
+
+
+class StoredReport(SlaveReport, frozen=True):
+    """The last report of a slave as the master's store keeps it.
+
+    ``started`` is the start of the slave's last turn; ``day`` has its last 24 hours, in order.
+    """
+
+    day: Sequence[HourCounts] = ()
+
+
+def read_report(state: SlaveState) -> StoredReport:
+    """Return the last report of a slave; an empty one if there is none or it cannot be read."""
+    try:
+        return msgspec.convert({"slave": "", **state.report}, StoredReport)
+    except msgspec.ValidationError:
+        return StoredReport("")
+
+
+def extend_day(
+    day: Sequence[HourCounts], now: Milliseconds, missed: Mapping[int, int], recovered: int
+) -> list[HourCounts]:
+    """Return ``day`` with a sync's part added, without hours that are more than a day ago.
+
+    ``missed`` counts by hour; ``recovered`` counts what the sync recovered now.
+    """
+    this = now // HOUR_MS
+    all_missed, all_recovered = dict(missed), {this: recovered}
+    for counts in day:
+        all_missed[counts.hour] = all_missed.get(counts.hour, 0) + counts.missed
+        all_recovered[counts.hour] = all_recovered.get(counts.hour, 0) + counts.recovered
+    hours = (
+        HourCounts(hour, all_missed.get(hour, 0), all_recovered.get(hour, 0))
+        for hour in sorted({*all_missed, *all_recovered})
+        if this - _DAY_HOURS < hour <= this + 1
+    )
+    return [counts for counts in hours if counts.missed or counts.recovered]
+
+
+class HandOverReport(msgspec.Struct, frozen=True):
+    """What the master did with the records of a hand-over; all of them are durable."""
+
+    received: Integer
+    saved: Integer
+    represented: Integer
+    set_aside: Integer

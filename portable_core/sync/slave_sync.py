@@ -1,16 +1,16 @@
 """The sync of one slave: window after window, from the cursor to the master's horizon.
 
-What makes it right after every cut is the order of its steps: records are saved before the cursor
-that lies behind them, and the cursor moves only over what an answer has proved.
+It is correct after every cut because of the order of its steps: records are saved before the
+cursor passes them, and the cursor moves only over what a response has proved.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
+
+import msgspec
 
 from portable_core.errors import (
     AnswerInvalid,
@@ -29,12 +29,13 @@ from portable_core.ports import (
     SyncAnswer,
     SyncRequest,
 )
+from portable_core.records import Pair
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext
-from portable_core.sync.report import SlaveReport, extend_day, find_begin
-from portable_core.sync.sending import Sent, count_bytes, count_pairs, limit_pairs
+from portable_core.sync.progress import Progress
+from portable_core.sync.report import SlaveReport, extend_day, read_report
 from portable_core.wire.negotiation import ENCODINGS, Encoding
 
-_LIMIT_REACHED = "a limit of this sync was reached; the next one goes on"
+_LIMIT_REACHED = "a limit of this sync was reached; the next one continues"
 
 _LIMIT_TOO_LOW = (
     "Limit reached: nothing could be saved within SYNC_SLAVE_S, SYNC_SLAVE_RECORDS and "
@@ -46,9 +47,9 @@ FIRST_WINDOW_MS = 3_600_000
 
 
 class SlaveLimits(NamedTuple):
-    """What one slave may use of one sync. ``deadline`` is a reading of ``Clock.monotonic``.
+    """How much of one sync a slave may use. ``deadline`` is a reading of ``Clock.monotonic``.
 
-    ``whole_turn``: that is all the time a slave can get, not what others have left of the sync's.
+    ``whole_turn``: the deadline leaves the slave its full time, not the rest of the sync's budget.
     """
 
     deadline: float
@@ -58,9 +59,12 @@ class SlaveLimits(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """Of one window: up to where everything is in now, whether the answer was whole, what cut it.
+    """The result of one window.
 
-    ``reached`` is the window's start where nothing was gained.
+    - ``reached``: every record of the slave before it is represented in the master; the window's
+      start if nothing was gained.
+    - ``whole``: whether the response had its closing mark.
+    - ``error``: what cut the response.
     """
 
     reached: Milliseconds
@@ -77,58 +81,58 @@ class SlaveSync:
         client: SlaveClient,
         state: SlaveState,
         limits: SlaveLimits,
-        progress: Callable[[SlaveReport], None],
+        on_progress: Callable[[SlaveReport], None],
     ) -> None:
+        """``on_progress`` is called with the report as it grows."""
         self._context = context
         self._settings = context.settings
         self._client = client
         self._state = state
         self._limits = limits
-        self._progress = progress
+        self._on_progress = on_progress
         self._encodings = list(ENCODINGS.values())
-        self._day = state.report.get("day")
-        self._missed: Counter[int] = Counter()
-        self._report = SlaveReport(client.name, context.clock.now(), cursor=state.cursor)
-        self._last_began = find_begin(state.report)
-        self._began = self._report.started
-        self._moved = False  # whether the cursor did
+        self._last_report = read_report(state)
+        self._progress = Progress(client.name, context.clock.now(), cursor=state.cursor)
+        self._turn_started = self._progress.started
+        self._cursor_moved = False
 
     # -- the loop over windows -----------------------------------------------------------------
 
     def run(self, now: Callable[[], Milliseconds], horizon: Milliseconds) -> SlaveReport:
-        """Sync everything that was stamped up to one span before the master's ``horizon``.
+        """Sync all records with timestamps up to one span before the master's ``horizon``.
 
-        ``now`` tells the timestamp that the master would give. Errors of the slave end up in the
-        report; those of the master's own store and lease are raised.
+        ``now`` returns the timestamp that the master would assign. Errors of the slave end up in
+        the report; errors of the master's own store and lease are raised.
         """
         started = self._context.clock.monotonic()
+        progress = self._progress
         try:
             self._sync_windows(now, horizon - self._settings.span_ms)
         except (SlaveError, BadRequest, StreamCut) as error:
-            self._note(error=_describe(error))
+            progress.fail(error)
         except LimitReached:
-            if self._report.saved or self._moved:
-                self._note(warning=_LIMIT_REACHED)
+            if progress.saved or self._cursor_moved:
+                progress.warn(_LIMIT_REACHED)
             elif self._used_its_turn():
                 # The next sync would end here as well.
-                self._note(error=_LIMIT_TOO_LOW)
+                progress.fail(_LIMIT_TOO_LOW, LimitReached.__name__)
             else:
-                # As if it had not begun: next time it is among the first.
-                self._note(warning=_LIMIT_REACHED)
-                self._began = self._last_began
-        self._note(seconds=self._context.clock.monotonic() - started)
+                # The turn does not count, so that the slave is among the first next time.
+                progress.warn(_LIMIT_REACHED)
+                self._turn_started = self._last_report.started
+        progress.seconds = self._context.clock.monotonic() - started
         self._save_state()
-        return self._report
+        return progress.report()
 
     def _used_its_turn(self) -> bool:
-        """Whether a limit of this slave was reached, and it was not that the sync had to end."""
+        """Return whether a limit of this slave was reached, not the end of the whole sync."""
         late = self._context.clock.monotonic() >= self._limits.deadline
         return self._limits.whole_turn if late else not self._has_room()
 
     def _sync_windows(self, now: Callable[[], Milliseconds], end: Milliseconds) -> None:
         asked = now()
         info = self._client.describe(self._keep_waiting)
-        # The slave read its clock somewhere between the two moments.
+        # The slave read its clock somewhere between the two readings of the master's.
         self._check_agreement(info, info.now - min(max(info.now, asked), now()))
         if (info.store, info.generation) != (self._state.store, self._state.generation):
             self._state = SlaveState(store=info.store, generation=info.generation)
@@ -140,13 +144,14 @@ class SlaveSync:
             return
         longest = self._settings.sync_window_ms
         while start < end:
-            self._note(behind_ms=end - start)
+            self._progress.behind_ms = end - start
+            self._publish()
             if not self._may_go_on():
                 raise LimitReached
             window = max(1, min(self._state.window or FIRST_WINDOW_MS, longest))
             reached, whole, error = self._sync_window(start, min(end, start + window), window)
             moved = reached > start
-            self._moved = self._moved or moved
+            self._cursor_moved = self._cursor_moved or moved
             self._state = replace(
                 self._state,
                 cursor=max(reached, start),
@@ -156,14 +161,15 @@ class SlaveSync:
             if error is not None and not moved:
                 raise error
             if whole and not moved:
-                self._note(warning="the slave's horizon has moved back; the next sync goes on")
+                self._progress.warn("the slave's horizon has moved back; the next sync continues")
                 return
             start = reached
-        self._note(behind_ms=max(0, end - start))
+        self._progress.behind_ms = max(0, end - start)
 
     def _check_agreement(self, info: SlaveInfo, skew: Milliseconds) -> None:
+        """Choose the encodings. Raise ``AnswerInvalid`` if a sync with this slave cannot work."""
         span, algorithm = self._settings.span_ms, self._context.algorithm
-        self._note(skew_ms=skew, horizon=info.horizon)
+        self._progress.skew_ms, self._progress.horizon = skew, info.horizon
         if info.span != span:
             raise AnswerInvalid(
                 f"span: the slave has {info.span} ms, the master {span} ms; set the same SPAN_S"
@@ -178,17 +184,20 @@ class SlaveSync:
                 f"clock: the slave's differs by {skew} ms, more than half the span; set it right"
             )
         if abs(skew) * 4 > span:
-            self._note(warning=f"clock: the slave's differs by {skew} ms; set it right")
+            self._progress.warn(f"clock: the slave's differs by {skew} ms; set it right")
         self._encodings = [e for e in self._encodings if e.media_type in info.encodings]
         if not self._encodings:
-            raise AnswerInvalid(f"the slave speaks only {', '.join(info.encodings) or 'nothing'}")
+            raise AnswerInvalid(
+                "encodings: the slave supports none of the master's "
+                f"(got {', '.join(info.encodings)}); update both nodes"
+            )
 
     # -- one window ----------------------------------------------------------------------------
 
     def _sync_window(
         self, start: Milliseconds, end: Milliseconds, window: Milliseconds
     ) -> _Outcome:
-        """Ask for ``[start, end)``."""
+        """Sync ``[start, end)``, with another encoding if the slave rejects the first one."""
         while True:
             try:
                 return self._exchange(start, end, self._encodings[0], limited=window > 1)
@@ -200,25 +209,24 @@ class SlaveSync:
     def _exchange(
         self, start: Milliseconds, end: Milliseconds, encoding: Encoding, *, limited: bool
     ) -> _Outcome:
-        settings, sent = self._settings, Sent()
-        pairs = self._context.store.pairs(start - settings.span_ms, end + settings.span_ms)
-        if limited:
-            # A span on either side is needed however short the window is, so it does not count.
-            pairs = limit_pairs(pairs, start + settings.span_ms, settings.sync_window_pairs)
-        body = count_bytes(encoding.encode_pairs(count_pairs(pairs, sent)), sent)
-        self._note(windows=self._report.windows + 1, encoding=encoding.media_type)
-        merger = RecordMerger(self._context, self._client.name, start)
-        count = partial(self._count, self._report, sent, merger)
+        span, progress = self._settings.span_ms, self._progress
+        pairs = self._context.store.pairs(start - span, end + span)
+        # The pairs of a span on either side are needed however short the window is.
+        limit = self._settings.sync_window_pairs if limited else None
+        body = self._send_pairs(encoding, self._count_pairs(pairs, start + span, limit))
+        progress.windows += 1
+        progress.encoding = encoding.media_type
+        merger = RecordMerger(self._context, self._client.name, start, progress)
 
         def keep_waiting() -> None:
             merger.save_when_due()
-            count()
+            self._publish()
             self._keep_waiting()
 
         request = SyncRequest(
             start,
             end,
-            settings.span_ms,
+            span,
             self._context.algorithm,
             encoding.media_type,
             body,
@@ -230,11 +238,10 @@ class SlaveSync:
             try:
                 with self._client.exchange(request) as answer:
                     through = min(end, self._check_answer(answer))
-                    self._take_answer(answer, merger, through, count)
+                    self._read_answer(answer, merger, through)
             finally:
                 merger.save()
-                count()
-                self._missed += merger.missed
+                self._publish()
             return _Outcome(max(start, through), whole=True)
         except LimitReached:
             pass
@@ -242,22 +249,18 @@ class SlaveSync:
             raise
         except (StreamCut, SlaveError, BadRequest) as problem:
             error = problem
-            self._note(cut=self._report.cut + 1, warning=_describe(problem))
+            progress.cut += 1
+            progress.warn(problem)
         return _Outcome(merger.reached, error=error)
 
-    def _take_answer(
-        self,
-        answer: SyncAnswer,
-        merger: RecordMerger,
-        through: Milliseconds,
-        count: Callable[[], None],
-    ) -> None:
+    def _read_answer(self, answer: SyncAnswer, merger: RecordMerger, through: Milliseconds) -> None:
+        """Merge the records of a response. Raises ``StreamCut`` without its closing mark."""
         reader = ENCODINGS[answer.media_type].read_records()
         try:
             for chunk in answer.chunks:
-                self._note(bytes_received=self._report.bytes_received + len(chunk))
+                self._progress.bytes_received += len(chunk)
                 merger.add(reader.feed(chunk), through)
-                count()
+                self._publish()
                 if not self._may_go_on() and not reader.whole:
                     raise LimitReached
         except SlaveError:
@@ -266,14 +269,38 @@ class SlaveSync:
         reader.finish()
 
     def _check_answer(self, answer: SyncAnswer) -> Milliseconds:
-        """Return the answer's ``through``; raise if the answer is not one to this session."""
+        """Return the response's ``through``; raise if it does not belong to this sync."""
         if (answer.store, answer.generation) != (self._state.store, self._state.generation):
             raise SlaveRefused(
-                "the slave's store changed meanwhile; the next sync starts over", 200
+                "the slave's store has another epoch since this sync began; "
+                "the next one starts over",
+                200,
             )
         if answer.media_type not in ENCODINGS:
             raise AnswerInvalid(f"it is encoded as {answer.media_type!r}")
         return answer.through
+
+    # -- the sending thread --------------------------------------------------------------------
+
+    def _count_pairs(
+        self, pairs: Iterator[Pair], start: Milliseconds, limit: int | None
+    ) -> Iterator[Pair]:
+        """Count pairs as they are sent. Raise ``LimitReached`` past ``limit`` from ``start`` on."""
+        counted = 0
+        for pair in pairs:
+            if limit is not None and pair.timestamp >= start:
+                counted += 1
+                if counted > limit:
+                    raise LimitReached
+            self._progress.pairs_sent += 1
+            yield pair
+
+    def _send_pairs(self, encoding: Encoding, pairs: Iterator[Pair]) -> Iterator[bytes]:
+        for chunk in encoding.encode_pairs(pairs):
+            self._progress.bytes_sent += len(chunk)
+            yield chunk
+
+    # -- limits, progress and state ------------------------------------------------------------
 
     def _keep_waiting(self) -> None:
         if not self._may_go_on():
@@ -284,35 +311,24 @@ class SlaveSync:
         return self._context.may_go_on() and in_time and self._has_room()
 
     def _has_room(self) -> bool:
-        report, limits = self._report, self._limits
-        if not report.records_received:
-            return True  # one record is taken in any case; the wire limits its size
-        return report.records_received < limits.records and report.bytes_received < limits.bytes
+        progress, limits = self._progress, self._limits
+        if not progress.records_received:
+            return True  # one record is always accepted; the wire limits its size
+        return progress.records_received < limits.records and progress.bytes_received < limits.bytes
 
-    # -- telling and keeping -------------------------------------------------------------------
-
-    def _count(self, before: SlaveReport, sent: Sent, merger: RecordMerger) -> None:
-        """Add what a window has done so far to what was done ``before`` it."""
-        self._note(
-            pairs_sent=before.pairs_sent + sent.pairs,
-            bytes_sent=before.bytes_sent + sent.bytes,
-            records_received=before.records_received + merger.received,
-            saved=before.saved + merger.saved,
-            represented=before.represented + merger.represented,
-            set_aside=before.set_aside + merger.set_aside,
-        )
-
-    def _note(self, **changes: object) -> None:
-        self._report = replace(self._report, **changes)  # type: ignore[arg-type]  # by field name
-        self._progress(self._report)
+    def _publish(self) -> None:
+        self._on_progress(self._progress.report())
 
     def _save_state(self) -> None:
-        self._note(cursor=self._state.cursor)
-        day = extend_day(self._day, self._context.clock.now(), self._missed, self._report.saved)
-        kept = {**self._report.to_json(), "started": self._began, "day": day}
-        self._state = replace(self._state, report=kept)
+        """Save the cursor and the report, and publish the latter."""
+        self._progress.cursor = self._state.cursor
+        self._publish()
+        now, progress = self._context.clock.now(), self._progress
+        day = extend_day(self._last_report.day, now, progress.missed, progress.saved)
+        stored = {
+            **progress.report().to_json(),
+            "started": self._turn_started,
+            "day": msgspec.to_builtins(day),
+        }
+        self._state = replace(self._state, report=stored)
         self._context.store.save_slave(self._context.lease, self._client.name, self._state)
-
-
-def _describe(error: WebhookSyncError) -> str:
-    return f"{error.title}: {error}"

@@ -295,7 +295,7 @@ class _RecordReader(Reader[Record]):
         try:
             return Meta.from_mapping(msgspec.json.decode(text))
         except (ValueError, RecursionError) as error:
-            raise MalformedStream(f"its meta: {error}", index) from error
+            raise MalformedStream(str(error), index) from error
 
 
 def _extract_payload(element: _Element, index: int) -> bytes:

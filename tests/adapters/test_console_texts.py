@@ -32,9 +32,10 @@ OF_A_SYNC = [
 
 @pytest.mark.parametrize("kind", OF_A_SYNC, ids=lambda kind: kind.__name__)
 def test_every_error_of_a_sync_comes_with_advice(kind: type[errors.WebhookSyncError]) -> None:
-    problem = f"{kind.title}: the reason"
-    assert advise(problem).endswith((".", "?"))
-    assert SyncState(problem=problem).to_json()["advice"] == advise(problem)
+    advice = advise(kind.__name__)
+    assert advice.endswith((".", "?"))
+    state = SyncState(problem="the reason", problem_type=kind.__name__)
+    assert state.to_json()["advice"] == advice
 
 
 def test_there_is_no_advice_where_there_is_no_problem() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from portable_core.adapters.http.client import HttpMasterClient
 from portable_core.errors import HandOverFailed
+from portable_core.sync.report import HandOverReport
 from tests.support.nodes.hostile_slave import MSGPACK, HostileSlave, Talk
 from tests.support.nodes.http_clients import TOKEN
 
@@ -21,7 +22,7 @@ def test_hand_over() -> None:
     def handle(talk: Talk) -> None:
         heads.append(talk.read_head())
         size = sum(map(len, talk.read_body()))
-        body = json.dumps({"received": size}).encode()
+        body = json.dumps({"received": size, "saved": 3, "represented": 2, "set_aside": 1}).encode()
         talk.send_whole("200 OK", body, Content_Type="application/json; charset=utf-8")
 
     with (
@@ -29,7 +30,7 @@ def test_hand_over() -> None:
         HttpMasterClient("alpha", master.url, lambda: TOKEN) as client,
     ):
         answer = client.hand_over((b"x" * 1000 for _ in range(1000)), MSGPACK, 20)
-    assert answer == {"received": 1_000_000}
+    assert answer == HandOverReport(1_000_000, 3, 2, 1)
     assert heads[0].startswith(b"POST /records?slave=alpha HTTP/1.1\r\n")
     for line in (b"Content-Type: application/vnd.msgpack", b"Accept: application/json"):
         assert line in heads[0]
@@ -71,7 +72,7 @@ def test_hand_over_that_fails() -> None:
     with HostileSlave(refuse_plainly) as master:
         assert re.fullmatch(r"master \(.*\): answered 400", hand_over(master.url))
     with HostileSlave(list_only) as master:
-        assert "not an object" in hand_over(master.url)
+        assert "POST /records: must be object" in hand_over(master.url)
     with HostileSlave(lambda talk: talk.wait_for_end()) as master:
         # It reads for ever: there is no silence, only a limit of the whole.
         assert "not done in time" in hand_over(master.url, 0.5)

@@ -9,6 +9,7 @@ import pytest
 from portable_core.adapters.logs import LogObserver
 from portable_core.errors import MalformedStream
 from portable_core.settings import Settings
+from portable_core.sync.progress import Progress
 from portable_core.sync.report import SlaveReport, SyncReport
 from portable_core.wiring import build_app
 
@@ -38,6 +39,7 @@ def test_a_slave_that_was_synced_is_none(caplog: pytest.LogCaptureFixture) -> No
 
 def test_what_an_answer_held_is_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
     error = MalformedStream("its hash is not an integer but 'part of a payload'", 7)
-    failed = SlaveReport("alpha", error=f"{error.title}: {error}")
-    LogObserver().observe_sync(SyncReport(0, 0.0, [failed]))
+    progress = Progress("alpha")
+    progress.fail(error)
+    LogObserver().observe_sync(SyncReport(0, 0.0, [progress.report()]))
     assert read_warnings(caplog) == ["slave alpha: Malformed stream: its report says where"]

@@ -115,7 +115,7 @@ def test_a_master_that_waits_for_a_silent_slave_gives_way(nodes: Nodes, kind: Ki
         check_handed_over(nodes, master, payloads)
         (answer,) = answers
         assert answer.status == 200
-        assert "the next one goes on" in answer.body["slaves"][0]["warning"]
+        assert "the next one continues" in answer.body["slaves"][0]["warning"]
 
 
 def check_a_master_that_is_down(nodes: Nodes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.memory_store import MemoryStore
@@ -83,7 +84,7 @@ class OneEncodingClient(HttpSlaveClient):
     media_type = ""
 
     def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
-        return replace(super().describe(keep_waiting), encodings=(self.media_type,))
+        return structs.replace(super().describe(keep_waiting), encodings=(self.media_type,))
 
 
 @dataclass

@@ -137,7 +137,7 @@ def test_a_master_that_is_stopped_while_it_receives(nodes: Nodes, kind: Kind) ->
         # It still answers, with what it did until then.
         assert answer.result().status == 200
         (report,) = answer.result().body["slaves"]
-        assert "the next one goes on" in report["warning"]
+        assert "the next one continues" in report["warning"]
         assert report["saved"] == len(nodes.read(master))
         assert report["cursor"] is not None
         proxy.plan = lambda line: Plan()
@@ -190,7 +190,7 @@ def test_a_master_that_is_stopped_while_a_slave_is_silent(
             assert silent.wait(20)
             stop_in_time(master)
         assert answer.result().status == 200
-        assert "the next one goes on" in answer.result().body["slaves"][0]["warning"]
+        assert "the next one continues" in answer.result().body["slaves"][0]["warning"]
 
 
 @pytest.mark.parametrize("where", ["reading the request", "writing the answer"])

@@ -8,7 +8,6 @@ import pytest
 
 from portable_core.errors import AnswerInvalid, BadRequest
 from portable_core.records import Meta, Pair, Record, Recovery
-from portable_core.sync.report import HOUR_MS, extend_day
 from portable_core.webhooks.feed import (
     decode_line,
     encode_feed,
@@ -69,13 +68,3 @@ def test_positions() -> None:
     for text in ("yesterday", "", "-1", "١", "9" * 5000, str(2**53)):
         with pytest.raises(BadRequest):
             parse_position(text)
-
-
-def test_a_day_by_the_hour() -> None:
-    now = 1000 * HOUR_MS + 5
-    day = extend_day(None, now, {1000: 2, 997: 3}, 5)
-    assert day == [[997, 3, 0], [1000, 2, 5]]
-    day = extend_day(day, now + HOUR_MS, {997: 1}, 1)
-    assert day == [[997, 4, 0], [1000, 2, 5], [1001, 0, 1]]
-    assert extend_day(day, now + 22 * HOUR_MS, {}, 0) == [[1000, 2, 5], [1001, 0, 1]]
-    assert extend_day(day, now + 90 * HOUR_MS, {5: 7}, 0) == []

@@ -109,7 +109,7 @@ def test_a_stop_ends_the_waiting_in_order(where: str) -> None:
     report = rig.master.sync()
     (slave,) = report.slaves
     assert report.ok
-    assert "the next one goes on" in slave.warning
+    assert "the next one continues" in slave.warning
     # "one" and "two": what came is kept, and the cursor is at the last of it.
     kept = {"one": 1, "two": 2}.get(where, 0)
     # A stop is noticed when the next silence begins: one more record may have come by then.

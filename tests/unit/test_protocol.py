@@ -102,12 +102,12 @@ def test_a_member_that_is_missing(member: str) -> None:
 )
 def test_a_member_of_another_kind(member: str, values: list[object]) -> None:
     for value in values:
-        with pytest.raises(ValueError, match=f"^{member}: must be ") as failed:
+        with pytest.raises(ValueError, match=rf"^{member}(\[\d\])?: must be ") as failed:
             info_from_json(info_to_json(INFO) | {member: value})
         assert len(str(failed.value)) < 250
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 1, [["store", UUID]]])
 def test_what_is_no_object(document: object) -> None:
-    with pytest.raises(ValueError, match="is not a JSON object"):
+    with pytest.raises(ValueError, match=r"^must be object"):
         info_from_json(document)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from portable_core.adapters.http.async_bridge import LoopThread
 from portable_core.adapters.http.connection import shorten
 from portable_core.adapters.http.exchange import Exchange, Request, Timeouts
+from portable_core.documents import convert_document
 from portable_core.errors import (
     AnswerInvalid,
     HandOverFailed,
@@ -37,6 +38,7 @@ from portable_core.sync.protocol import (
     parse_integer,
     parse_store,
 )
+from portable_core.sync.report import HandOverReport
 
 #: The largest document that is read: ``GET /sync``, the answer of ``POST /records``.
 MAX_DOCUMENT_BYTES = 65_536
@@ -265,8 +267,8 @@ class HttpMasterClient(_Client):
 
     def hand_over(
         self, chunks: Iterable[bytes], media_type: str, timeout_s: float
-    ) -> dict[str, object]:
-        """Send records, encoded as ``media_type``, and return the master's answer.
+    ) -> HandOverReport:
+        """Send records, encoded as ``media_type``, and return the master's report.
 
         Raises ``HandOverFailed``, after ``timeout_s`` at the latest, and what ``chunks`` raises.
         ``retry_after`` tells whether and when trying again makes sense.
@@ -289,9 +291,12 @@ class HttpMasterClient(_Client):
             )
             retry_after = (error.retry_after or 1) if temporary else None
             raise HandOverFailed(str(error), retry_after) from error
-        if not isinstance(document, dict):
-            raise HandOverFailed(f"{peer.label}: answered with JSON that is not an object")
-        return document
+        try:
+            return convert_document(document, HandOverReport)
+        except ValueError as error:
+            raise HandOverFailed(
+                f"{peer.label}: POST {RECORDS_PATH}: {shorten(str(error))}"
+            ) from error
 
 
 def _get_media_type(exchange: Exchange) -> str:

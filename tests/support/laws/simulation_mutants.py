@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import portable_core.ingest.buffer
 import portable_core.sync.merge
@@ -116,19 +117,19 @@ def truncated_request_as_whole(patch: pytest.MonkeyPatch) -> Parts:
 
 def cut_answer_as_whole(patch: pytest.MonkeyPatch) -> Parts:
     """An answer that ends without its mark counts as whole."""
-    take = SlaveSync._take_answer
+    read = SlaveSync._read_answer
 
     def trusting(self: SlaveSync, *args: Any) -> None:
         with suppress(StreamCut):
-            take(self, *args)
+            read(self, *args)
 
-    patch.setattr(SlaveSync, "_take_answer", trusting)
+    patch.setattr(SlaveSync, "_read_answer", trusting)
     return Parts()
 
 
 def wrong_hash_dropped(patch: pytest.MonkeyPatch) -> Parts:
     """A record whose hash is wrong is forgotten."""
-    patch.setattr(RecordMerger, "set_record_aside", lambda self, record, reason: None)
+    patch.setattr(RecordMerger, "quarantine", lambda self, record, reason: None)
     return Parts()
 
 
@@ -137,7 +138,7 @@ def generation_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
     class Forgetful(SimulatedClient):
         def describe(self, *args: Any) -> SlaveInfo:
-            return replace(super().describe(*args), generation=1)
+            return structs.replace(super().describe(*args), generation=1)
 
         @contextmanager
         def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
@@ -219,7 +220,7 @@ def slave_horizon_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
     class Generous(SimulatedClient):
         def describe(self, *args: Any) -> SlaveInfo:
-            return replace(super().describe(*args), horizon=MAX_INTEGER)
+            return structs.replace(super().describe(*args), horizon=MAX_INTEGER)
 
         @contextmanager
         def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

@@ -240,7 +240,7 @@ CASES: dict[str, Case] = {
         answer_with("200 OK", HTML, Content_Type="text/html"),
         "Answer invalid: .* text/html, not .*; is that the .*",
     ),
-    "store": Case(change_the_store, "Slave refused: the slave's store changed meanwhile; .*"),
+    "store": Case(change_the_store, "Slave refused: the slave's store has another epoch .*"),
     "describe-html": Case(
         say_nothing,
         "Answer invalid: .* text/html, not application/json; .*",

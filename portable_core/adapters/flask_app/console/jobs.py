@@ -29,17 +29,21 @@ _WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
-    """``slaves``: the report so far, by name. ``problem``: why no sync could be run."""
+    """``slaves``: the report so far, by name. ``problem``: why no sync could be run.
+
+    ``problem_type`` is the name of the class of the error behind it.
+    """
 
     running: bool = False
     slaves: dict[str, SlaveReport] = field(default_factory=dict)
     ok: bool | None = None
     problem: str = ""
+    problem_type: str = ""
 
     @property
     def advice(self) -> str:
-        """What to do about ``problem``."""
-        return advise(self.problem)
+        """Return what to do about ``problem``."""
+        return advise(self.problem_type)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -77,16 +81,17 @@ class SyncJob:
         threading.Thread(target=self._work, name="console-sync", daemon=True).start()
 
     def _work(self) -> None:
-        problem, ok = "Internal error: the sync ended before its time", False
+        problem, kind = "Internal error: the sync ended before its time", WebhookSyncError.__name__
+        ok = False
         try:
             report = self._run(self._progress)
-            problem, ok = "", report.ok
+            problem, kind, ok = "", "", report.ok
         except WebhookSyncError as error:
-            problem = f"{error.title}: {error}"
+            problem, kind = f"{error.title}: {error}", type(error).__name__
         except Exception:
             logger.exception("a sync from the console ended by an unexpected error")
         with self._changed:
-            self._set(SyncState(False, self._state.slaves, ok, problem))
+            self._set(SyncState(False, self._state.slaves, ok, problem, kind))
 
     def _progress(self, report: SlaveReport) -> None:
         with self._changed:

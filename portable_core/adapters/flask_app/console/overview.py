@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
 from portable_core.adapters.flask_app.console.texts import advise
+from portable_core.errors import SlaveUnreachable
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.completeness import complete_until, slave_complete_until
 from portable_core.sync.master import Master
-from portable_core.sync.report import HOUR_MS
+from portable_core.sync.report import (
+    HOUR_MS,
+    HourCounts,
+    SlaveReport,
+    StoredReport,
+    read_report,
+)
 from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: everything is in; ``late``: it should have been synced; ``bad``: it could not be.
@@ -26,6 +33,12 @@ _LAST_ROWS = 8
 #: Items are read whole to be counted, so that a page counts no further.
 MOST_QUARANTINED = 20
 _HOURS = 24
+
+_NEVER_SYNCED: tuple[Level, str, str] = (
+    "unknown",
+    "never synced",
+    "Press “Sync now”; then let a scheduler POST /trigger-sync every few minutes.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,7 @@ class SlaveView:
     advice: str
     reached: Milliseconds | None
     age_ms: Milliseconds | None
-    report: Mapping[str, object]
+    report: StoredReport
     reachable: str
     bars: Sequence[Bar]
 
@@ -107,46 +120,38 @@ def describe_slave(
     name: str, state: SlaveState, now: Milliseconds, late_ms: Milliseconds
 ) -> SlaveView:
     """One slave by the report of its last sync and the age of its cursor."""
-    report = state.report
+    report = read_report(state)
     reached = slave_complete_until(state) or None
     age = None if reached is None else max(0, now - reached)
-    level, verdict, advice = _judge(report, age, late_ms)
-    error = str(report.get("error") or "")
+    synced = bool(state.report)
+    level, verdict, advice = _judge(report, age, late_ms) if synced else _NEVER_SYNCED
     reachable = "not asked yet"
-    if report:
-        reachable = "no" if error.startswith("Slave unreachable") else "yes"
-    bars = make_bars(report.get("day"), now)
+    if synced:
+        reachable = "no" if report.error_type == SlaveUnreachable.__name__ else "yes"
+    bars = make_bars(report.day, now)
     return SlaveView(name, level, verdict, advice, reached, age, report, reachable, bars)
 
 
 def _judge(
-    report: Mapping[str, object], age: Milliseconds | None, late_ms: Milliseconds
+    report: SlaveReport, age: Milliseconds | None, late_ms: Milliseconds
 ) -> tuple[Level, str, str]:
-    error, warning = str(report.get("error") or ""), str(report.get("warning") or "")
-    if not report:
-        return (
-            "unknown",
-            "never synced",
-            "Press “Sync now”; then let a scheduler POST /trigger-sync every few minutes.",
-        )
-    if error:
-        return "bad", error, advise(error)
+    if report.error:
+        return "bad", report.error, advise(report.error_type)
     if age is None or age > late_ms:
         return (
             "late",
             "behind: what it received since then may be missing here",
             "Press “Sync now”. Does the scheduler still POST /trigger-sync?",
         )
-    if warning:
-        return "late", warning, advise(warning)
+    if report.warning:
+        return "late", report.warning, advise(report.warning_type)
     return "good", "everything is in", ""
 
 
-def make_bars(day: object, now: Milliseconds) -> list[Bar]:
-    """The last 24 hours, the current one last, from a report's ``day``."""
-    counts = {entry[0]: entry[1:] for entry in day} if isinstance(day, list) else {}
+def make_bars(day: Iterable[HourCounts], now: Milliseconds) -> list[Bar]:
+    """Return the last 24 hours, the current one last, from a report's ``day``."""
+    known = {counts.hour: counts for counts in day}
     this = now // HOUR_MS
-    return [
-        Bar(hour * HOUR_MS, *counts.get(hour, (0, 0)))
-        for hour in range(this - _HOURS + 1, this + 1)
-    ]
+    hours = range(this - _HOURS + 1, this + 1)
+    chart = [known.get(hour, HourCounts(hour)) for hour in hours]
+    return [Bar(counts.hour * HOUR_MS, counts.missed, counts.recovered) for counts in chart]

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+
+from portable_core import errors
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
-#: What to do, by the beginning of an error's text: the title of its class.
-_ADVICE = (
-    ("Slave unreachable", "Is it running, and may the master connect to it? See its own log."),
-    ("Slave refused", "Its log tells why. A 401 or 403: compare SYNC_TOKENS on both sides."),
-    (
-        "Answer invalid",
+#: What to do about an error of a sync, by its class.
+_ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
+    errors.SlaveUnreachable: ("Is it running, and may the master connect to it? See its own log."),
+    errors.SlaveRefused: ("Its log tells why. A 401 or 403: compare SYNC_TOKENS on both sides."),
+    errors.AnswerInvalid: (
         "Is the address in SLAVES that of a slave, of this version, and are SPAN_S, HASH and the "
-        "clock set alike?",
+        "clock set alike?"
     ),
-    ("Slave not synced", "Look at the log of the master; it tells more."),
-    ("Stream cut", "The connection broke. The next sync goes on where this one stopped."),
-    (
-        "Malformed stream",
-        "Is it a slave of this version? Does a proxy change its answers?",
+    errors.SlaveError: "Look at the log of the master; it tells more.",
+    errors.StreamCut: "The connection broke. The next sync goes on where this one stopped.",
+    errors.MalformedStream: "Is it a slave of this version? Does a proxy change its answers?",
+    errors.StreamTooLarge: "Is it a slave of this version? Its log and the master's tell more.",
+    errors.UnsupportedEncoding: "Is it a slave of this version? Update both sides.",
+    errors.Conflict: "Set the same SPAN_S, HASH and HASH_KEY on every node.",
+    errors.LeaseHeld: "Wait for it to end; the page shows it then.",
+    errors.LeaseLost: "Another instance of this master syncs. Nothing is lost; look again later.",
+    errors.Stopping: "The master is being stopped. Press “Sync now” when it is back.",
+    errors.StoreLocked: "Another process writes the master's store. Is an old one still running?",
+    errors.StoreDamaged: "Look at the disk of the master; the log names the file.",
+    errors.StoreFull: "Free some space on the disk of the master. The next sync goes on.",
+    errors.StoreError: "Look at the disk of the master: is it full, or was something removed?",
+    errors.RecordRefused: "The master's store cannot hold one of the records; its log names it.",
+    errors.BatchTooLate: "The disk of the master is too slow, or hangs. The next sync goes on.",
+    errors.BufferFull: (
+        "The disk of the master is too slow for what comes in. The next sync goes on."
     ),
-    ("Stream too large", "Is it a slave of this version? Its log and the master's tell more."),
-    ("Unsupported encoding", "Is it a slave of this version? Update both sides."),
-    ("Conflict", "Set the same SPAN_S, HASH and HASH_KEY on every node."),
-    ("Sync already running", "Wait for it to end; the page shows it then."),
-    (
-        "Lease lost",
-        "Another instance of this master syncs. Nothing is lost; look again later.",
-    ),
-    ("Stopping", "The master is being stopped. Press “Sync now” when it is back."),
-    ("Store locked", "Another process writes the master's store. Is an old one still running?"),
-    ("Store damaged", "Look at the disk of the master; the log names the file."),
-    ("Store full", "Free some space on the disk of the master. The next sync goes on."),
-    ("Store", "Look at the disk of the master: is it full, or was something removed?"),
-    ("Record refused", "The master's store cannot hold one of the records; its log names it."),
-    ("Batch too late", "The disk of the master is too slow, or hangs. The next sync goes on."),
-    ("Buffer full", "The disk of the master is too slow for what comes in. The next sync goes on."),
-    ("Unavailable", "Try again in a moment."),
-    ("Internal error", "The log of the master tells more."),
-)
+    errors.Unavailable: "Try again in a moment.",
+    errors.WebhookSyncError: "The log of the master tells more.",
+}
+_ADVICE_BY_NAME = {kind.__name__: advice for kind, advice in _ADVICE.items()}
 
 
 def format_time(milliseconds: int | None) -> str:
@@ -93,6 +92,6 @@ def format_count(count: int | None) -> str:
     return "–" if count is None else f"{count:,}".replace(",", "\u202f")
 
 
-def advise(error: str) -> str:
-    """What to do about an error of a sync, as its report has it."""
-    return next((advice for title, advice in _ADVICE if error.startswith(title)), "")
+def advise(error_type: str) -> str:
+    """Return what to do about an error of a sync, by the name of its class; empty if unknown."""
+    return _ADVICE_BY_NAME.get(error_type, "")

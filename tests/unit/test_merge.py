@@ -1,4 +1,4 @@
-"""A record that the store refuses represents nothing: its twins get a place of their own."""
+"""Merging records from another node: a record that the store refuses represents no other one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync import merge as module
 from portable_core.sync.merge import RecordMerger, SyncContext
+from portable_core.sync.progress import Progress
 
 SPAN = 120_000
 PAYLOAD = b'{"a":1}'
@@ -45,61 +46,63 @@ class Rig:
         context = SyncContext(
             settings, self.store, clock, "crc32c-1", identifier, lease, lambda: True
         )
-        self.merger = RecordMerger(context, "alpha", 0)
+        self.progress = Progress("alpha")
+        self.merger = RecordMerger(context, "alpha", 0, self.progress)
 
-    def take(self, *records: Record) -> None:
+    def add(self, *records: Record) -> None:
         self.merger.add(records, MAX_INTEGER)
 
     def ends(self) -> tuple[list[int], list[int], int]:
-        """Timestamps in the store and in the quarantine, and how many are represented."""
+        """Return the timestamps in store and quarantine, and how many are represented."""
         self.merger.save()
-        merger = self.merger
+        done = self.progress
         stored = [pair.timestamp for pair in self.store.pairs(0, MAX_INTEGER)]
         aside = [item.record.pair.timestamp for item in self.store.quarantine()]
-        assert (merger.saved, merger.set_aside) == (len(stored), len(aside))
-        assert merger.received == merger.saved + merger.set_aside + merger.represented
-        return stored, sorted(aside), merger.represented
+        assert (done.saved, done.set_aside) == (len(stored), len(aside))
+        assert sum(done.missed.values()) == done.saved
+        assert done.records_received == done.saved + done.set_aside + done.represented
+        return stored, sorted(aside), done.represented
 
 
 def test_a_twin_is_saved_where_the_first_is_refused() -> None:
     rig = Rig()
-    rig.take(make(1000, refused=True), make(6000), make(7000))
+    rig.add(make(1000, refused=True), make(6000), make(7000))
     assert rig.ends() == ([6000], [1000], 1)
 
 
 def test_a_refused_twin_is_set_aside_too() -> None:
     rig = Rig()
-    rig.take(make(1000, refused=True), make(6000, refused=True))
+    rig.add(make(1000, refused=True), make(6000, refused=True))
     assert rig.ends() == ([], [1000, 6000], 0)
 
 
 def test_a_twin_in_place_represents_what_the_refused_one_did_not() -> None:
     rig = Rig()
-    rig.take(make(1000, refused=True), make(SPAN), make(SPAN + 2000), make(3 * SPAN))
+    rig.add(make(1000, refused=True), make(SPAN), make(SPAN + 2000), make(3 * SPAN))
     assert rig.ends() == ([SPAN, 3 * SPAN], [1000], 1)
 
 
 def test_a_twin_that_comes_after_the_refusal_is_saved() -> None:
     rig = Rig()
-    rig.take(make(1000, refused=True), make(1001, payload=b"{}"))
+    rig.add(make(1000, refused=True), make(1001, payload=b"{}"))
     assert rig.ends() == ([1001], [1000], 0)
-    rig.take(make(6000))
+    rig.add(make(6000))
     assert rig.ends() == ([1001, 6000], [1000], 0)
 
 
 def test_where_nothing_is_refused_twins_are_not_needed() -> None:
     rig = Rig()
-    rig.take(make(1000), make(6000, refused=True))
+    rig.add(make(1000), make(6000, refused=True))
     assert rig.ends() == ([1000], [], 1)
-    rig.take(make(7000, refused=True))
+    rig.add(make(7000, refused=True))
     assert rig.ends() == ([1000], [], 2)
 
 
 def test_few_twins_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAVE_RECORDS", 10)
     rig = Rig()
-    rig.take(*(make(time) for time in range(9)))
-    assert rig.merger.saved == 0
-    rig.take(make(9))
-    assert rig.merger.saved == 1
+    rig.add(*(make(time) for time in range(9)))
+    assert rig.progress.saved == 0
+    rig.add(make(9))
+    assert rig.progress.saved == 1
     assert rig.ends() == ([0], [], 9)
