@@ -24,10 +24,11 @@ from collections import defaultdict
 from itertools import product
 
 from portable_core import hash_payload
+from portable_core.payload_hash.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 
 SPAN_S = 120
 RATES = (100, 1_000, 10_000)
-BITS = {"crc32c": 32, "blake2b": 53}
+BITS = {algorithm.name: algorithm.bits for algorithm in ALGORITHMS.values()}
 
 
 def chance_hidden(rate: float, bits: int, span_s: float = SPAN_S) -> float:
@@ -97,7 +98,7 @@ def print_case(algorithm: str, rate: int, bits: int, missing: int, seed: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--algorithm", choices=list(BITS), default="crc32c")
+    parser.add_argument("--algorithm", choices=list(BITS), default=DEFAULT_ALGORITHM)
     parser.add_argument("--rate", type=int, help="webhooks a second at the master")
     parser.add_argument("--bits", type=int, help="how many of the hash's bits to look at")
     parser.add_argument("--missing", type=int, default=200_000, help="webhooks that it lacks")
@@ -114,7 +115,7 @@ def main() -> None:
             (algorithm, rate, bits, given.missing)
             for algorithm, (rate, bits) in product(BITS, [(100, 20), (100, 24), (1_000, 28)])
         ]
-        cases.append(("crc32c", 2_000, 32, 5 * given.missing))
+        cases.append((DEFAULT_ALGORITHM, 2_000, BITS[DEFAULT_ALGORITHM], 5 * given.missing))
     close = [print_case(*case, given.seed) for case in cases]
     print("\nall within four standard deviations of the formula" if all(close) else "\nNOT close")
     raise SystemExit(not all(close))

@@ -67,7 +67,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "signature-github": (b"sha256=" + b"0" * 64,),
     "signature-stripe": (b"t=1700000000,v1=" + b"0" * 64,),
     "signature-standard": (b"msg_1\x001700000000\0v1," + b"A" * 43 + b"=",),
-    "signature-hmac": (b"A" * 43 + b"=", b"0" * 64),
+    "signature-hmac-sha256": (b"A" * 43 + b"=", b"0" * 64),
     "token": (b"Bearer a-token", b"bearer  x.y.z"),
     "id-token": (
         b"Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImEiLCJ0eXAiOiJKV1QifQ."

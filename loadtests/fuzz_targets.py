@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
     from portable_core.payload_hash.exact import canonicalize_exactly
     from portable_core.records import MAX_INTEGER, Pair
     from portable_core.settings import Settings
+    from portable_core.sources.schemes import SCHEMES, sign
     from portable_core.sources.signatures import parse_sources
     from portable_core.sync.protocol import parse_integer, parse_store
     from portable_core.webhooks.feed import parse_position
@@ -54,16 +55,7 @@ LIMITS = WireLimits(element_bytes=4096, meta_bytes=1024)
 JSON = ENCODINGS["application/json"]
 MSGPACK = ENCODINGS["application/vnd.msgpack"]
 
-_KEY = base64.b64encode(b"k" * 24).decode()
-_SCHEMES = {
-    "github": ("github:secret", ("X-Hub-Signature-256",)),
-    "stripe": ("stripe:secret", ("Stripe-Signature",)),
-    "standard": (
-        f"standard:whsec_{_KEY}",
-        ("webhook-id", "webhook-timestamp", "webhook-signature"),
-    ),
-    "hmac": ("hmac-sha256@X-Signature:secret", ("X-Signature",)),
-}
+_SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
 _BODY = b'{"signed":true}'
 
 
@@ -134,10 +126,10 @@ def check_value(parse: Callable[[str], object]) -> Target:
     return check
 
 
-def check_signature(scheme: str) -> Target:
+def check_signature(form: str) -> Target:
     """No header that was not made with the secret admits a webhook."""
-    setting, names = _SCHEMES[scheme]
-    sources = parse_sources(f"source={setting}")
+    names = list(sign(f"{form}:{_SECRET}", b"another", 0, "id"))
+    sources = parse_sources(f"source={form}:{_SECRET}")
 
     def check(data: bytes, size: int) -> None:
         values = dict(zip(names, data.decode("latin-1").split("\0"), strict=False))
@@ -224,7 +216,7 @@ TARGETS: Mapping[str, Target] = {
     "integer": check_value(parse_integer),
     "store-header": check_value(parse_store),
     "query": check_query,
-    **{f"signature-{scheme}": check_signature(scheme) for scheme in _SCHEMES},
+    **{f"signature-{name}": check_signature(row.form) for name, row in SCHEMES.items()},
     "token": check_token(Guard(["a-secret-token"])),
     "id-token": check_token(
         Guard(verify_id_token=IdTokenVerifier(("audience",), ("a@example.com",), _NO_KEYS).verify)

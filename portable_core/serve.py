@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from typing import TYPE_CHECKING
 
 from portable_core.adapters.logs import configure_logs
@@ -54,5 +53,5 @@ def serve(role: Role, settings: Settings, host: str) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. Raises ``SettingsError`` for an
     address that it cannot listen at."""
     container.check_address(host, settings.port)
-    configure_logs(os.environ)
+    configure_logs(settings.secrets(), settings.google_project)
     container.serve(f"{__name__}:make_{role}", host, settings.port, settings.threads)

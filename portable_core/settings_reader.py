@@ -1,31 +1,257 @@
-"""The value of one setting from its text; every complaint begins with the setting's name."""
+"""One setting: its row of the table, and the parsers that read its value from text.
+
+A parser returns a value or raises ``ValueError`` with what is wrong; the row puts its name in front
+of that.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from portable_core.errors import SettingsError
-from portable_core.sources.signatures import parse_sources, sign_standard
 
 Role = Literal["slave", "master"]
 
-#: Whoever guesses it reads every webhook; nothing slows guesses down but its length.
-_CONSOLE_TOKEN_CHARACTERS = 16
+#: The shortest ``CONSOLE_TOKEN``: nothing but its length slows guesses down.
+CONSOLE_TOKEN_CHARACTERS = 16
 
-#: Hosts to which plain HTTP cannot be read or changed on its way.
+#: Hosts to which plain HTTP can be neither read nor changed on its way.
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+T = TypeVar("T")
+
+
+# -- rows ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class StoreAddress:
-    """``memory:``, ``sqlite:PATH`` or ``firestore:PROJECT/DATABASE``, taken apart."""
+class Setting:
+    """One row of the table.
 
-    kind: Literal["memory", "sqlite", "firestore"]
-    path: str = ""
+    - ``name``: the variable of the environment.
+    - ``default``: the default as text, empty for none.
+    - ``parse``: returns the value of a text, or raises ``ValueError``.
+    - ``derive``: returns the default from the other settings; ``default`` then describes it.
+    - ``role``: the one role that uses the setting; None for both.
+    - ``secret``: whether logs must not show the value.
+    - ``formerly``: the old name, which is understood with a warning.
+    - ``per_role``: ``<role>`` in the text stands for the node's role.
+    """
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    meaning: str
+    unit: str
+    role: Role | None
+    secret: bool
+    derive: Callable[[Any], Any] | None
+    formerly: str
+    per_role: bool
+
+    def read(self, env: Mapping[str, str], role: Role) -> Any:
+        """Return the value; None where it is not set and ``derive`` gives the default.
+
+        Space around the text does not count; an empty text counts as not set. Raises
+        :class:`SettingsError`.
+        """
+        text = self._find_text(env)
+        if not text and self.derive is not None:
+            return None
+        text = text or self.default
+        try:
+            return self.parse(text.replace("<role>", role) if self.per_role else text)
+        except ValueError as error:
+            raise SettingsError(f"{self.name}: {error}") from None
+
+    def complete(self, value: Any, known: Any) -> Any:
+        """Return ``value``, or the derived default in its place; ``known`` has all values read."""
+        if value is not None or self.derive is None:
+            return value
+        try:
+            return self.derive(known)
+        except ValueError as error:
+            raise SettingsError(f"{self.name}: {error}") from None
+
+    def is_renamed_in(self, env: Mapping[str, str]) -> bool:
+        """Return whether ``env`` sets the old name."""
+        return bool(self.formerly and env.get(self.formerly, "").strip())
+
+    def _find_text(self, env: Mapping[str, str]) -> str:
+        text = env.get(self.name, "").strip()
+        if not self.is_renamed_in(env):
+            return text
+        old = env[self.formerly].strip()
+        if text not in ("", old):
+            raise SettingsError(
+                f"{self.name}: has another value than {self.formerly}, which is its old name. "
+                f"Remove {self.formerly}."
+            )
+        return old
+
+
+def setting(
+    name: str,
+    default: str,
+    parse: Callable[[str], T],
+    meaning: str,
+    *,
+    unit: str = "",
+    role: Role | None = None,
+    secret: bool = False,
+    derive: Callable[[Any], T] | None = None,
+    formerly: str = "",
+    per_role: bool = False,
+) -> T:
+    """Return the dataclass field of a setting, with its row as the metadata ``setting``."""
+    row = Setting(name, default, parse, meaning, unit, role, secret, derive, formerly, per_role)
+    return cast(T, field(repr=not secret, metadata={"setting": row}))
+
+
+# -- parsers ---------------------------------------------------------------------------------------
+
+
+def text(value: str) -> str:
+    return value
+
+
+def flag(value: str) -> bool:
+    return one_of(("0", "1"))(value or "0") == "1"
+
+
+def one_of(choices: Collection[T]) -> Callable[[str], T]:
+    """Return a parser of these texts."""
+
+    def parse(value: str) -> T:
+        for choice in choices:
+            if choice == value:
+                return choice
+        raise ValueError(f"must be one of {', '.join(map(str, choices))} (got {value!r})")
+
+    return parse
+
+
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """Return ``parse`` with None for an empty text."""
+    return lambda value: parse(value) if value else None
+
+
+def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value):
+            raise ValueError(f"must be a whole number (got {value!r})")
+        return _check_bounds(int(value), minimum, maximum, value)
+
+    return parse
+
+
+def seconds(minimum_ms: int = 1, maximum_ms: int | None = None) -> Callable[[str], int]:
+    """Return a parser of a number of seconds; the value is in milliseconds."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,3})?", value):
+            raise ValueError(f"must be a number of seconds (got {value!r})")
+        return _check_bounds(round(float(value) * 1000), minimum_ms, maximum_ms, value, 1000)
+
+    return parse
+
+
+def _check_bounds(value: int, minimum: int, maximum: int | None, text: str, scale: int = 1) -> int:
+    if value < minimum or (maximum is not None and value > maximum):
+        low = f"{minimum / scale:g}"
+        bound = f"at least {low}" if maximum is None else f"{low} to {maximum // scale}"
+        raise ValueError(f"must be {bound} (got {text})")
+    return value
+
+
+def items(value: str) -> tuple[str, ...]:
+    """Parse a list with commas; empty items do not count."""
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def lower_items(value: str) -> tuple[str, ...]:
+    return items(value.lower())
+
+
+def url(value: str) -> str:
+    """Parse an HTTP address; the value has no final slash, and no user, query or fragment.
+
+    Nodes prove who they are by tokens, and reports show addresses.
+    """
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # invalid brackets or port
+        whole = False
+    # Bytes of the environment that are not text (PEP 383) cannot be part of a report.
+    if not whole or parts.query or parts.fragment or not value.isprintable():
+        raise ValueError(f"must be an http:// or https:// address (got {_quote(value)})")
+    if "@" in parts.netloc:
+        raise ValueError(f"an address must not contain a user or password (got {_quote(value)})")
+    return value.rstrip("/")
+
+
+def optional_url(value: str) -> str:
+    return url(value) if value else ""
+
+
+def urls(value: str) -> tuple[str, ...]:
+    return tuple(map(url, items(value)))
+
+
+def keys_url(value: str) -> str:
+    """Parse an address of public keys, which nobody may change on its way."""
+    parts = urlsplit(url(value))
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise ValueError(
+            f"must be an https:// address: whoever can replace the keys can call this node "
+            f"(got {_quote(value)})"
+        )
+    return url(value)
+
+
+def utf8(value: str) -> bytes:
+    """Parse text as its bytes; bytes of the environment (PEP 383) must be UTF-8."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
+
+
+def tokens(value: str) -> tuple[str, ...]:
+    if not all(map(is_token, items(value))):
+        raise ValueError("a token must be printable ASCII without spaces")
+    return items(value)
+
+
+def parse_console_token(value: str) -> str:
+    if value and (len(value) < CONSOLE_TOKEN_CHARACTERS or not is_token(value)):
+        raise ValueError(
+            f"must have at least {CONSOLE_TOKEN_CHARACTERS} characters, all of them printable "
+            "ASCII without spaces"
+        )
+    return value
+
+
+def parse_node_name(value: str) -> str:
+    if not is_node_name(value):
+        raise ValueError(
+            "must be 1 to 63 letters, digits, '.', '_' and '-', the first one a letter or digit "
+            f"(got {value!r})"
+        )
+    return value
+
+
+def parse_sync_auth(value: str) -> tuple[str, ...]:
+    kinds = items(value)
+    if not kinds or (set(kinds) - {"token", "oidc"} and kinds != ("none",)):
+        raise ValueError(f"must be token, oidc, token,oidc or none (got {value!r})")
+    return kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,177 +262,42 @@ class SlaveAddress:
     url: str
 
 
-class SettingsReader:
-    """Reads one value at a time; every complaint begins with the setting's name."""
+def parse_slaves(value: str) -> tuple[SlaveAddress, ...]:
+    found: dict[str, SlaveAddress] = {}
+    for item in items(value):
+        name, equals, address = item.partition("=")
+        if not equals or not is_node_name(name):
+            raise ValueError(f"must be name=url,name=url (got {_quote(item)})")
+        if name in found:
+            raise ValueError(f"contains the name {name!r} twice")
+        found[name] = SlaveAddress(name, url(address))
+    return tuple(found.values())
 
-    def __init__(self, env: Mapping[str, str], defaults: Mapping[str, str]) -> None:
-        """``defaults`` has every setting's name."""
-        self._env = env
-        self._defaults = defaults
 
-    def text(self, name: str) -> str:
-        """The value without surrounding space; an empty one counts as not set."""
-        return self._env.get(name, "").strip() or self._defaults[name]
-
-    def encoded(self, name: str) -> bytes:
-        """The value's bytes; those of the environment that are not UTF-8 are refused (PEP 383)."""
-        try:
-            return self.text(name).encode()
-        except UnicodeEncodeError:
-            raise SettingsError(f"{name}: is not UTF-8") from None
-
-    def flag(self, name: str) -> bool:
-        return self.choice(name, ("", "0", "1")) == "1"
-
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        value = self.text(name)
-        if value not in choices:
-            raise SettingsError(
-                f"{name}: must be one of {', '.join(filter(None, choices))}, not {value!r}"
+def parse_slave_tokens(value: str) -> Mapping[str, str]:
+    """Parse ``name=token,name=token``. Errors quote nothing: any part of it may be a token."""
+    found: dict[str, str] = {}
+    for number, item in enumerate(items(value), 1):
+        name, equals, token = item.partition("=")
+        if not equals or not is_node_name(name) or name in found or not is_token(token):
+            raise ValueError(
+                f"item {number} is not name=token, with each name once and a token of printable "
+                "ASCII without spaces"
             )
-        return value
-
-    def items(self, name: str, *, lower: bool = False) -> tuple[str, ...]:
-        text = self.text(name)
-        return tuple(
-            item.strip() for item in (text.lower() if lower else text).split(",") if item.strip()
-        )
-
-    def integer(self, name: str, *, minimum: int, maximum: int | None = None) -> int:
-        value = self.text(name)
-        if not re.fullmatch(r"[0-9]{1,15}", value):
-            raise SettingsError(f"{name}: must be a whole number, not {value!r}")
-        return self._within(name, int(value), minimum, maximum)
-
-    def milliseconds(self, name: str, *, minimum: int) -> int:
-        """A number of seconds, as an integer of milliseconds; ``minimum`` is in milliseconds."""
-        value = self.text(name)
-        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,3})?", value):
-            raise SettingsError(f"{name}: must be a number of seconds, not {value!r}")
-        return self._within(name, round(float(value) * 1000), minimum, None)
-
-    def url(self, name: str) -> str:
-        value = self.text(name)
-        return check_url(name, value) if value else ""
-
-    def store(self, role: Role) -> StoreAddress:
-        value = self.text("STORE").replace("<role>", role)
-        kind, colon, path = value.partition(":")
-        if not path.isprintable():  # it is told in errors and answers, which are text
-            raise SettingsError(f"STORE: holds bytes or signs that are no text: {value!r}")
-        if kind == "memory" and colon and not path:
-            return StoreAddress("memory")
-        if kind == "sqlite" and path:
-            return StoreAddress("sqlite", path)
-        if kind == "firestore" and re.fullmatch(r"[^/\s]+/[^/\s]+", path):
-            return StoreAddress("firestore", path)
-        raise SettingsError(
-            f"STORE: must be memory:, sqlite:PATH or firestore:PROJECT/DATABASE, not {value!r}"
-        )
-
-    def slaves(self) -> tuple[SlaveAddress, ...]:
-        slaves: dict[str, SlaveAddress] = {}
-        for item in self.items("SLAVES"):
-            name, equals, url = item.partition("=")
-            if not equals or not is_node_name(name):
-                raise SettingsError(
-                    f"SLAVES: must be name=url,name=url; {_quote(item)} is not name=url"
-                )
-            if name in slaves:
-                raise SettingsError(f"SLAVES: the name {name!r} comes twice")
-            slaves[name] = SlaveAddress(name, check_url("SLAVES", url))
-        return tuple(slaves.values())
-
-    def sources(self) -> str:
-        """As it stands there, but known to be what :func:`parse_sources` takes."""
-        text = self.text("SOURCES")
-        parse_sources(text)
-        return text
-
-    def slave_tokens(self, slaves: tuple[SlaveAddress, ...]) -> tuple[tuple[str, str], ...]:
-        tokens: dict[str, str] = {}
-        known = {slave.name for slave in slaves}
-        for number, item in enumerate(self.items("SLAVE_TOKENS"), 1):
-            name, equals, token = item.partition("=")
-            # An item in the wrong place may be a token, so none is quoted.
-            if not equals or name not in known or name in tokens or not is_token(token):
-                raise SettingsError(
-                    f"SLAVE_TOKENS: item {number} is not name=token, with a name of SLAVES, each "
-                    "once, and a token of printable ASCII without spaces"
-                )
-            tokens[name] = token
-        return tuple(tokens.items())
-
-    def node_name(self) -> str:
-        name = self.text("NODE_NAME") or self._env.get("K_SERVICE", "").strip() or "unnamed"
-        if not is_node_name(name):
-            raise SettingsError(
-                f"NODE_NAME: must be letters, digits, '.', '_' and '-', at most 63, not {name!r}"
-            )
-        return name
-
-    def console_token(self) -> str:
-        token = self.text("CONSOLE_TOKEN")
-        if token and (len(token) < _CONSOLE_TOKEN_CHARACTERS or not is_token(token)):
-            raise SettingsError(
-                f"CONSOLE_TOKEN: needs {_CONSOLE_TOKEN_CHARACTERS} characters or more, of "
-                "printable ASCII without spaces"
-            )
-        return token
-
-    def replay_secret(self) -> str:
-        secret = self.text("REPLAY_SECRET")
-        try:
-            if secret:
-                sign_standard(secret, "id", 0, b"")
-        except ValueError as error:
-            raise SettingsError(f"REPLAY_SECRET: {error}") from None
-        return secret
-
-    def certs_url(self) -> str:
-        url = self.url("OIDC_CERTS_URL")
-        if urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _LOOPBACK:
-            raise SettingsError(
-                "OIDC_CERTS_URL: must be https:// (whoever can change the keys can come in)"
-            )
-        return url
-
-    @staticmethod
-    def _within(name: str, value: int, minimum: int, maximum: int | None) -> int:
-        if value < minimum or (maximum is not None and value > maximum):
-            bound = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
-            raise SettingsError(f"{name}: must be {bound}, not {value}")
-        return value
+        found[name] = token
+    return MappingProxyType(found)
 
 
 def is_node_name(text: str) -> bool:
-    """Whether a node may be called that in ``SLAVES``, reports and addresses."""
+    """Return whether ``SLAVES``, reports and addresses can name a node like this."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text) is not None
 
 
 def is_token(token: str) -> bool:
-    """Whether it can be sent as a bearer token: printable ASCII without spaces."""
+    """Return whether this can be a bearer token: printable ASCII without spaces."""
     return bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
-def check_url(name: str, url: str) -> str:
-    """``url`` without a final slash. Raises :class:`SettingsError` if it is no HTTP address.
-
-    One with a user or password is none: nodes show tokens, and addresses turn up in reports.
-    """
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets or a port that cannot be
-        whole = False
-    # Bytes of the environment that are not text (PEP 383) could not be told in any report.
-    if not whole or parts.query or parts.fragment or not url.isprintable():
-        raise SettingsError(f"{name}: must be an http:// or https:// address, not {_quote(url)}")
-    if "@" in parts.netloc:
-        raise SettingsError(f"{name}: an address may hold no user or password: {_quote(url)}")
-    return url.rstrip("/")
-
-
 def _quote(address: str) -> str:
-    """For a complaint: without what may be a secret in it, user and password, query, fragment."""
+    """Quote an address without its parts that may be secret: user, password, query, fragment."""
     return repr(re.sub(r"(?s)[?#].*", "", re.sub(r"(?s).*@", "***@", address)))

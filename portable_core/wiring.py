@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -34,20 +34,30 @@ logger = logging.getLogger(__name__)
 _OPENING_S = 5.0
 
 
-def build_store(settings: Settings) -> MasterStore:
-    """The store that ``STORE`` names, unopened."""
-    address = settings.store
-    if address.kind == "memory":
-        from portable_core.adapters.memory_store import MemoryStore
+def build_store(settings: Settings, *, read_only: bool = False) -> MasterStore:
+    """Return the store that ``STORE`` names, unopened.
 
-        return MemoryStore()
-    if address.kind == "sqlite":
-        from portable_core.adapters.sqlite import SqliteStore
+    ``read_only`` leaves it to the process that writes it, where a store has one writer.
+    """
+    return _STORE_BUILDERS[settings.store.kind.name](settings, read_only)
 
-        return SqliteStore(address.path)
+
+def _build_memory(settings: Settings, read_only: bool) -> MasterStore:
+    from portable_core.adapters.memory_store import MemoryStore
+
+    return MemoryStore()
+
+
+def _build_sqlite(settings: Settings, read_only: bool) -> MasterStore:
+    from portable_core.adapters.sqlite import SqliteStore
+
+    return SqliteStore(settings.store.path, read_only=read_only)
+
+
+def _build_firestore(settings: Settings, read_only: bool) -> MasterStore:
     from portable_core.adapters.firestore import FirestoreStore
 
-    project, _, database = address.path.partition("/")
+    project, _, database = settings.store.path.partition("/")
     return FirestoreStore(
         project,
         database,
@@ -57,10 +67,17 @@ def build_store(settings: Settings) -> MasterStore:
     )
 
 
+#: By the kind's name: one builder for each row of :data:`.STORE_KINDS`.
+_STORE_BUILDERS: Mapping[str, Callable[[Settings, bool], MasterStore]] = {
+    "memory": _build_memory,
+    "sqlite": _build_sqlite,
+    "firestore": _build_firestore,
+}
+
+
 def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     """Return a node with these settings; nothing is opened, locked or started yet."""
     from portable_core.adapters.authentication.tokens import build_guard
-    from portable_core.sources.signatures import parse_sources
 
     observer = observer or Observer()
     store = build_store(settings)
@@ -74,12 +91,12 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
         settings,
         receiver,
         guard.check,
-        parse_sources(settings.sources).verify,
+        settings.sources.verify,
         slave=slave,
         master=master,
         hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,
         authenticate_slave=guard.check_slave,
-        warnings=() if guard.warning is None else (guard.warning,),
+        warnings=(*settings.warnings, *filter(None, (guard.warning,))),
         observer=observer,
     )
 
@@ -181,11 +198,13 @@ def read_settings_or_exit(role: str) -> Settings:
     """
     from portable_core.adapters.logs import configure_logs
 
-    configure_logs(os.environ)
+    configure_logs()  # an error before the settings are known becomes a line too
     try:
-        return Settings.from_env(check_role(role), os.environ)
+        settings = Settings.from_env(check_role(role), os.environ)
     except SettingsError as error:
         sys.exit(f"webhook-sync: {error}")
+    configure_logs(settings.secrets(), settings.google_project)
+    return settings
 
 
 def build_app_or_exit(

@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,6 @@ from types import TracebackType
 from typing import TextIO
 
 from portable_core.errors import MalformedStream, StreamTooLarge, WebhookSyncError
-from portable_core.settings import SETTINGS
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SyncReport
 
@@ -99,8 +98,9 @@ class _Formatter(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = (), project: str = "") -> None:
         super().__init__()
-        known = sorted(set(secrets), key=len, reverse=True)
-        self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
+        known = {secret for secret in secrets if len(secret) >= _MIN_SECRET}
+        known_first = sorted(known, key=len, reverse=True)
+        self._secrets = re.compile("|".join(map(re.escape, known_first))) if known else None
         self._project = project
 
     def describe(self, record: logging.LogRecord) -> str:
@@ -210,36 +210,19 @@ def _cut_traceback(message: str) -> str:
 #: The errors whose texts quote parts of records: the titles by the names of the classes.
 _QUOTING = {kind.__name__: kind.title for kind in (MalformedStream, StreamTooLarge)}
 
-_SECRET_NAMES = re.compile("TOKEN|SECRET|KEY|PASSWORD|SOURCES")
 
+def configure_logs(
+    secrets: Iterable[str] = (), project: str = "", stream: TextIO | None = None
+) -> None:
+    """Write this process's log lines to ``stream`` (standard error), each in its form.
 
-def find_secrets(env: Mapping[str, str]) -> set[str]:
-    """Every secret that the settings in ``env`` hold, as it would turn up in a text.
-
-    Of a list its items, of ``name=secret`` and ``name=scheme:secret`` the last part too.
-    """
-    secrets: set[str] = set()
-    for setting in SETTINGS:
-        if not _SECRET_NAMES.search(setting.name):
-            continue
-        value = env.get(setting.name, "").strip()
-        secrets.add(value)
-        for item in value.split(","):
-            named = item.partition("=")[2]
-            secrets.update(part.strip() for part in (item, named, named.partition(":")[2]))
-    return {secret for secret in secrets if len(secret) >= _MIN_SECRET}
-
-
-def configure_logs(env: Mapping[str, str], stream: TextIO | None = None) -> None:
-    """Make this process's log lines go to ``stream`` (standard error), each in its form.
-
-    May be called again: what it set up before is replaced. ``env`` tells the secrets, and on Google
-    the project, in ``GOOGLE_CLOUD_PROJECT``.
+    ``secrets`` are redacted wherever they occur, apart from those too short to be told from other
+    text; ``project`` is the Google Cloud project of the traces. Call it again to replace both.
     """
     stream = sys.stderr if stream is None else stream
     make = TextFormatter if stream.isatty() else JsonFormatter
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(make(find_secrets(env), env.get("GOOGLE_CLOUD_PROJECT", "")))
+    handler.setFormatter(make(secrets, project))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

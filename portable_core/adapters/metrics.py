@@ -7,7 +7,6 @@ somebody asks. Each process counts its own: where a platform runs several instan
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
 
@@ -38,8 +37,6 @@ MAX_SOURCES = 64
 #: So many parts of the store that cannot be read are named; ``store_damaged_parts`` counts all.
 MAX_DAMAGED = 64
 
-_SOURCE = re.compile(r"(?:^|,)([^,=]*)=")
-
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SYNC_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 240)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
@@ -53,7 +50,7 @@ class Metrics(Observer):
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's matter
         self._registry = registry = CollectorRegistry(auto_describe=False)
         # Those that are configured have their places, whatever else is sent.
-        self._sources = {name.strip() for name in _SOURCE.findall(settings.sources)} | {""}
+        self._sources = {*settings.sources.names, ""}
         self._lock = threading.Lock()
         ProcessCollector(registry=registry)
         self._webhooks = Counter(

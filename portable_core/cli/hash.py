@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from portable_core.errors import MalformedPayload
-from portable_core.payload_hash.algorithms import ALGORITHMS
+from portable_core.payload_hash.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from portable_core.payload_hash.canonical import canonicalize, hash_payload
 
 
@@ -21,9 +21,9 @@ from portable_core.payload_hash.canonical import canonicalize, hash_payload
 @click.option(
     "--algorithm",
     type=click.Choice(list(ALGORITHMS)),
-    default="crc32c",
+    default=DEFAULT_ALGORITHM,
     show_default=True,
-    help="How to hash; blake2b takes its key from HASH_KEY, as a node does.",
+    help="Hash algorithm; a keyed one reads its key from HASH_KEY, as a node does.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one payload a line.")
 def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str, as_json: bool) -> None:

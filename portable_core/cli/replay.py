@@ -18,7 +18,7 @@ from portable_core.cli.answers import printable
 from portable_core.cli.master_client import MasterClient, master_options, range_options
 from portable_core.errors import BadRequest, SettingsError, Unavailable
 from portable_core.records import Pair, Record, format_id, parse_id
-from portable_core.sources.signatures import sign_standard
+from portable_core.sources.schemes import check_standard_secret
 from portable_core.webhooks.feed import decode_line
 from portable_core.webhooks.replay import Replay, ReplayStatus, Result, check_target
 
@@ -84,10 +84,9 @@ def replay_command(
 
 def _check_secret(secret: str | None) -> None:
     try:
-        if secret:
-            sign_standard(secret, "id", 0, b"")
+        check_standard_secret(secret or "")
     except ValueError as error:
-        raise SettingsError(f"--secret {error}") from None
+        raise SettingsError(f"--secret: {error}") from None
 
 
 def _read_records(

@@ -24,6 +24,7 @@ from portable_core.errors import (
 from portable_core.ingest.buffer import Buffer, BufferLimits
 from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
+from portable_core.payload_hash.algorithms import check_algorithm
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
 from portable_core.records import Meta, Pair, Record
@@ -60,7 +61,7 @@ def name_algorithm(settings: Settings) -> str:
     A keyed algorithm carries a fingerprint of its key, so that two nodes with different keys, whose
     hashes have nothing to do with each other, refuse to sync.
     """
-    if not settings.hash_key or settings.hash == "crc32c":
+    if not settings.hash_key or not check_algorithm(settings.hash).keyed:
         return settings.hash
     fingerprint = hash_payload(b'{"webhook-sync":"key"}', settings.hash, settings.hash_key)
     return f"{settings.hash}-{fingerprint:x}"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from portable_core.errors import BadRequest, Forbidden, WebhookSyncError
 from portable_core.records import Pair, Record, format_id
-from portable_core.sources.signatures import (
+from portable_core.sources.schemes import (
     STANDARD_ID_HEADER,
     STANDARD_SIGNATURE_HEADER,
     STANDARD_TIMESTAMP_HEADER,

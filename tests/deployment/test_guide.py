@@ -129,7 +129,7 @@ def test_a_new_version_leaves_a_service_as_it_was(calls: list[Call]) -> None:
     at = next(i for i, call in enumerate(calls) if any(":v2" in a for a in call.arguments))
     before, after = Deployed(calls[:at]), Deployed(calls)
     assert before.settings == after.settings
-    assert after.settings["webhook-slave-a"].store.kind == "firestore"
+    assert after.settings["webhook-slave-a"].store.kind.name == "firestore"
     renewed = {a for call in calls[at:] for a in call.arguments if a in after.environments}
     assert renewed == set(after.environments) - {"webhook-slave-c"}  # of that the text speaks
 
@@ -163,7 +163,7 @@ def test_the_nodes_find_each_other_and_let_each_other_in(calls: list[Call]) -> N
         assert slave.node_name == name
         assert url in slave.oidc_audience
         assert deployed.accounts["webhook-master"] in slave.oidc_accounts
-        assert bool(slave.hand_over) == (slave.store.kind != "firestore")
+        assert bool(slave.hand_over) == (slave.store.kind.name != "firestore")
         assert not slave.hand_over or slave.hand_over in master.oidc_audience
         assert deployed.accounts[name] in master.oidc_accounts
         assert slave.span_ms == master.span_ms
@@ -200,7 +200,7 @@ def test_everything_that_is_made_is_removed(calls: list[Call]) -> None:
     used = {
         node.store.path.partition("/")[2]
         for node in deployed.settings.values()
-        if node.store.kind == "firestore"
+        if node.store.kind.name == "firestore"
     }
     assert {database for (database,) in databases} == used
 

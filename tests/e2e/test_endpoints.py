@@ -15,7 +15,7 @@ from pathlib import Path
 
 from portable_core.demo.processes import NodeProcess
 from portable_core.settings import Role
-from portable_core.sources.signatures import sign_github
+from portable_core.sources.schemes import sign
 from tests.adapters.test_description import CONSOLE
 from tests.support.nodes.sync_nodes import Nodes, start
 from tests.support.requests.sync_requests import Headers, Login, Question, ask, list_described
@@ -91,8 +91,8 @@ def see_signed(pair: Pair) -> Row:
     """A source with a signature: neither a token nor ``SYNC_AUTH=none`` opens it."""
     body = b'{"signed":true}'
     question = Question("POST /webhook/{source}, signed", "POST", "/webhook/signed", body=body)
-    wrong = [sign_github("another", body), {"X-Hub-Signature-256": "x"}, bear(MASTERS)]
-    row = pair.ask(question, wrong, sign_github(SECRET, body), question)
+    wrong = [sign("github:another", body), {"X-Hub-Signature-256": "x"}, bear(MASTERS)]
+    row = pair.ask(question, wrong, sign(f"github:{SECRET}", body), question)
     assert row[1:] == ("401", "401", "200", "401")
     return row
 

@@ -8,27 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.errors import SettingsError, Unauthorized
-from portable_core.sources.signatures import (
-    parse_sources,
-    sign_github,
-    sign_hmac,
-    sign_standard,
-    sign_stripe,
-)
+from portable_core.sources.schemes import SCHEMES, sign
+from portable_core.sources.signatures import parse_sources
 
 KEY = "whsec_" + base64.b64encode(bytes(24)).decode()
+FORMS = [f"{row.form}:{KEY}" for row in SCHEMES.values()]
 SOURCES = parse_sources(
-    f"github=github:a,stripe=stripe:a,standard=standard:{KEY},hmac=hmac-sha256@X-Sig:a,"
-    f"all=github:a,all=stripe:a,all=standard:{KEY},all=hmac-sha256@X-Sig:a"
+    ",".join(
+        [f"{number}={form}" for number, form in enumerate(FORMS)] + [f"all={f}" for f in FORMS]
+    )
 )
 NOW_S = 1_767_225_600
 BODY = b"{}"
-RIGHT = {
-    **sign_github("a", BODY),
-    **sign_stripe("a", NOW_S, BODY),
-    **sign_standard(KEY, "m", NOW_S, BODY),
-    **sign_hmac("a", "X-Sig", BODY),
-}
+RIGHT = {name: value for form in FORMS for name, value in sign(form, BODY, NOW_S, "m").items()}
 
 numbers = st.one_of(
     st.integers().map(str),

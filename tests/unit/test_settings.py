@@ -1,4 +1,4 @@
-"""Settings: defaults, every complaint in one line that names the setting, the README's table."""
+"""Settings: defaults, errors of one line that name the setting, secrets, the table of the docs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from portable_core.errors import SettingsError
+from portable_core.payload_hash.algorithms import ALGORITHMS
 from portable_core.settings import SETTINGS, Role, Settings, SlaveAddress, StoreAddress
+from portable_core.store_kinds import STORE_KINDS
 
 TOKEN = {"SYNC_TOKENS": "a-token"}
 
@@ -19,7 +21,7 @@ def read(role: Role = "slave", **env: str) -> Settings:
 
 def test_defaults() -> None:
     settings = read("master")
-    assert settings.store == StoreAddress("sqlite", "./data/master")
+    assert settings.store == StoreAddress(STORE_KINDS["sqlite"], "./data/master")
     assert (settings.span_ms, settings.commit_timeout_ms, settings.linger_ms) == (
         120_000,
         10_000,
@@ -129,9 +131,20 @@ def test_a_flush_interval_stays_below_the_span() -> None:
     assert read(ACK="buffered", SPAN_S="11").flush_interval_ms == 10_000
 
 
+def test_the_registry_of_algorithms_decides_about_hash_and_its_key() -> None:
+    for algorithm in ALGORITHMS.values():
+        longest = "k" * algorithm.key_bytes
+        assert read(HASH=algorithm.name, HASH_KEY=longest).hash == algorithm.name
+        if algorithm.keyed:
+            with pytest.raises(SettingsError, match=f"^HASH_KEY: .*1 to {len(longest)} bytes"):
+                read(HASH=algorithm.name, HASH_KEY=longest + "k")
+
+
 @pytest.mark.parametrize("role", ["slave", "master"])
 def test_what_waits_in_one_process_is_not_for_a_shared_store(role: Role) -> None:
-    with pytest.raises(SettingsError, match=r"^ACK: buffered .*firestore:.*committed$") as caught:
+    with pytest.raises(
+        SettingsError, match=r"^ACK: buffered .*firestore:.*Use ACK=committed$"
+    ) as caught:
         read(role, ACK="buffered", STORE="firestore:p/d")
     assert "\n" not in str(caught.value)
     assert read(role, STORE="firestore:p/d").ack == "committed"
@@ -154,11 +167,84 @@ def test_a_nodes_name_is_its_services_unless_it_is_set() -> None:
     assert read(K_SERVICE="eu", ALLOW_EPHEMERAL="1", NODE_NAME="eu-1").node_name == "eu-1"
 
 
-def test_the_readme_lists_every_setting_with_its_default_and_meaning() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", readme, re.MULTILINE)
-    shown = [
-        (name, f"`{default}`" if default else "none", meaning)
-        for name, default, meaning in SETTINGS
+# -- old names -------------------------------------------------------------------------------------
+
+
+def test_an_old_name_is_understood_with_a_warning() -> None:
+    settings = read(SETTLE_S="7")
+    assert settings.commit_timeout_ms == 7000
+    assert len(settings.warnings) == 1
+    assert settings.warnings[0].startswith("SETTLE_S: ")
+    assert "COMMIT_TIMEOUT_S" in settings.warnings[0]
+    assert read(COMMIT_TIMEOUT_S="7", SETTLE_S=" ").warnings == ()
+    assert read(COMMIT_TIMEOUT_S="7").warnings == ()
+
+
+def test_an_old_name_does_not_contradict_the_new_one() -> None:
+    assert read(COMMIT_TIMEOUT_S="7", SETTLE_S="7").commit_timeout_ms == 7000
+    with pytest.raises(SettingsError, match=r"^COMMIT_TIMEOUT_S: .*Remove SETTLE_S\.$"):
+        read(COMMIT_TIMEOUT_S="7", SETTLE_S="8")
+
+
+def test_an_error_in_a_value_under_the_old_name_names_the_setting() -> None:
+    with pytest.raises(SettingsError, match=r"^COMMIT_TIMEOUT_S: .*'soon'"):
+        read(SETTLE_S="soon")
+
+
+# -- secrets ---------------------------------------------------------------------------------------
+
+#: A value of each secret setting, and the secrets in it.
+SECRETS = {
+    "HASH_KEY": ("a,key,with,commas", {"a,key,with,commas"}),
+    "SYNC_TOKENS": ("token-one, token-two", {"token-one", "token-two"}),
+    "SLAVE_TOKENS": ("alpha=token-alpha", {"token-alpha"}),
+    "SOURCES": (
+        "hub=github:hub-secret,hub=github:b=c:d,*=closed,own=hmac-sha256@X-Sig: own-secret ",
+        {"hub-secret", "b=c:d", "own-secret"},
+    ),
+    "CONSOLE_TOKEN": ("a-token-for-the-console", {"a-token-for-the-console"}),
+    "REPLAY_SECRET": ("whsec_MDEyMzQ1Njc4OTA=", {"whsec_MDEyMzQ1Njc4OTA="}),
+}
+
+
+def test_the_secret_settings_are_those_that_are_known() -> None:
+    assert {row.name for row in SETTINGS if row.secret} == set(SECRETS)
+    for row in SETTINGS:
+        looks_secret = re.search("TOKEN|SECRET|KEY$|PASSWORD", row.name)
+        assert row.secret or not looks_secret, row.name
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_are_found_by_their_row_and_never_shown(name: str) -> None:
+    value, secrets = SECRETS[name]
+    settings = read("master", SLAVES="alpha=http://alpha.example", **{name: value})
+    assert settings.secrets() - {TOKEN["SYNC_TOKENS"]} == secrets
+    for secret in secrets:
+        assert secret not in repr(settings)
+
+
+# -- the table of the documentation ----------------------------------------------------------------
+
+
+def test_the_documentation_has_the_table_of_settings() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    _, begin, rest = page.partition("<!-- settings -->\n")
+    table, end, _ = rest.partition("<!-- end of settings -->")
+    assert begin
+    assert end
+    assert table.strip().splitlines() == make_table()
+
+
+def make_table() -> list[str]:
+    """The lines between the markers of ``docs/settings.md``."""
+    lines = [
+        "| name | default | unit | role | secret | meaning |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    assert rows == shown
+    for row in SETTINGS:
+        default = row.default if row.derive else f"`{row.default}`" if row.default else "none"
+        cells = (f"`{row.name}`", default, row.unit, row.role or "both", "yes" * row.secret)
+        lines.append(
+            "".join(f"| {cell} " if cell else "| " for cell in cells) + f"| {row.meaning} |"
+        )
+    return lines

@@ -6,14 +6,13 @@ import base64
 
 import pytest
 
-from portable_core.sources.signatures import (
-    sign_github,
+from portable_core.sources.schemes import (
+    sign,
     sign_standard,
-    sign_stripe,
 )
 from tests.unit.test_signatures import BODY, KEY, NOW_S, SIGNED, admits, refusal
 
-GITHUB_HEX = sign_github("a", BODY)["X-Hub-Signature-256"].removeprefix("sha256=")
+GITHUB_HEX = sign("github:a", BODY)["X-Hub-Signature-256"].removeprefix("sha256=")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def test_malformed_github_headers(value: str, fault: str) -> None:
     assert fault in refusal("s=github:a", ("X-Hub-Signature-256", value))
 
 
-V1 = sign_stripe("a", NOW_S, BODY)["Stripe-Signature"].partition(",v1=")[2]
+V1 = sign("stripe:a", BODY, NOW_S)["Stripe-Signature"].partition(",v1=")[2]
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from portable_core.errors import SettingsError, Unauthorized
-from portable_core.sources.signatures import (
-    Sources,
-    parse_sources,
-    sign_github,
-    sign_hmac,
-    sign_stripe,
+from portable_core.sources.schemes import (
+    sign,
 )
+from portable_core.sources.signatures import Sources, parse_sources
 
 BODY = b"{}"
 NOW_MS = 1_767_225_600_000
@@ -37,8 +34,8 @@ def test_without_entries_every_source_is_open(setting: str) -> None:
 
 def test_a_source_is_held_to_its_own_entry() -> None:
     sources = parse_sources("hub=github:a, pay = stripe : b ,own=hmac-sha256@X-Sig:c")
-    hub, pay = sign_github("a", BODY), sign_stripe("b", NOW_MS // 1000, BODY)
-    own = sign_hmac("c", "X-Sig", BODY)
+    hub, pay = sign("github:a", BODY), sign("stripe:b", BODY, NOW_MS // 1000)
+    own = sign("hmac-sha256@X-Sig:c", BODY)
     assert admits(sources, "hub", hub)
     assert admits(sources, "pay", pay)
     assert admits(sources, "own", own)
@@ -50,7 +47,7 @@ def test_a_source_is_held_to_its_own_entry() -> None:
 
 def test_the_address_without_a_source_can_have_an_entry() -> None:
     sources = parse_sources("=github:a")
-    assert admits(sources, "", sign_github("a", BODY))
+    assert admits(sources, "", sign("github:a", BODY))
     assert not admits(sources, "", {})
     assert admits(sources, "other", {})
 
@@ -58,19 +55,19 @@ def test_the_address_without_a_source_can_have_an_entry() -> None:
 def test_a_star_holds_for_every_source_without_an_entry() -> None:
     sources = parse_sources("*=github:a,hub=github:b")
     for source in ("", "other", "Hub"):
-        assert admits(sources, source, sign_github("a", BODY))
-        assert not admits(sources, source, sign_github("b", BODY))
+        assert admits(sources, source, sign("github:a", BODY))
+        assert not admits(sources, source, sign("github:b", BODY))
         assert not admits(sources, source, {})
-    assert admits(sources, "hub", sign_github("b", BODY))
-    assert not admits(sources, "hub", sign_github("a", BODY))
+    assert admits(sources, "hub", sign("github:b", BODY))
+    assert not admits(sources, "hub", sign("github:a", BODY))
 
 
 def test_closed_admits_nobody() -> None:
     sources = parse_sources("hub=github:a,*=closed")
-    assert admits(sources, "hub", sign_github("a", BODY))
+    assert admits(sources, "hub", sign("github:a", BODY))
     for source in ("", "other"):
         assert not admits(sources, source, {})
-        assert not admits(sources, source, sign_github("a", BODY))
+        assert not admits(sources, source, sign("github:a", BODY))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +76,8 @@ def test_closed_admits_nobody() -> None:
 )
 def test_a_secret_is_any_text_without_a_comma(secret: str) -> None:
     sources = parse_sources(f"s=github:{secret}")
-    assert admits(sources, "s", sign_github(secret, BODY))
-    assert not admits(sources, "s", sign_github(secret + "x", BODY))
+    assert admits(sources, "s", sign(f"github:{secret}", BODY))
+    assert not admits(sources, "s", sign(f"github:{secret}x", BODY))
 
 
 @pytest.mark.parametrize(

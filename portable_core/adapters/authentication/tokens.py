@@ -124,7 +124,7 @@ def build_guard(settings: Settings) -> Guard:
     return Guard(
         settings.sync_tokens if with_tokens else (),
         verify,
-        dict(settings.slave_tokens) if with_tokens else {},
+        settings.slave_tokens if with_tokens else {},
     )
 
 
@@ -137,7 +137,7 @@ def build_credentials(settings: Settings, name: str, url: str) -> Credentials:
     if there is none to be had.
     """
     if "token" in settings.sync_auth:
-        token = dict(settings.slave_tokens).get(name, settings.sync_tokens[0])
+        token = settings.slave_tokens.get(name, settings.sync_tokens[0])
         headers = {"Authorization": f"Bearer {token}"}
         return lambda: headers
     if "oidc" in settings.sync_auth:

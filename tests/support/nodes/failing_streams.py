@@ -5,7 +5,6 @@ python -m tests.support.nodes.failing_streams PORT
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 
@@ -46,7 +45,7 @@ def _fail() -> None:
 
 
 def make() -> Flask:
-    configure_logs(os.environ)
+    configure_logs()
     settings = Settings.from_env("master", {"SYNC_AUTH": "none", "STORE": "memory:"})
     store = BreakingStore()
     receiver = Receiver(settings, store, SystemClock())
@@ -55,7 +54,7 @@ def make() -> Flask:
 
 
 if __name__ == "__main__":
-    configure_logs(os.environ)
+    configure_logs()
     Granian(
         "tests.support.nodes.failing_streams:make",
         factory=True,
