@@ -9,7 +9,7 @@ import pytest
 
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.client import Database
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
 from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
@@ -26,7 +26,7 @@ def test_every_query_has_its_index_and_no_other_field_is_indexed(
     asked: set[tuple[str, str, str]] = set()
     read_page = Database.read_page
 
-    def note_query(database: Database, query: Query, *rest: object) -> list[object]:
+    def note_query(database: Database, query: RangeQuery, *rest: object) -> list[object]:
         order = "DESCENDING" if query.descending else "ASCENDING"
         asked.add((query.collection, query.field, order))
         return read_page(database, query, *rest)  # type: ignore[arg-type]  # passed on as they are

@@ -26,7 +26,7 @@ from portable_core.adapters.firestore.documents import (
     format_id,
     format_part_id,
 )
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.errors import StoreError
 from portable_core.records import MAX_INTEGER, Pair, Record
 from tests.support.firestore_emulator import PROJECT, opened_database
@@ -114,7 +114,7 @@ def test_a_removal_that_ends_anywhere_is_finished_by_the_next(
         interrupted = run_interrupted(remove, commits)
         remove()
         assert database.get(names)[0] == {}
-        assert list(database.scan(Query(PAGES, "key"), 10)) == []
+        assert list(database.scan(RangeQuery(PAGES, "key"), 10)) == []
         if not interrupted:
             break
     assert 5 <= commits < 11
@@ -127,7 +127,7 @@ def test_every_document_of_a_record_expires(store: FirestoreStore, database: Dat
         database.name(RECORDS, id_),
         *(database.name(PARTS, format_part_id(id_, number)) for number in range(10)),
     ]
-    documents = [*database.get(names)[0].values(), *database.scan(Query(PAGES, "key"), 10)]
+    documents = [*database.get(names)[0].values(), *database.scan(RangeQuery(PAGES, "key"), 10)]
     assert len(documents) == 12
     seconds = [document.fields["expires"].timestamp_value.seconds for document in documents]
     assert seconds == [6] * 11 + [7]  # the page's is that of its newest record

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from portable_core.adapters.sqlite import SqliteStore, registry
-from portable_core.adapters.sqlite.folder import INTERVAL_S
+from portable_core.adapters.sqlite.folder import REFRESH_INTERVAL_S
 from portable_core.errors import SettingsError, StoreError
 from portable_core.ports import MAX_SPAN_MS, SlaveState
 from tests.support.stores.samples import HOUR, NOON, make_record, make_records
@@ -237,7 +237,7 @@ def test_a_file_of_the_store_itself_never_comes_from_outside(
         return changed
 
     changes: list[Callable[[], None]] = []
-    for name, wrap in (("list_files", change_after), ("read_stamp", change_before)):
+    for name, wrap in (("list_files", change_after), ("read_fingerprint", change_before)):
         folder = tmp_path / name
         with opened(folder) as store, monkeypatch.context() as patch:
             store.append([make_record(NOON), make_record(NOON + 2 * HOUR)])
@@ -246,10 +246,10 @@ def test_a_file_of_the_store_itself_never_comes_from_outside(
             before = store.info()
             patch.setattr(registry, name, wrap(getattr(registry, name)))
             changes.append(change_files)
-            time.sleep(INTERVAL_S)
+            time.sleep(REFRESH_INTERVAL_S)
             assert store.info() == before
             assert not changes
-            time.sleep(INTERVAL_S)
+            time.sleep(REFRESH_INTERVAL_S)
             assert store.info() == before
             assert store.status().damaged == ()
             assert store.slave_states()["x"].cursor == NOON + 3 * HOUR

@@ -98,7 +98,7 @@ def test_a_new_lease_waits_for_a_save_under_the_old_one(tmp_path: Path) -> None:
         old = store.acquire_lease("a", NOON, 1000)
         with held(list_data_files(tmp_path)[0]):
             stalled = executor.submit(store.save_records, old, make_records(5))
-            while not store._writing.locked():
+            while not store._write_lock.locked():
                 time.sleep(0.01)
             new = store.acquire_lease("b", NOON + 1000, 1000)
             assert stalled.done()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.adapters.sqlite.folder import INTERVAL_S
+from portable_core.adapters.sqlite.folder import REFRESH_INTERVAL_S
 from portable_core.errors import StoreError
 from tests.support.stores.samples import HOUR, NOON, make_record, make_records
 from tests.support.stores.sqlite_damages import damage_middle, make_hours, overwrite
@@ -123,7 +123,7 @@ def test_the_newest_file_stays(tmp_path: Path) -> None:
 
 
 def test_many_gaps_become_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portable_core.adapters.sqlite.state._GAPS", 5)
+    monkeypatch.setattr("portable_core.adapters.sqlite.state._MAX_GAPS", 5)
     with opened(tmp_path) as store:
         for hour in range(9):
             store.append([make_record(NOON + hour * HOUR)])
@@ -160,7 +160,7 @@ def test_what_comes_back_meanwhile_stays(tmp_path: Path) -> None:
             removal = threads.submit(store.prune, NOON + 100 * HOUR)
             time.sleep(0.2)
             path.write_bytes(good)
-            time.sleep(INTERVAL_S)
+            time.sleep(REFRESH_INTERVAL_S)
             store.info()
         removal.result(10)
         assert list(store.records(*ALL)) == hours[1]

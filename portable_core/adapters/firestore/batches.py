@@ -15,7 +15,7 @@ from portable_core.adapters.firestore.documents import (
     PAGES,
     PARTS,
     RECORDS,
-    Entry,
+    PageEntry,
     encode_record,
     floor_bucket,
     format_id,
@@ -63,7 +63,7 @@ class CommitBuilder:
         self._options = options
         self._fence = list(fence)
         self._writes: list[Any] = []
-        self._entries: list[Entry] = []
+        self._entries: list[PageEntry] = []
         self._buckets: set[Milliseconds] = set()
         self._bytes = 0
 
@@ -82,7 +82,7 @@ class CommitBuilder:
                 raise RecordRefused(f"Firestore cannot hold {record.pair}: {error}") from error
             expires = self._options.expire(record.pair.timestamp)
             yield from self.add_parts(id_, parts, expires)
-            entry = Entry(record.pair.timestamp, record.pair.hash, record.size, len(parts))
+            entry = PageEntry(record.pair.timestamp, record.pair.hash, record.size, len(parts))
             yield from self.add(set_expiry(write, expires), entry)
 
     def add_parts(
@@ -93,7 +93,7 @@ class CommitBuilder:
             name = self._database.name(PARTS, format_part_id(id_, number))
             yield from self.add(set_expiry(write_document(name, {"body": part}), expires))
 
-    def add(self, write: Any, entry: Entry | None = None) -> Iterator[list[Any]]:
+    def add(self, write: Any, entry: PageEntry | None = None) -> Iterator[list[Any]]:
         """One document; with ``entry``, a page of the same commit will hold that pair."""
         size = write.ByteSize() + _WRITE_OVERHEAD + (_ENTRY_BYTES if entry else 0)
         pages = _PAGE_BYTES * (len(self._buckets) + 1)

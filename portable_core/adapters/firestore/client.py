@@ -24,15 +24,15 @@ from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from portable_core.adapters.firestore.failures import (
-    FOREIGN,
-    PASSING,
-    REFUSALS,
-    Refused,
-    shorten,
-    translate,
+    CLIENT_ERRORS,
+    REJECTIONS,
+    TRANSIENT,
+    CommitRejected,
+    shorten_error,
+    translate_error,
 )
 from portable_core.adapters.firestore.operations import Operations, check_limits, collection_of
-from portable_core.adapters.firestore.queries import Query, describe_query
+from portable_core.adapters.firestore.queries import RangeQuery, describe_query
 from portable_core.errors import RecordRefused, StoreError
 
 #: How long one operation of the store may take, retries included.
@@ -93,7 +93,7 @@ class Database:
         """The full name of a document."""
         return f"{self.path}/documents/{collection}/{id_}"
 
-    def connected(self) -> FirestoreClient:
+    def require_client(self) -> FirestoreClient:
         """The client. Raises ``StoreError`` before :meth:`connect` and after :meth:`close`."""
         api = self._api
         if api is None:
@@ -111,7 +111,7 @@ class Database:
         precondition, ``RecordRefused`` for what Firestore can never hold, ``StoreError`` for
         anything else.
         """
-        api = self.connected()
+        api = self.require_client()
         request = types.CommitRequest.pb()(database=self.path, writes=writes)
         check_limits(request, self.operations)
         wrapped = types.CommitRequest.wrap(request)
@@ -121,17 +121,17 @@ class Database:
             return types.CommitResponse.pb(response).commit_time
 
         try:
-            committed = self._send(call, timeout_s)
-        except REFUSALS as error:
-            raise Refused(f"Firestore refused a commit: {shorten(error)}") from error
+            committed = self._call_with_retries(call, timeout_s)
+        except REJECTIONS as error:
+            raise CommitRejected(f"Firestore refused a commit: {shorten_error(error)}") from error
         except google.InvalidArgument as error:
-            raise RecordRefused(f"Firestore cannot hold it: {shorten(error)}") from error
-        except FOREIGN as error:
-            raise translate(error) from error
+            raise RecordRefused(f"Firestore cannot hold it: {shorten_error(error)}") from error
+        except CLIENT_ERRORS as error:
+            raise translate_error(error) from error
         self.operations.count_commit(writes)
         return _nanoseconds(committed)
 
-    def _send(self, call: Callable[[float], T], timeout_s: float) -> T:
+    def _call_with_retries(self, call: Callable[[float], T], timeout_s: float) -> T:
         """Call until it succeeds. An attempt gets half of the time that is left, so that one lost
         in the network leaves time for another."""
         deadline = time.monotonic() + timeout_s
@@ -141,7 +141,7 @@ class Database:
             return call(max(rest / 2 if rest > 1 else rest, 0.001))
 
         again = Retry(
-            predicate=if_exception_type(*PASSING),
+            predicate=if_exception_type(*TRANSIENT),
             initial=0.05,
             maximum=2.0,
             multiplier=2.0,
@@ -171,7 +171,7 @@ class Database:
                 return iter(())  # it broke behind the last document
             request = types.BatchGetDocumentsRequest.pb()(database=self.path, documents=missing)
             return iter(
-                self.connected().batch_get_documents(
+                self.require_client().batch_get_documents(
                     types.BatchGetDocumentsRequest.wrap(request),
                     metadata=self._metadata,
                     timeout=timeout,
@@ -191,9 +191,9 @@ class Database:
                 missing.pop(name, None)
                 self.operations.count_reads(collection_of(name), 1)
 
-        self._drain(ask, take)
+        self._read_stream(ask, take)
 
-    def scan(self, query: Query, page: int) -> Iterator[Any]:
+    def scan(self, query: RangeQuery, page: int) -> Iterator[Any]:
         """The documents of a query, ``page`` at a time; memory holds one page.
 
         A page begins behind the last document of the one before, and so does what is asked for
@@ -207,7 +207,7 @@ class Database:
                 return
             last = documents[-1].fields[query.field].string_value
 
-    def read_page(self, query: Query, last: str | None, limit: int) -> list[Any]:
+    def read_page(self, query: RangeQuery, last: str | None, limit: int) -> list[Any]:
         """At most ``limit`` documents of a query behind the one whose field is ``last``."""
         documents: list[Any] = []
 
@@ -218,7 +218,7 @@ class Database:
             request = types.RunQueryRequest.pb()(parent=f"{self.path}/documents")
             describe_query(query, behind, limit - len(documents), request.structured_query)
             return iter(
-                self.connected().run_query(
+                self.require_client().run_query(
                     types.RunQueryRequest.wrap(request),
                     metadata=self._metadata,
                     timeout=timeout,
@@ -231,7 +231,7 @@ class Database:
             if answer.HasField("document"):
                 documents.append(answer.document)
 
-        self._drain(ask, take)
+        self._read_stream(ask, take)
         self.operations.count_reads(query.collection, max(len(documents), 1))
         return documents
 
@@ -248,7 +248,7 @@ class Database:
 
         def ask(timeout: float) -> Iterator[Any]:
             return iter(
-                self.connected().run_aggregation_query(
+                self.require_client().run_aggregation_query(
                     types.RunAggregationQueryRequest.wrap(request),
                     metadata=self._metadata,
                     timeout=timeout,
@@ -261,11 +261,13 @@ class Database:
             if answer.HasField("result"):
                 sums.append(answer.result.aggregate_fields["sum"].integer_value)
 
-        self._drain(ask, take)
+        self._read_stream(ask, take)
         self.operations.count_reads(collection, 1)
         return sums[-1] if sums else 0
 
-    def _drain(self, ask: Callable[[float], Iterator[Any]], take: Callable[[Any], None]) -> None:
+    def _read_stream(
+        self, ask: Callable[[float], Iterator[Any]], take: Callable[[Any], None]
+    ) -> None:
         """Give every message of a stream to ``take``; when it breaks, ask again.
 
         ``ask`` gets the seconds that a stream may take, and knows what was taken already.
@@ -277,14 +279,14 @@ class Database:
                 for response in ask((deadline - time.monotonic()) / 2):
                     take(response)
                 return
-            except PASSING as error:
+            except TRANSIENT as error:
                 if time.monotonic() + 2 * wait > deadline:
-                    raise translate(error) from error
+                    raise translate_error(error) from error
                 self.operations.count_retry()
                 time.sleep(wait)
                 wait = min(2 * wait, 2.0)
-            except FOREIGN as error:
-                raise translate(error) from error
+            except CLIENT_ERRORS as error:
+                raise translate_error(error) from error
 
 
 def _nanoseconds(timestamp: Any) -> int:

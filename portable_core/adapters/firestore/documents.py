@@ -53,7 +53,7 @@ Fields = Mapping[str, bytes | str | int | None]
 _Write = types.Write.pb()
 
 
-class Entry(NamedTuple):
+class PageEntry(NamedTuple):
     """A pair in a page, with the bytes of its record's payload and meta, and its parts, 0 where
     the record's document holds all of it."""
 
@@ -230,7 +230,7 @@ def count_parts(document: Any) -> int:
 # -- pages -----------------------------------------------------------------------------------------
 
 
-def write_page(path: str, entries: Iterable[Entry], expires: Milliseconds | None) -> Any:
+def write_page(path: str, entries: Iterable[PageEntry], expires: Milliseconds | None) -> Any:
     """The ``Write`` of a page of entries of one bucket; ``path`` is the collection's."""
     ordered = sorted(entries)
     pairs = b"".join(struct.pack(">QQ", entry.timestamp, entry.hash) for entry in ordered)
@@ -246,16 +246,16 @@ def write_page(path: str, entries: Iterable[Entry], expires: Milliseconds | None
     return set_expiry(write, expires)
 
 
-def read_page_entries(document: Any) -> list[Entry]:
+def read_page_entries(document: Any) -> list[PageEntry]:
     """A page's entries in order. Raises ``StoreDamaged``."""
     packed = document.fields["pairs"].bytes_value
     if not packed or len(packed) % _ENTRY.size:
         raise StoreDamaged(f"the page {document.name} is damaged: {len(packed)} bytes")
-    return [Entry._make(fields) for fields in _ENTRY.iter_unpack(packed)]
+    return [PageEntry._make(fields) for fields in _ENTRY.iter_unpack(packed)]
 
 
-def group_by_bucket(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    buckets: dict[Milliseconds, list[Entry]] = {}
+def group_by_bucket(entries: Sequence[PageEntry]) -> Iterator[list[PageEntry]]:
+    buckets: dict[Milliseconds, list[PageEntry]] = {}
     for entry in entries:
         buckets.setdefault(floor_bucket(entry.timestamp), []).append(entry)
     return iter(buckets.values())

@@ -9,7 +9,7 @@ from google.auth.exceptions import GoogleAuthError
 from portable_core.errors import StoreError
 
 #: What may pass by itself. Everything this store sends again is idempotent (see ``commit``).
-PASSING = (
+TRANSIENT = (
     google.Aborted,
     google.DeadlineExceeded,
     google.InternalServerError,
@@ -19,8 +19,8 @@ PASSING = (
 )
 #: Everything else that may come out of the client: what it raises itself, its credentials, its
 #: channel (ValueError once it is closed).
-FOREIGN = (google.GoogleAPIError, GoogleAuthError, grpc.RpcError, ValueError)
-REFUSALS = (google.NotFound, google.AlreadyExists, google.FailedPrecondition)
+CLIENT_ERRORS = (google.GoogleAPIError, GoogleAuthError, grpc.RpcError, ValueError)
+REJECTIONS = (google.NotFound, google.AlreadyExists, google.FailedPrecondition)
 
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (
@@ -39,18 +39,18 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-class Refused(StoreError):
+class CommitRejected(StoreError):
     """A precondition of a commit does not hold; nothing was written."""
 
 
-def translate(error: Exception) -> StoreError:
+def translate_error(error: Exception) -> StoreError:
     """An error of the client as the store's own, with what to do about it."""
     cause = error.cause if isinstance(error, google.RetryError) and error.cause else error
     advice = next((text for kind, text in _ADVICE if isinstance(cause, kind)), "")
-    return StoreError(f"Firestore: {shorten(cause)}" + (f"; {advice}" if advice else ""))
+    return StoreError(f"Firestore: {shorten_error(cause)}" + (f"; {advice}" if advice else ""))
 
 
-def shorten(error: Exception) -> str:
+def shorten_error(error: Exception) -> str:
     """An error's name and the beginning of its text, on one line."""
     text = " ".join(str(getattr(error, "message", "") or error).split())
     return f"{type(error).__name__}: {text[:300]}"

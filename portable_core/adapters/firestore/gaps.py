@@ -11,21 +11,21 @@ from portable_core.adapters.firestore.documents import (
     format_time,
     write_document,
 )
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.ports import Milliseconds
 
 Gap = tuple[Milliseconds, Milliseconds]
 
 _GAPS = "gaps"
 #: Beyond so many, the oldest are told as one.
-_MOST_GAPS = 100
+_MAX_GAPS = 100
 
 
 def read_gaps(database: Database) -> list[Gap]:
     """Windows ``[start, end)``, in order."""
     return [
         (document.fields["start"].integer_value, document.fields["end"].integer_value)
-        for document in database.scan(Query(_GAPS, "key"), _MOST_GAPS)
+        for document in database.scan(RangeQuery(_GAPS, "key"), _MAX_GAPS)
     ]
 
 
@@ -54,7 +54,7 @@ def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
             merged.append((start, end))
-    while len(merged) > _MOST_GAPS:
+    while len(merged) > _MAX_GAPS:
         first, second, *rest = merged
         merged = [(first[0], second[1]), *rest]
     return merged

@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote
 
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import Fields, delete_document, write_document
-from portable_core.adapters.firestore.failures import Refused
+from portable_core.adapters.firestore.failures import CommitRejected
 from portable_core.adapters.firestore.leases import write_lease
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.errors import SettingsError, StoreDamaged
 from portable_core.ports import Lease, StoreInfo
 
@@ -32,7 +32,7 @@ def open_identity(database: Database, algorithm: str) -> StoreInfo:
         fields: Fields = {"uuid": str(uuid.uuid4()), "generation": 1, "algorithm": algorithm}
         create = write_document(database.name(_META, "store"), fields)
         create.current_document.exists = False
-        with contextlib.suppress(Refused):  # another process made it at the same moment
+        with contextlib.suppress(CommitRejected):  # another process made it at the same moment
             database.commit([create, write_lease(database, Lease(0, "", 0), "")])
         info = read_identity(database)
     if info.algorithm != algorithm:
@@ -68,7 +68,7 @@ def bump_generation(database: Database) -> None:
 def read_marks(database: Database, name: str) -> list[int]:
     """The values it was raised to that are still there, the largest first."""
     prefix = quote(name, safe="")
-    query = Query(_MARKS, "key", f"{prefix}/", f"{prefix}0", descending=True)
+    query = RangeQuery(_MARKS, "key", f"{prefix}/", f"{prefix}0", descending=True)
     documents = database.read_page(query, None, _FEW)
     return [document.fields["value"].integer_value for document in documents]
 
@@ -76,7 +76,7 @@ def read_marks(database: Database, name: str) -> list[int]:
 def list_marks(database: Database, prefix: str) -> dict[str, int]:
     """Return the marks whose names begin with ``prefix``, by name."""
     quoted = quote(prefix, safe="")
-    query = Query(_MARKS, "key", quoted or None, f"{quoted}\x7f")
+    query = RangeQuery(_MARKS, "key", quoted or None, f"{quoted}\x7f")
     marks: dict[str, int] = {}
     last: str | None = None
     while documents := database.read_page(query, last, _PAGE):

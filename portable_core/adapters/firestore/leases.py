@@ -20,8 +20,8 @@ from typing import Any
 
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import delete_document, write_document
-from portable_core.adapters.firestore.failures import Refused
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.failures import CommitRejected
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.errors import LeaseHeld, LeaseLost, StoreDamaged, StoreError, WebhookSyncError
 from portable_core.ports import Lease, Milliseconds
 
@@ -65,11 +65,11 @@ def commit_fenced(database: Database, lease: Lease, writes: Sequence[Any]) -> No
     """Commit ``writes``, the first of which is a fence. Raises ``LeaseLost``."""
     try:
         database.commit(writes)
-    except Refused as error:
-        raise explain_refusal(database, lease, error) from error
+    except CommitRejected as error:
+        raise explain_rejection(database, lease, error) from error
 
 
-def explain_refusal(database: Database, lease: Lease, error: Refused) -> WebhookSyncError:
+def explain_rejection(database: Database, lease: Lease, error: CommitRejected) -> WebhookSyncError:
     """What a refused commit under a lease means: ``LeaseLost`` where there is a newer lease."""
     if _read_lease(database)[0].token == lease.token:
         return StoreError(str(error))
@@ -83,7 +83,7 @@ def _replace_lease(database: Database, old: Lease, new: Lease) -> bool:
     nonce = uuid.uuid4().hex
     try:
         database.commit([delete, write_lease(database, new, nonce)])
-    except Refused:
+    except CommitRejected:
         # It was taken by another, or by this call's first attempt, whose answer was lost.
         return _read_lease(database)[1] == nonce
     return True
@@ -105,7 +105,7 @@ def write_lease(database: Database, lease: Lease, nonce: str) -> Any:
 
 
 def _read_lease(database: Database) -> tuple[Lease, str]:
-    documents = database.read_page(Query(_LEASES, "key", descending=True), None, 1)
+    documents = database.read_page(RangeQuery(_LEASES, "key", descending=True), None, 1)
     if not documents:
         raise StoreDamaged(f"{database.path} holds no lease: its collection leases is empty")
     fields = documents[0].fields

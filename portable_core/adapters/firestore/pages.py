@@ -14,12 +14,12 @@ from typing import Any
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import (
     PAGES,
-    Entry,
+    PageEntry,
     floor_bucket,
     format_time,
     read_page_entries,
 )
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Pair
 
@@ -28,10 +28,10 @@ _REQUEST_PAGES = 64
 _FEW_PAGES = 16
 
 
-def query_pages(start: Milliseconds, end: Milliseconds, *, descending: bool = False) -> Query:
+def query_pages(start: Milliseconds, end: Milliseconds, *, descending: bool = False) -> RangeQuery:
     """The pages that may hold pairs of ``[start, end)``."""
     low = format_time(floor_bucket(max(start, 0)))
-    return Query(PAGES, "key", low, format_time(end), descending)
+    return RangeQuery(PAGES, "key", low, format_time(end), descending)
 
 
 def read_snapshot_time(database: Database) -> int:
@@ -47,15 +47,15 @@ def read_snapshot_time(database: Database) -> int:
     return moment
 
 
-def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> Iterator[Entry]:
+def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> Iterator[PageEntry]:
     """The entries with ``start <= timestamp < end`` in order, each pair once, as they were when the
     first one was asked for."""
     start, end = max(start, 0), min(end, MAX_INTEGER + 1)
     if start >= end:
-        database.connected()
+        database.require_client()
         return
     snapshot = read_snapshot_time(database)
-    waiting: list[Entry] = []
+    waiting: list[PageEntry] = []
     last: Pair | None = None
     for page in database.scan(query_pages(start, end), _REQUEST_PAGES):
         if _created(page) > snapshot:

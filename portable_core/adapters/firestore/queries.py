@@ -11,7 +11,7 @@ _AND = 1  # StructuredQuery.CompositeFilter.Operator
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class RangeQuery:
     """The documents of ``collection`` in the order of ``field``, whose values are strings that no
     two documents share, with ``low <= value < high``."""
 
@@ -22,7 +22,7 @@ class Query:
     descending: bool = False
 
 
-def describe_query(query: Query, behind: str | None, limit: int, structured: Any) -> None:
+def describe_query(query: RangeQuery, behind: str | None, limit: int, structured: Any) -> None:
     """Fill in a ``StructuredQuery``: filters and one order on the same field, so that Firestore's
     own single-field index serves it."""
     structured.from_.add(collection_id=query.collection)

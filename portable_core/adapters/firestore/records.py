@@ -10,7 +10,7 @@ from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import (
     PARTS,
     RECORDS,
-    Entry,
+    PageEntry,
     count_parts,
     decode_record,
     delete_document,
@@ -43,12 +43,12 @@ def fetch_records(database: Database, pairs: Sequence[Pair]) -> Iterator[Record]
     documents, _ = database.get(list(names.values()))
     for pair, name in names.items():
         document = documents.pop(name, None)
-        record = None if document is None else _complete(database, pair, document)
+        record = None if document is None else _assemble_record(database, pair, document)
         if record is not None:
             yield record
 
 
-def _complete(database: Database, pair: Pair, document: Any) -> Record | None:
+def _assemble_record(database: Database, pair: Pair, document: Any) -> Record | None:
     """The record of a document, with its parts; None if it is being removed at this moment, by
     retention or by a TTL policy."""
     parts = count_parts(document)
@@ -73,7 +73,7 @@ def fetch_parts(database: Database, id_: str, count: int) -> bytes | None:
     return b"".join(documents[name].fields["body"].bytes_value for name in names)
 
 
-def read_records(database: Database, entries: Iterable[Entry]) -> Iterator[Record]:
+def read_records(database: Database, entries: Iterable[PageEntry]) -> Iterator[Record]:
     """The records of entries, in their order; those that were removed meanwhile are left out."""
     waiting: list[Pair] = []
     size = 0
@@ -101,7 +101,7 @@ class PageRemover:
         self.records = 0
 
     @property
-    def spent(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether the rest is to be left for another time: somebody waits for this one."""
         return self._commits >= REMOVE_COMMITS or time.monotonic() - self._since >= REMOVE_S
 
@@ -121,7 +121,7 @@ class PageRemover:
             self._deletes = []
 
 
-def _name_contents(database: Database, entries: Iterable[Entry]) -> Iterator[str]:
+def _name_contents(database: Database, entries: Iterable[PageEntry]) -> Iterator[str]:
     for entry in entries:
         id_ = format_id(entry.pair)
         yield database.name(RECORDS, id_)

@@ -22,7 +22,7 @@ from portable_core.adapters.firestore.documents import (
     write_document,
 )
 from portable_core.adapters.firestore.leases import commit_fenced, make_fence
-from portable_core.adapters.firestore.queries import Query
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.adapters.firestore.records import fetch_parts
 from portable_core.errors import RecordRefused, StoreDamaged, StoreError
 from portable_core.ports import Lease, Quarantined, SlaveState
@@ -34,7 +34,7 @@ _FEW = 16  # documents in one request, where each may be large
 
 def read_slaves(database: Database) -> dict[str, SlaveState]:
     states = {}
-    for document in database.scan(Query(_SLAVES, "key"), _FEW):
+    for document in database.scan(RangeQuery(_SLAVES, "key"), _FEW):
         fields = document.fields
         states[fields["key"].string_value] = SlaveState(
             cursor=fields["cursor"].integer_value if "cursor" in fields else None,
@@ -112,7 +112,7 @@ def _name_value(document: str) -> str:
 
 
 def read_quarantine(database: Database) -> Iterator[Quarantined]:
-    for document in database.scan(Query(_QUARANTINE, "key"), _FEW):
+    for document in database.scan(RangeQuery(_QUARANTINE, "key"), _FEW):
         value = document.fields["value"].bytes_value
         parts = count_parts(document)
         if parts:

@@ -23,7 +23,7 @@ from portable_core.adapters.firestore.documents import (
     floor_bucket,
     read_page_entries,
 )
-from portable_core.adapters.firestore.failures import Refused
+from portable_core.adapters.firestore.failures import CommitRejected
 from portable_core.adapters.firestore.gaps import read_gaps, save_gap
 from portable_core.adapters.firestore.operations import OperationCounts
 from portable_core.adapters.firestore.pages import (
@@ -147,13 +147,13 @@ class FirestoreStore:
         fence = leases.make_fence(self._database, lease)
         try:
             self._write(records, [fence], None)
-        except Refused as error:
-            raise leases.explain_refusal(self._database, lease, error) from error
+        except CommitRejected as error:
+            raise leases.explain_rejection(self._database, lease, error) from error
 
     def _write(
         self, records: Sequence[Record], fence: Sequence[Any], deadline: float | None
     ) -> None:
-        self._database.connected()
+        self._database.require_client()
         limit = TIMEOUT_S if deadline is None else deadline - min(self._margin_s, deadline / 10)
         started, since = time.time(), time.monotonic()
         builder = CommitBuilder(self._database, self._options, fence)
@@ -189,7 +189,7 @@ class FirestoreStore:
         return read_records(self._database, read_entries(self._database, start, end))
 
     def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
-        self._database.connected()
+        self._database.require_client()
         return fetch_records(self._database, pairs)
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
@@ -213,7 +213,7 @@ class FirestoreStore:
         query = query_pages(0, floor_bucket(before))
         for page in self._database.scan(query, _REMOVE_PAGES):
             remover.remove(page)
-            if remover.spent:
+            if remover.exhausted:
                 break
         remover.finish()
         return remover.records
@@ -242,7 +242,7 @@ class FirestoreStore:
                     gaps = save_gap(self._database, gaps, (start, end))
             excess -= page.fields["bytes"].integer_value
             remover.remove(page)
-            if remover.spent:
+            if remover.exhausted:
                 break
         remover.finish()
         return None if start is None or start >= end else (start, end)

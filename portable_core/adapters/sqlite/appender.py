@@ -16,7 +16,7 @@ from portable_core.adapters.sqlite.files import (
     DataFile,
     Extent,
     FileDamaged,
-    describe,
+    encode_file,
     format_name,
     measure_size,
     parse_name,
@@ -33,16 +33,16 @@ from portable_core.records import Record, format_key, pack_value
 
 logger = logging.getLogger(__name__)
 
-Rows = list[tuple[str, bytes]]
+_RecordRows = list[tuple[str, bytes]]
 
 #: Files open for writing: the hour that is now, and a few for recovered old records.
-_OPEN_FILES = 3
+_MAX_OPEN_FILES = 3
 
 #: How many damaged files in a row an append goes past before it gives up.
-_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
 
 
-def _sort_by_place(name: str) -> tuple[int, int]:
+def _parse_place(name: str) -> tuple[int, int]:
     return parse_name(name) or (-1, -1)
 
 
@@ -68,7 +68,7 @@ class Appender:
     def append(self, records: Sequence[Record], until: float) -> None:
         """Commit the records, each hour by itself, and let readers see them all at once."""
         self.resolve_pending()
-        hours: defaultdict[int, Rows] = defaultdict(list)
+        hours: defaultdict[int, _RecordRows] = defaultdict(list)
         for record in records:
             row = (format_key(record.pair), pack_value(record))
             hours[record.pair.timestamp // HOUR_MS].append(row)
@@ -80,8 +80,8 @@ class Appender:
         finally:
             self._registry.publish(extents)
 
-    def _append_to_hour(self, hour: int, rows: Rows, until: float) -> tuple[str, Extent]:
-        for _ in range(_ATTEMPTS):
+    def _append_to_hour(self, hour: int, rows: _RecordRows, until: float) -> tuple[str, Extent]:
+        for _ in range(_MAX_ATTEMPTS):
             file = self._choose_file(hour) or self._make_file(hour, until)
             try:
                 writer = self._open_writer(file.name, until)
@@ -92,22 +92,22 @@ class Appender:
                     self._state.note_extent(file.name, extent)
                 return file.name, extent
             except FileDamaged as error:
-                self._give_up(file.name)
+                self._abandon_writer(file.name)
                 self._registry.note_damage(error, until)
             except BaseException:
-                self._give_up(file.name)
+                self._abandon_writer(file.name)
                 raise
         raise StoreError(f"{self._folder}: new files are damaged at once; check the disk")
 
     def _choose_file(self, hour: int) -> DataFile | None:
-        files = [f for f in self._registry.list_hour(hour) if f.readable and not f.lost]
+        files = [f for f in self._registry.list_hour(hour) if f.readable and not f.loss]
         if files and measure_size(self._folder / files[-1].name) < self.file_bytes:
             return files[-1]
         return None
 
     def _make_file(self, hour: int, until: float) -> DataFile:
         number = self._registry.next_number(hour)
-        while self._is_taken(format_name(hour, number)):
+        while self._is_in_use(format_name(hour, number)):
             number += 1
         file = DataFile(hour, number, in_transition=True)
         self._registry.put(file)
@@ -117,28 +117,28 @@ class Appender:
             self._writers[file.name] = (writer, inode)
             file = replace(file, inode=inode, in_transition=False)
             # before the first record is in it: from then on, an empty file is a damaged one
-            self._state.save_files({file.name: describe(file)}, until)
+            self._state.save_files({file.name: encode_file(file)}, until)
         except FileDamaged as error:
-            self._unmake(file.name)
+            self._discard_file(file.name)
             raise translate_error(error, file.name) from error
         except BaseException:
-            self._unmake(file.name)
+            self._discard_file(file.name)
             raise
         self._registry.put(file)
         return file
 
-    def _unmake(self, name: str) -> None:
+    def _discard_file(self, name: str) -> None:
         """Forget a file that could not be made, and remove what there is of it."""
-        self._give_up(name)
+        self._abandon_writer(name)
         if self.ended:
             with suppress(StoreError):
                 remove_database(self._folder / name)
         self._registry.drop([name])
 
-    def _is_taken(self, name: str) -> bool:
+    def _is_in_use(self, name: str) -> bool:
         """Whether there is a file of that name which holds something."""
         try:
-            return os.path.exists(self._folder / name) and self._reader.read_origin(name) != (0, 0)
+            return os.path.exists(self._folder / name) and self._reader.read_format(name) != (0, 0)
         except FileDamaged:
             return True
 
@@ -149,8 +149,8 @@ class Appender:
         if known is not None:
             writer, inode = known
             if self._read_inode(name) != inode:  # what is written now would be lost with it
-                self._give_up(name)
-                self._registry.look(lambda: until)
+                self._abandon_writer(name)
+                self._registry.refresh(lambda: until)
                 raise StoreError(f"{name} was replaced while it was in use; try again")
             self._writers.move_to_end(name)
             return writer
@@ -160,11 +160,11 @@ class Appender:
         return writer
 
     def _start_writer(self, name: str, until: float) -> Writer:
-        newest = max([name, *self._writers], key=_sort_by_place)
+        newest = max([name, *self._writers], key=_parse_place)
         if name == newest:
             self._close_writers(0, until)  # their hour has passed
         else:
-            self._close_writers(_OPEN_FILES - 1, until)
+            self._close_writers(_MAX_OPEN_FILES - 1, until)
         writer = Writer(self._folder / name, (TABLE,), self._registry.version)
         try:
             writer.open(until)
@@ -192,15 +192,15 @@ class Appender:
             except StoreError as error:  # its records are safe in the write-ahead log
                 logger.warning("%s: not tidied up: %s", self._folder, error)
 
-    def _give_up(self, name: str) -> None:
+    def _abandon_writer(self, name: str) -> None:
         known = self._writers.pop(name, None)
         if known is not None:
-            known[0].give_up()
+            known[0].abandon()
             self._pending.append((name, known[0]))
 
     def probe(self, until: float) -> None:
         """See whether the newest file can be written, writing one page that changes nothing."""
-        files = [file for file in self._registry.list_all() if file.readable and not file.lost]
+        files = [file for file in self._registry.list_all() if file.readable and not file.loss]
         if files:
             name = files[-1].name
             version = f"PRAGMA user_version={self._registry.version}"  # what it is already
@@ -208,10 +208,10 @@ class Appender:
             try:
                 self._open_writer(name, until).commit(statements, until)
             except FileDamaged as error:
-                self._give_up(name)
+                self._abandon_writer(name)
                 self._registry.note_damage(error, until)  # the next append goes on in another
             except BaseException:
-                self._give_up(name)
+                self._abandon_writer(name)
                 raise
 
     def measure_logs(self) -> int:
@@ -253,10 +253,10 @@ class Appender:
         self.resolve_pending()
         leaving = [replace(file, in_transition=True) for file in files]
         size = sum(measure_size(self._folder / file.name) for file in files)
-        self._state.save_files({file.name: describe(file) for file in leaving}, until)
+        self._state.save_files({file.name: encode_file(file) for file in leaving}, until)
         self._registry.put(*leaving)
         for file in leaving:
-            self._give_up(file.name)
+            self._abandon_writer(file.name)
             self._reader.forget(file.name)
         self.finish_removals(until)
         return size

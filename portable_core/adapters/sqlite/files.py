@@ -80,9 +80,9 @@ class DataFile:
     inode: int = 0
     extent: Extent = Extent()
     damage: str = ""
-    stamp: tuple[int, ...] = ()
+    fingerprint: tuple[int, ...] = ()
     in_transition: bool = False
-    lost: str = ""
+    loss: str = ""
 
     @property
     def name(self) -> str:
@@ -101,24 +101,24 @@ class DataFile:
         return not self.damage and not self.in_transition
 
 
-def describe(file: DataFile) -> dict[str, object]:
+def encode_file(file: DataFile) -> dict[str, object]:
     """What the state remembers of a file that is new to it, or changed in another way than by
     appending. ``told`` is added once something was (``State.commit_with_extents``)."""
     return {
         "inode": file.inode,
         "damage": file.damage,
-        "stamp": list(file.stamp),
+        "stamp": list(file.fingerprint),
         "in_transition": file.in_transition,
-        "lost": file.lost,
-        "told": describe_extent(file.extent if file.lost else Extent()),
+        "lost": file.loss,
+        "told": encode_extent(file.extent if file.loss else Extent()),
     }
 
 
-def describe_extent(extent: Extent) -> list[object]:
+def encode_extent(extent: Extent) -> list[object]:
     return [extent.rows, extent.last.decode()]
 
 
-def restore_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
+def decode_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
     """A file as the state remembers it: its extent is what was told."""
     rows, last = value.get("told", (0, ""))  # older versions remembered less
     return DataFile(
@@ -127,9 +127,9 @@ def restore_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
         inode=value["inode"],
         extent=Extent(rows, last=last.encode()),
         damage=value["damage"],
-        stamp=tuple(value["stamp"]),
+        fingerprint=tuple(value["stamp"]),
         in_transition=value["in_transition"],
-        lost=value.get("lost", ""),
+        loss=value.get("lost", ""),
     )
 
 
@@ -154,7 +154,7 @@ def list_files(folder: Path) -> list[str]:
         raise translate_error(error, str(folder)) from error
 
 
-def read_stamp(path: Path) -> tuple[int, ...]:
+def read_fingerprint(path: Path) -> tuple[int, ...]:
     """Changes whenever the file does; empty if it is not there."""
     try:
         stat = os.stat(path)

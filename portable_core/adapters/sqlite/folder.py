@@ -24,9 +24,9 @@ from portable_core.ports import StoreInfo
 logger = logging.getLogger(__name__)
 
 #: Bounds in seconds on looking at the folder and on closing, and how often at most it is looked at.
-LOOKING_S = 2.0
-INTERVAL_S = 1.0
-_CLOSING_S = 5.0
+REFRESH_TIMEOUT_S = 2.0
+REFRESH_INTERVAL_S = 1.0
+_CLOSE_TIMEOUT_S = 5.0
 
 #: Parts that a fork left in this process. SQLite's connections must not even be closed here.
 _INHERITED: list[object] = []
@@ -51,11 +51,11 @@ class SqliteFolder:
         self._timeout_s = timeout_s
         self._file_bytes = file_bytes
         self._clock = clock
-        self._life = threading.Lock()
-        self._writing = threading.Lock()
+        self._open_lock = threading.Lock()
+        self._write_lock = threading.Lock()
         self._opened_by = 0
-        self._refreshing = threading.Lock()
-        self._looked = 0.0
+        self._refresh_lock = threading.Lock()
+        self._refreshed_at = 0.0
         self._lock = FolderLock(self._folder)
         self._make_parts()
 
@@ -72,25 +72,25 @@ class SqliteFolder:
     # -- opening and closing -----------------------------------------------------------------------
 
     def open(self, algorithm: str) -> StoreInfo:
-        with self._life:
+        with self._open_lock:
             if self._opened_by != os.getpid():
                 if self._opened_by:
-                    self._forget_parent()
-                with self._hold_writing(self._until()):
+                    self._discard_inherited()
+                with self._hold_write_lock(self._until()):
                     self._open(algorithm)
                 self._opened_by = os.getpid()
             return self._make_info()
 
-    def _forget_parent(self) -> None:
+    def _discard_inherited(self) -> None:
         """After a fork: nothing of the parent's can be used, its lock least of all."""
         self._lock.release()  # this process's share in it
         _INHERITED.append((self._reader, self._state, self._appender))
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._make_parts()
 
     def _open(self, algorithm: str) -> None:
         if self._lock.held:
-            self._let_go()  # what an earlier close had to leave
+            self._close_parts()  # what an earlier close had to leave
             if self._lock.held:
                 raise StoreError(f"{self._folder}: the disk has not finished earlier writes")
         self._make_parts()
@@ -103,14 +103,14 @@ class SqliteFolder:
         try:
             witness = self._lock.read_witness()
             restored = self._state.open(algorithm, witness, self._until())
-            self._registry.open(self._until, grow=restored)
+            self._registry.open(self._until, new_generation=restored)
             self._appender.finish_removals(self._until())
             if restored:
                 self._state.save_witness(witness, self._until())
         except BaseException:
-            self._let_go()
+            self._close_parts()
             raise
-        self._looked = time.monotonic()
+        self._refreshed_at = time.monotonic()
 
     def _make_folder(self) -> None:
         try:
@@ -121,23 +121,23 @@ class SqliteFolder:
             raise translate_error(error, str(self._folder)) from error
 
     def close(self) -> None:
-        with self._life:
+        with self._open_lock:
             opened_by, self._opened_by = self._opened_by, 0
             if opened_by == 0:
                 return
             if opened_by != os.getpid():
-                self._forget_parent()
+                self._discard_inherited()
             elif self._read_only:
                 self._reader.close()
             else:
                 try:
-                    with self._hold_writing(self._until(_CLOSING_S)):
-                        self._let_go()
+                    with self._hold_write_lock(self._until(_CLOSE_TIMEOUT_S)):
+                        self._close_parts()
                 except StoreError as error:
                     logger.error("%s: closed while the disk hangs: %s", self._folder, error)
 
-    def _let_go(self) -> None:
-        until = self._until(_CLOSING_S)
+    def _close_parts(self) -> None:
+        until = self._until(_CLOSE_TIMEOUT_S)
         for part in (self._appender, self._state):
             try:
                 part.close(until)
@@ -162,13 +162,13 @@ class SqliteFolder:
         return time.monotonic() + (self._timeout_s if seconds is None else seconds)
 
     @contextmanager
-    def _hold_writing(self, until: float) -> Iterator[None]:
-        if not self._writing.acquire(timeout=max(until - time.monotonic(), 0.001)):
+    def _hold_write_lock(self, until: float) -> Iterator[None]:
+        if not self._write_lock.acquire(timeout=max(until - time.monotonic(), 0.001)):
             raise StoreError(f"{self._folder}: an earlier write is still under way; try again")
         try:
             yield
         finally:
-            self._writing.release()
+            self._write_lock.release()
 
     @contextmanager
     def _appending(self, until: float) -> Iterator[None]:
@@ -176,7 +176,7 @@ class SqliteFolder:
         self._check_open()
         if self._read_only:
             raise StoreError("the store was opened for reading only")
-        with self._hold_writing(until):
+        with self._hold_write_lock(until):
             self._check_open()
             self._lock.check()
             self._state.check_file()
@@ -184,22 +184,22 @@ class SqliteFolder:
             yield
 
     @contextmanager
-    def _seeing(self) -> Iterator[None]:
+    def _refreshed(self) -> Iterator[None]:
         """See first what changed in the folder: every second, or, beside a writer, every time.
 
         What is seen counts once it is durable; where it cannot be, all stays as it was.
         """
         self._check_open()
         if self._read_only:
-            with self._refreshing:
+            with self._refresh_lock:
                 self._state.open_for_reading("")
                 self._registry.open(self._until)
                 yield
             return
-        if time.monotonic() - self._looked >= INTERVAL_S:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._refreshed_at >= REFRESH_INTERVAL_S:
+            self._refreshed_at = time.monotonic()
             try:
-                self._registry.look(lambda: self._until(LOOKING_S))
+                self._registry.refresh(lambda: self._until(REFRESH_TIMEOUT_S))
             except StoreError as error:
                 logger.warning("%s: changes in the folder have to wait: %s", self._folder, error)
         yield

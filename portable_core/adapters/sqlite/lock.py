@@ -34,7 +34,7 @@ class FolderLock:
     def acquire(self, wait_s: float) -> None:
         """Wait for the lock up to ``wait_s``. Raises ``StoreLocked`` naming the owner's pid."""
         until = time.monotonic() + wait_s
-        while not self._try():
+        while not self._try_acquire():
             if time.monotonic() >= until:
                 raise StoreLocked(
                     f"{self._path.parent} is being written by process {self._read_owner()}; "
@@ -42,14 +42,14 @@ class FolderLock:
                 )
             time.sleep(_POLL_S)
 
-    def _try(self) -> bool:
+    def _try_acquire(self) -> bool:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise translate_error(error, str(self._path)) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not self._is(descriptor):
+            if not self._is_current(descriptor):
                 os.close(descriptor)  # removed by somebody between opening and locking
                 return False
         except BlockingIOError:
@@ -59,10 +59,10 @@ class FolderLock:
             os.close(descriptor)
             raise translate_error(error, str(self._path)) from error
         self._descriptor = descriptor
-        self._sign()
+        self._write_pid()
         return True
 
-    def _is(self, descriptor: int) -> bool:
+    def _is_current(self, descriptor: int) -> bool:
         """Whether the locked file is still the one that others would lock."""
         try:
             return os.stat(self._path).st_ino == os.fstat(descriptor).st_ino
@@ -82,14 +82,14 @@ class FolderLock:
         stat = os.fstat(self._descriptor)
         return [stat.st_ino, stat.st_ctime_ns]
 
-    def _sign(self) -> None:
+    def _write_pid(self) -> None:
         """Tell those who wait whom they wait for."""
         with suppress(OSError):  # on a full disk they wait for somebody unknown
             self._pid_path.write_text(f"{os.getpid()}\n", "ascii")
 
     def check(self) -> None:
         """Raise ``StoreError`` if the lock does not protect the folder any more."""
-        if self._descriptor is None or not self._is(self._descriptor):
+        if self._descriptor is None or not self._is_current(self._descriptor):
             raise StoreError(
                 f"{self._path} was removed or replaced while it was in use, perhaps the whole "
                 "folder; restart this process to go on with what is there now"

@@ -34,7 +34,7 @@ from portable_core.adapters.sqlite.files import (
     explain_damage,
     translate_error,
 )
-from portable_core.adapters.sqlite.writer import BUSY_S
+from portable_core.adapters.sqlite.writer import BUSY_TIMEOUT_S
 from portable_core.errors import StoreDamaged
 from portable_core.records import Pair, parse_key, unpack_value
 
@@ -46,7 +46,7 @@ EXTENT_SQL = (
     f"(SELECT min(key) FROM {TABLE}), (SELECT max(key) FROM {TABLE})"
 )
 
-_ORIGIN_SQL = (
+_FORMAT_SQL = (
     "SELECT (SELECT count(*) FROM sqlite_master), (SELECT user_version FROM pragma_user_version)"
 )
 _KEYS_SQL = (
@@ -117,7 +117,7 @@ class Reader:
         connection: sqlite3.Connection | None = None
         try:
             inode = path.stat().st_ino
-            connection = self._take(name, inode) or self._connect(path)
+            connection = self._reuse(name, inode) or self._connect(path)
             yield connection
         except FileNotFoundError as error:
             raise FileDamaged(name, "the file is missing") from error
@@ -133,16 +133,18 @@ class Reader:
                 connection.close()
             raise
         else:
-            self._give_back(connection, (name, inode))
+            self._keep_idle(connection, (name, inode))
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         # With an empty host, since a path that begins with two slashes would seem to name one.
         address = f"file://{quote(str(path.absolute()))}?mode=ro"
-        connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, check_same_thread=False)
+        connection = sqlite3.connect(
+            address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
         connection.text_factory = bytes
         return connection
 
-    def _take(self, name: str, inode: int) -> sqlite3.Connection | None:
+    def _reuse(self, name: str, inode: int) -> sqlite3.Connection | None:
         with self._mutex:
             for connection in reversed(self._idle):
                 if self._idle[connection] == (name, inode):
@@ -150,7 +152,7 @@ class Reader:
                     return connection
         return None
 
-    def _give_back(self, connection: sqlite3.Connection, file: tuple[str, int]) -> None:
+    def _keep_idle(self, connection: sqlite3.Connection, file: tuple[str, int]) -> None:
         with self._mutex:
             self._idle[connection] = file
             keep = 0 if self._closed else _IDLE_CONNECTIONS
@@ -182,13 +184,13 @@ class Reader:
         (row,) = self.query(name, EXTENT_SQL)
         return make_extent(row)
 
-    def read_origin(self, name: str) -> tuple[int, int]:
+    def read_format(self, name: str) -> tuple[int, int]:
         """How many tables and indexes a database has, and the version its maker gave it; both are
         0 for an empty one."""
-        (row,) = self.query(name, _ORIGIN_SQL)
+        (row,) = self.query(name, _FORMAT_SQL)
         return int(row[0]), int(row[1])
 
-    def examine(self, name: str) -> None:
+    def check_integrity(self, name: str) -> None:
         """Read all of a file; raises ``FileDamaged`` if anything in it is wrong. Takes its time."""
         path = self._folder / name
         try:
@@ -223,7 +225,7 @@ class Reader:
                 return
             after = keys[-1].decode("ascii", "replace")
 
-    def read_values(self, name: str, keys: Sequence[bytes], most: int) -> list[bytes | None]:
+    def read_values(self, name: str, keys: Sequence[bytes], max_bytes: int) -> list[bytes | None]:
         """The values of the first keys, None for what is not there: at least one value, and no
         more after ``most`` bytes."""
         values: list[bytes | None] = []
@@ -234,8 +236,8 @@ class Reader:
                 if row is not None and not isinstance(value, bytes):
                     raise FileDamaged(name, "a value is not bytes")
                 values.append(value)
-                most -= len(value or b"")
-                if most <= 0:
+                max_bytes -= len(value or b"")
+                if max_bytes <= 0:
                     break
         return values
 

@@ -19,11 +19,11 @@ from portable_core.adapters.sqlite.files import (
     DataFile,
     Extent,
     FileDamaged,
-    describe,
+    decode_file,
+    encode_file,
     list_files,
     parse_name,
-    read_stamp,
-    restore_file,
+    read_fingerprint,
 )
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
@@ -56,12 +56,12 @@ class Registry:
         #: know the one before may be running: they would take the new file's rows for its own.
         self._numbers: dict[int, int] = {}
         self._version = 0
-        self._aside: tuple[str, ...] = ()
+        self._set_aside: tuple[str, ...] = ()
         #: Damaged files of which the state does not know yet.
         self._unsaved: dict[str, DataFile] = {}
-        self._looking = threading.Lock()
+        self._refresh_lock = threading.Lock()
         #: What was said in the log about each file.
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     # -- what is known -----------------------------------------------------------------------------
 
@@ -95,11 +95,11 @@ class Registry:
         return self._numbers.get(hour, -1) + 1
 
     def describe_damage(self) -> tuple[Damage, ...]:
-        aside = (Damage(name, "set aside: the state could not be read") for name in self._aside)
+        aside = (Damage(name, "set aside: the state could not be read") for name in self._set_aside)
         files = (
-            Damage(file.name, file.damage or file.lost, file.start, file.end)
+            Damage(file.name, file.damage or file.loss, file.start, file.end)
             for file in self.list_all()
-            if file.damage or file.lost
+            if file.damage or file.loss
         )
         return (*aside, *files)
 
@@ -137,22 +137,22 @@ class Registry:
             file = self._files.get(error.name)
             if file is None or not file.readable:
                 return  # removed meanwhile, or known
-            stamp = read_stamp(self._folder / file.name)
-            file = replace(file, damage=error.reason, stamp=stamp, extent=Extent())
+            fingerprint = read_fingerprint(self._folder / file.name)
+            file = replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
             self._files[file.name] = file
             self._unsaved[file.name] = file
-        self._tell(file)
+        self._log_damage(file)
         self._reader.forget(file.name)
         try:
             self.save_damage(until)
         except StoreError as failed:
             logger.error("%s: the damage is not remembered yet: %s", self._folder, failed)
 
-    def _tell(self, file: DataFile) -> None:
+    def _log_damage(self, file: DataFile) -> None:
         what = "is damaged and passed over" if file.damage else "has lost records"
-        reason = file.damage or file.lost
-        if self._told.get(file.name) != reason:
-            self._told[file.name] = reason
+        reason = file.damage or file.loss
+        if self._logged.get(file.name) != reason:
+            self._logged[file.name] = reason
             logger.error("%s: %s %s: %s", self._folder, file.name, what, reason)
 
     def save_damage(self, until: float) -> None:
@@ -160,7 +160,7 @@ class Registry:
         files = list(self._unsaved.values())
         if files and not self._state.read_only:
             self._state.save_files(
-                {file.name: describe(file) for file in files},
+                {file.name: encode_file(file) for file in files},
                 until,
                 lost_from=min(file.start for file in files),
             )
@@ -169,34 +169,34 @@ class Registry:
 
     # -- looking at the folder ---------------------------------------------------------------------
 
-    def open(self, until: Callable[[], float], *, grow: bool = False) -> None:
+    def open(self, until: Callable[[], float], *, new_generation: bool = False) -> None:
         """Compare the folder with what the state remembers, looking into every file.
 
         Until then the extent of each is what was told of it.
         """
         self._version = make_version(self._state.algorithm)
         files = [
-            restore_file(*place, value)
+            decode_file(*place, value)
             for name, value in self._state.files().items()
             if (place := parse_name(name)) is not None
         ]
         with self._mutex:
             self._replace({file.name: file for file in files})
-        self._look(until, opening=True, grow=grow)
+        self._refresh(until, opening=True, new_generation=new_generation)
 
-    def look(self, until: Callable[[], float]) -> None:
+    def refresh(self, until: Callable[[], float]) -> None:
         """Notice what changed in the folder from outside: a file that came back, or vanished."""
-        if self._looking.acquire(blocking=False):
+        if self._refresh_lock.acquire(blocking=False):
             try:
                 self.save_damage(until())
-                self._look(until, opening=False, grow=False)
+                self._refresh(until, opening=False, new_generation=False)
             finally:
-                self._looking.release()
+                self._refresh_lock.release()
 
-    def _look(self, until: Callable[[], float], *, opening: bool, grow: bool) -> None:
+    def _refresh(self, until: Callable[[], float], *, opening: bool, new_generation: bool) -> None:
         # The folder first: a file is known before it is made, and until it is removed.
         found = list_files(self._folder)
-        self._aside = tuple(
+        self._set_aside = tuple(
             name for name in found if ".damaged-" in name and not name.endswith(("-wal", "-shm"))
         )
         known = {file.name: file for file in self.list_all()}
@@ -207,30 +207,32 @@ class Registry:
             before = known.get(name)
             if before is not None and before.in_transition:
                 continue
-            after = self._compare(name, before, opening=opening)
+            after = self._inspect(name, before, opening=opening)
             if after is None:
                 continue
             changed[name] = after
             replaced = before is not None and not before.damage and before.inode != after.inode
-            mended = before is not None and before.lost and not after.lost
-            lost = after.damage or (after.lost and (before is None or after.lost != before.lost))
+            mended = before is not None and before.loss and not after.loss
+            lost = after.damage or (after.loss and (before is None or after.loss != before.loss))
             if not after.damage and (before is None or before.damage or replaced or mended):
                 if after.extent.rows:
                     logger.warning("%s: %s came from outside", self._folder, name)
-                    grow = True
+                    new_generation = True
             elif lost and (before is None or not before.damage):
-                self._tell(after)
+                self._log_damage(after)
             if (replaced or lost) and (before is None or not before.damage):
                 lost_from = after.start if lost_from is None else min(lost_from, after.start)
-        self._accept(known, changed, until, grow=grow, lost_from=lost_from)
+        self._apply_changes(
+            known, changed, until, new_generation=new_generation, lost_from=lost_from
+        )
 
-    def _accept(
+    def _apply_changes(
         self,
         known: Mapping[str, DataFile],
         changed: Mapping[str, DataFile],
         until: Callable[[], float],
         *,
-        grow: bool,
+        new_generation: bool,
         lost_from: Milliseconds | None,
     ) -> None:
         """Remember what :meth:`_look` saw, then act on it."""
@@ -238,44 +240,46 @@ class Registry:
         removed = [
             name
             for name, file in changed.items()
-            if file.damage and not file.stamp and name in known and known[name].stamp
+            if file.damage and not file.fingerprint and name in known and known[name].fingerprint
         ]  # a damaged file that somebody took away: that settles it
         for name, file in changed.items():
             if name in removed:
                 told[name] = None
-            elif name not in known or describe(known[name]) != describe(file):
-                told[name] = describe(file)
-        if told or grow:
-            self._state.save_files(told, until(), grow=grow, lost_from=lost_from)
+            elif name not in known or encode_file(known[name]) != encode_file(file):
+                told[name] = encode_file(file)
+        if told or new_generation:
+            self._state.save_files(
+                told, until(), new_generation=new_generation, lost_from=lost_from
+            )
         for name in told:
             self._reader.forget(name)
         self.put(*changed.values())
         self.drop(removed)
 
-    def _compare(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
+    def _inspect(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
         """What is to be known of one file from now on; None if nothing changes."""
-        stamp = read_stamp(self._folder / name)
-        inode = stamp[0] if stamp else 0
+        fingerprint = read_fingerprint(self._folder / name)
+        inode = fingerprint[0] if fingerprint else 0
         now = self._files.get(name)
         if before is not None and (now is None or now.in_transition):
             return None  # removed by this store since it was listed
         noted = self._unsaved.get(name)
-        if noted is not None and noted.stamp == stamp:
+        if noted is not None and noted.fingerprint == fingerprint:
             return noted
         if before is not None:
             if self._state.read_only and before.damage:
                 return None  # whether it came back is for the writer to say
-            if not opening and before.damage and stamp == before.stamp:
+            if not opening and before.damage and fingerprint == before.fingerprint:
                 return None
             if not opening and not before.damage and inode == before.inode:
                 return None
         place = parse_name(name)
         assert place is not None  # noqa: S101 -- only data files come here
         file = DataFile(*place, inode=inode)
-        if before is None and not stamp:
+        if before is None and not fingerprint:
             return None  # removed since the folder was read
         try:
-            origin = self._reader.read_origin(name)
+            origin = self._reader.read_format(name)
             if origin == (0, 0) and before is None:
                 return None  # what remains where a process dies while it makes a file: nothing
             if origin[0] == 0:
@@ -283,22 +287,22 @@ class Registry:
             if origin[1] != self._version:
                 raise FileDamaged(name, "the file is of another hash algorithm or program")
             if before is not None and before.damage:
-                self._reader.examine(name)
+                self._reader.check_integrity(name)
             file = replace(file, extent=self._reader.read_extent(name))
             if before is None or before.damage or before.inode != inode:
                 return file
-            return replace(file, lost=self._find_loss(before, file.extent))
+            return replace(file, loss=self._find_loss(before, file.extent))
         except FileDamaged as error:
-            return replace(file, damage=error.reason, stamp=stamp, extent=Extent())
+            return replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
 
     def _find_loss(self, before: DataFile, extent: Extent) -> str:
         """What is gone of a file since its content was told; empty if nothing is."""
         told = before.extent
         if extent.rows >= told.rows and extent.last >= told.last:
             # nothing is added to a file with a loss: one that has grown was mended
-            return before.lost if extent == replace(told, first=extent.first) else ""
+            return before.loss if extent == replace(told, first=extent.first) else ""
         if not self._state.read_only:
-            self._reader.examine(before.name)  # half of a checkpoint may be in it
+            self._reader.check_integrity(before.name)  # half of a checkpoint may be in it
         return f"it held {told.rows} records and holds {extent.rows} now"
 
     @property

@@ -25,7 +25,7 @@ from portable_core.records import (
 _BATCH_BYTES = 1024 * 1024
 
 #: How long taking note of damage may hold up a scan, in seconds.
-_NOTING_S = 2.0
+_NOTE_DAMAGE_S = 2.0
 
 
 class Scanner:
@@ -67,7 +67,7 @@ class Scanner:
                 self._check_open()
                 yield keys
         except FileDamaged as error:
-            self._note(error)
+            self._note_damage(error)
 
     def fetch(self, files: Sequence[DataFile], pairs: Sequence[Pair]) -> Iterator[Record]:
         hours: dict[int, list[DataFile]] = {}
@@ -112,9 +112,9 @@ class Scanner:
                 for key, value in zip(keys, values, strict=False)
             ]
         except FileDamaged as error:
-            self._note(error)
+            self._note_damage(error)
         except StoreDamaged as error:
-            self._note(FileDamaged(file.name, str(error)))
+            self._note_damage(FileDamaged(file.name, str(error)))
         return [None] * len(keys)
 
     def latest(self, files: Sequence[DataFile], before: Milliseconds, limit: int) -> list[Pair]:
@@ -128,12 +128,12 @@ class Scanner:
                 try:
                     keys.update(self._reader.read_latest(file, stop, limit))
                 except FileDamaged as error:
-                    self._note(error)
+                    self._note_damage(error)
             latest += parse_keys(sorted(keys, reverse=True)[: limit - len(latest)])
         return latest
 
-    def _note(self, error: FileDamaged) -> None:
-        self._registry.note_damage(error, time.monotonic() + _NOTING_S)
+    def _note_damage(self, error: FileDamaged) -> None:
+        self._registry.note_damage(error, time.monotonic() + _NOTE_DAMAGE_S)
 
 
 def format_bounds(start: int, end: int) -> tuple[str, str]:

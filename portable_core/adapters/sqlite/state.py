@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from portable_core.adapters.sqlite.files import Extent, FileDamaged, describe_extent
+from portable_core.adapters.sqlite.files import Extent, FileDamaged, encode_extent
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state_file import Changes, StateFile
 from portable_core.errors import SettingsError, StoreDamaged, StoreError
@@ -17,7 +17,7 @@ from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds
 logger = logging.getLogger(__name__)
 
 #: Gaps that are remembered; of more, the oldest become one.
-_GAPS = 100
+_MAX_GAPS = 100
 
 
 class State(StateFile):
@@ -28,7 +28,7 @@ class State(StateFile):
     ) -> None:
         super().__init__(folder, reader, clock, read_only=read_only)
         #: What files hold durably and the state does not remember yet, by name.
-        self._grown: dict[str, Extent] = {}
+        self._unsaved_extents: dict[str, Extent] = {}
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ class State(StateFile):
         """
         if self.path.exists():
             try:
-                if self.examine():
+                if self.check_integrity():
                     self.load()
             except (FileDamaged, StoreDamaged) as error:
                 self.set_aside(error)
@@ -112,16 +112,16 @@ class State(StateFile):
 
     def note_extent(self, name: str, extent: Extent) -> None:
         """A file holds this durably; to be remembered by the next :meth:`commit_with_extents`."""
-        self._grown[name] = extent
+        self._unsaved_extents[name] = extent
 
     def commit_with_extents(self, changes: Changes, until: float) -> None:
         """Commit what tells somebody that all before a moment is here, and with it what the files
         hold, so that the next process notices if any of it is gone. Under :meth:`writing`."""
         # noted after its commit, so what is remembered is never ahead of what is durable
-        noted = {name: self._grown.pop(name) for name in list(self._grown)}
+        noted = {name: self._unsaved_extents.pop(name) for name in list(self._unsaved_extents)}
         files = self.values["file"]
         told = {
-            ("file", name): {**files[name], "told": describe_extent(extent)}
+            ("file", name): {**files[name], "told": encode_extent(extent)}
             for name, extent in noted.items()
             if name in files and not files[name]["damage"]
         }
@@ -129,7 +129,7 @@ class State(StateFile):
             self.commit({**changes, **told}, until)
         except BaseException:
             for name, extent in noted.items():
-                self._grown.setdefault(name, extent)
+                self._unsaved_extents.setdefault(name, extent)
             raise
 
     def files(self) -> dict[str, dict[str, Any]]:
@@ -141,7 +141,7 @@ class State(StateFile):
         files: Mapping[str, object],
         until: float,
         *,
-        grow: bool = False,
+        new_generation: bool = False,
         lost_from: Milliseconds | None = None,
     ) -> None:
         """Remember the files, None for one that is gone, all at once; what they held before is
@@ -159,7 +159,7 @@ class State(StateFile):
             changes: dict[tuple[str, str], object] = {
                 ("file", name): value for name, value in files.items()
             }
-            if grow:
+            if new_generation:
                 generation = max(self.generation + 1, int(self.clock() * 1000))
                 changes["store", "generation"] = generation
                 logger.warning("%s: generation %d begins", self.folder, generation)
@@ -173,7 +173,7 @@ class State(StateFile):
                     changes["store", "lease"] = [lease.token + 1, "", 0]
             self.commit(changes, until)
             for name in files:
-                self._grown.pop(name, None)
+                self._unsaved_extents.pop(name, None)
 
     def lease(self) -> Lease:
         """The newest lease; one without a holder is free."""
@@ -188,7 +188,7 @@ class State(StateFile):
     def save_gap(self, gap: tuple[Milliseconds, Milliseconds], until: float) -> None:
         with self.writing(until):
             gaps = sorted([*self.gaps(), gap])
-            while len(gaps) > _GAPS:
+            while len(gaps) > _MAX_GAPS:
                 first, second, *rest = gaps
                 gaps = [(first[0], max(first[1], second[1])), *rest]
             self.commit({("store", "gaps"): gaps}, until)

@@ -75,9 +75,9 @@ class StateFile:
             raise StoreDamaged(f"{self.path} has no identity")
         self.values = values
 
-    def examine(self) -> bool:
+    def check_integrity(self) -> bool:
         """Whether there is something to read. Raises ``FileDamaged``."""
-        tables, version = self._reader.read_origin(STATE_NAME)
+        tables, version = self._reader.read_format(STATE_NAME)
         if tables == 0:
             return False  # making it was interrupted
         if version > _VERSION:
@@ -130,9 +130,9 @@ class StateFile:
         return self._writer is None or self._writer.ended
 
     @property
-    def interrupted(self) -> bool:
+    def needs_recovery(self) -> bool:
         """Whether the last write failed, so that the next one has to begin anew."""
-        return self._writer is not None and self._writer.given_up
+        return self._writer is not None and self._writer.abandoned
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class StateFile:
             if self._writer is None:
                 raise StoreError("the store is not open for writing; open it first")
             self.check_file()
-            if self._writer.given_up:
+            if self._writer.abandoned:
                 self._recover(until)
             yield
         finally:

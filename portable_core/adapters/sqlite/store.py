@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from portable_core.adapters.sqlite.files import DataFile, measure_size, translate_error
-from portable_core.adapters.sqlite.folder import INTERVAL_S, SqliteFolder
+from portable_core.adapters.sqlite.folder import REFRESH_INTERVAL_S, SqliteFolder
 from portable_core.adapters.sqlite.retention import choose_oldest, find_gap
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.errors import StoreError, StoreFull
@@ -35,11 +35,11 @@ _SMALLEST_FILE = 1024 * 1024
 _SPARE_BYTES = 1024 * 1024
 
 #: The bound on :meth:`SqliteStore.check`, in seconds, and how much must fit then, in bytes.
-_CHECK_S = 2.0
+_CHECK_TIMEOUT_S = 2.0
 _CHECK_BYTES = 512 * 1024
 
 #: For so many seconds after an append failed, the store counts as unusable unless one succeeds.
-_FAILING_S = 3.0
+_FAILURE_S = 3.0
 
 _EVERYTHING = (0, MAX_INTEGER + 1)
 
@@ -75,13 +75,13 @@ class SqliteStore(SqliteFolder):
             clock=clock,
         )
         #: When the store last took something.
-        self._proved = 0.0
+        self._succeeded_at = 0.0
         #: Why the last append failed, if it did, and when.
         self._failure: StoreError | None = None
         self._failed_at = 0.0
 
     def info(self) -> StoreInfo:
-        with self._seeing():
+        with self._refreshed():
             return self._make_info()
 
     # -- writing -----------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class SqliteStore(SqliteFolder):
             self._note_failure(error)
             raise
         self._failure = None
-        self._proved = time.monotonic()
+        self._succeeded_at = time.monotonic()
 
     def _note_failure(self, error: StoreError) -> None:
         self._failure, self._failed_at = error, time.monotonic()
@@ -138,14 +138,14 @@ class SqliteStore(SqliteFolder):
         self._check_open()
         if not self._read_only:
             return self._state.mark(name)
-        with self._seeing():
+        with self._refreshed():
             return self._state.mark(name)
 
     def marks(self, prefix: str) -> dict[str, int]:
         self._check_open()
         if not self._read_only:
             return self._state.marks(prefix)
-        with self._seeing():
+        with self._refreshed():
             return self._state.marks(prefix)
 
     def raise_mark(self, name: str, value: int) -> int:
@@ -153,20 +153,20 @@ class SqliteStore(SqliteFolder):
         return self._state.raise_mark(name, value, self._until())
 
     def check(self) -> None:
-        until = self._until(_CHECK_S)
+        until = self._until(_CHECK_TIMEOUT_S)
         with self._appending(until):
             self._check_spare(_CHECK_BYTES)
             if self._failure is not None:
                 # a probe is small: it may pass where no append does
-                if time.monotonic() - self._failed_at < _FAILING_S:
+                if time.monotonic() - self._failed_at < _FAILURE_S:
                     raise StoreError(str(self._failure)) from self._failure
                 self._appender.probe(until)
-        due = time.monotonic() - self._proved >= INTERVAL_S
-        if due or self._failure is not None or self._state.interrupted:
+        due = time.monotonic() - self._succeeded_at >= REFRESH_INTERVAL_S
+        if due or self._failure is not None or self._state.needs_recovery:
             self._state.touch(until)
             self._failure = None
-            self._proved = time.monotonic()
-        with self._seeing():
+            self._succeeded_at = time.monotonic()
+        with self._refreshed():
             pass
 
     def _check_spare(self, size: int = 0) -> None:
@@ -207,11 +207,11 @@ class SqliteStore(SqliteFolder):
         self._check_open()
         if not self._read_only:
             return self._registry.list_readable(start, end)
-        with self._seeing():
+        with self._refreshed():
             return self._registry.list_readable(start, end)
 
     def status(self) -> StoreStatus:
-        with self._seeing():
+        with self._refreshed():
             files = self._registry.list_all()
             damaged, gaps = self._registry.describe_damage(), self._state.gaps()
         readable = [file for file in files if file.readable and file.extent.rows]
@@ -242,7 +242,7 @@ class SqliteStore(SqliteFolder):
         self._master.release_lease(lease, self._until())
 
     def slave_states(self) -> dict[str, SlaveState]:
-        with self._seeing():
+        with self._refreshed():
             return self._master.slave_states()
 
     def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:

@@ -40,15 +40,15 @@ Statement = tuple[str, Sequence[object]]
 Rows = list[tuple[Any, ...]]
 
 #: How long SQLite itself waits for a lock that another program holds.
-BUSY_S = 1.0
+BUSY_TIMEOUT_S = 1.0
 
 _FULL = 2  # what PRAGMA synchronous answers
 _POLL_S = 0.25
-_ENDING_S = 0.2
+_JOIN_S = 0.2
 
 #: Rows in one INSERT. A smaller batch is one statement of its own length; sqlite3 keeps the last
 #: 128 of them prepared.
-_ROWS = 100
+_ROWS_PER_INSERT = 100
 
 # Every error is raised here, translated; sqlitedict would log each one as a dozen lines before.
 logging.getLogger("sqlitedict").setLevel(logging.CRITICAL)
@@ -59,14 +59,14 @@ def build_inserts(table: str, rows: Sequence[tuple[str, bytes]]) -> Iterable[Sta
 
     A row that exists stays where it is: scans under way rely on rowids (see ``reader.py``).
     """
-    for at in range(0, len(rows), _ROWS):
-        chunk = rows[at : at + _ROWS]
+    for at in range(0, len(rows), _ROWS_PER_INSERT):
+        chunk = rows[at : at + _ROWS_PER_INSERT]
         places = ",".join(["(?,?)"] * len(chunk))
         sql = f'INSERT OR IGNORE INTO "{table}" (key, value) VALUES {places}'  # noqa: S608 -- ours
         yield sql, [value for row in chunk for value in row]
 
 
-def _keep(value: bytes) -> bytes:
+def _unchanged(value: bytes) -> bytes:
     return value
 
 
@@ -86,7 +86,7 @@ class Writer:
         self._opener: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._mutex = threading.Lock()
-        self._given_up = False
+        self._abandoned = False
 
     @property
     def ended(self) -> bool:
@@ -94,9 +94,9 @@ class Writer:
         return not any(thread.is_alive() for thread in self._threads)
 
     @property
-    def given_up(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether it was closed, by an error or by :meth:`close`."""
-        return self._given_up
+        return self._abandoned
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -112,17 +112,17 @@ class Writer:
         try:
             error = outcome.get(timeout=max(until - time.monotonic(), 0.01))
         except Empty:
-            self.give_up()
+            self.abandon()
             raise StoreError(
                 f"{self._path.name}: the disk does not answer; the store goes on once it does"
             ) from None
-        opener.join(_ENDING_S)
+        opener.join(_JOIN_S)
         if error is not None:
             self._fail(error)
         self.query("PRAGMA synchronous=FULL", until)
         if self.query("PRAGMA synchronous", until) != [(_FULL,)]:
             self._fail(RuntimeError("synchronous=FULL was not accepted"))
-        self.query(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}", until)
+        self.query(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}", until)
 
     def _connect(self, outcome: Queue[Exception | None]) -> None:
         error: Exception | None = RuntimeError("opening was interrupted")
@@ -137,7 +137,9 @@ class Writer:
     def _open_database(self) -> None:
         # A plain connection first: it makes the tables and reports what is wrong. The thread of
         # sqlitedict would die of an error at this point, after printing it.
-        with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as plain:
+        with closing(
+            sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        ) as plain:
             (mode,) = plain.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != "wal":
                 raise RuntimeError(
@@ -153,8 +155,8 @@ class Writer:
                     tablename=self._tables[0],
                     autocommit=False,
                     journal_mode="WAL",
-                    encode=_keep,  # the defaults would be pickle
-                    decode=_keep,
+                    encode=_unchanged,  # the defaults would be pickle
+                    decode=_unchanged,
                     outer_stack=False,
                 )
             finally:
@@ -162,7 +164,7 @@ class Writer:
                 if connection is not None:
                     self._threads.append(connection)
                 with self._mutex:
-                    if self._given_up:
+                    if self._abandoned:
                         database.close(do_log=False, force=True)
                     else:
                         self._database = database
@@ -198,7 +200,7 @@ class Writer:
 
     def _run(self, statements: Iterable[Statement], until: float) -> Rows:
         database = self._database
-        if database is None or self._given_up:
+        if database is None or self._abandoned:
             raise StoreError(f"{self._path.name}: the connection was given up; try again")
         answers: Queue[Any] = Queue()
         rows: Rows = []
@@ -208,7 +210,7 @@ class Writer:
                 database.conn.execute(sql, values, answers)
                 asked += 1
             while asked:
-                answer = self._take(database.conn, answers, until)
+                answer = self._wait_for_answer(database.conn, answers, until)
                 if isinstance(answer, tuple):
                     rows.append(answer)
                 else:
@@ -217,11 +219,11 @@ class Writer:
         except (sqlite3.Error, OSError, RuntimeError) as error:
             self._fail(error)
         except BaseException:
-            self.give_up()
+            self.abandon()
             raise
         return rows
 
-    def _take(self, thread: threading.Thread, answers: Queue[Any], until: float) -> Any:
+    def _wait_for_answer(self, thread: threading.Thread, answers: Queue[Any], until: float) -> Any:
         while True:
             rest = until - time.monotonic()
             try:
@@ -243,20 +245,20 @@ class Writer:
 
         Raises ``StoreError`` if that cannot be done in time; the writer ends then when it can.
         """
-        if self._database is None or self._given_up:
+        if self._database is None or self._abandoned:
             return
         try:
             self.query("PRAGMA wal_checkpoint(TRUNCATE)", until)
         except FileDamaged as error:
             raise StoreError(str(error)) from error
         finally:
-            self.give_up(max(until - time.monotonic(), _ENDING_S))
+            self.abandon(max(until - time.monotonic(), _JOIN_S))
 
-    def give_up(self, wait_s: float = _ENDING_S) -> None:
+    def abandon(self, wait_s: float = _JOIN_S) -> None:
         """Close without waiting for long; what was not committed is rolled back."""
         with self._mutex:
-            if not self._given_up:
-                self._given_up = True
+            if not self._abandoned:
+                self._abandoned = True
                 if self._database is not None:
                     self._database.close(do_log=False, force=True)
         until = time.monotonic() + wait_s
@@ -265,7 +267,7 @@ class Writer:
 
     def _fail(self, error: Exception) -> None:
         """Give up and raise ``error`` as one of the store's."""
-        self.give_up()
+        self.abandon()
         reason = explain_damage(error, self._path)
         if reason is not None:
             raise FileDamaged(self._path.name, reason) from error
