@@ -1,22 +1,20 @@
-"""What a node answered to a command: read member by member, and shown so that nothing obeys it.
+"""Validate a node's JSON responses field by field.
 
-An address may be wrong, and behind it anything may answer. So a member is what it has to be, or
-``AnswerInvalid`` says in one line which one is not.
+The address of a master may be wrong, and another program may respond there. ``AnswerInvalid`` then
+names the member that is missing or invalid, in one line.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from portable_core.errors import AnswerInvalid
 from portable_core.records import MAX_INTEGER
 
-#: Ends a message about an answer that no master gives.
-DOUBT = "; is there a master? (--master names it)"
+#: Ends a message about a response that no master sends.
+DOUBT = ". Is --master the address of a master?"
 
 _NAMES: Mapping[type, str] = {
     bool: "true or false",
@@ -30,35 +28,37 @@ _Kind = TypeVar("_Kind")
 
 
 def parse_document(text: bytes | str) -> dict[str, Any]:
-    """A JSON object that the master has sent. Raises ``AnswerInvalid``."""
+    """Return a JSON object that the master has sent. Raises ``AnswerInvalid``."""
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise AnswerInvalid(f"the answer is not JSON ({error}){DOUBT}") from error
+        raise AnswerInvalid(f"the response is not JSON ({error}){DOUBT}") from error
     return as_object(document)
 
 
 def _refuse_constant(name: str) -> None:
-    """``NaN`` and ``Infinity``, which Python's reader would take."""
-    raise ValueError(f"{name} is none")
+    """Reject ``NaN`` and ``Infinity``, which Python's parser accepts."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def as_object(value: object) -> dict[str, Any]:
-    """``value``, which is a JSON object. Raises ``AnswerInvalid``."""
+    """Return ``value`` if it is a JSON object. Raises ``AnswerInvalid``."""
     if not isinstance(value, dict):
-        raise AnswerInvalid(f"the answer is no JSON object{DOUBT}")
+        raise AnswerInvalid(f"the response is not a JSON object{DOUBT}")
     return value
 
 
 def get(document: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind:
-    """The member of that name, of that kind; numbers are not negative, and integers such as every
-    JSON reader holds exactly. Raises ``AnswerInvalid``."""
+    """Return the member ``name``, of this kind. Raises ``AnswerInvalid``.
+
+    Numbers are not negative, and integers are within the range that every JSON parser keeps exact.
+    """
     value: Any = document.get(name)
     if kind is float and type(value) is int:
         value = float(min(value, MAX_INTEGER))
     if not _fits(value, kind):
         problem = f"must be {_NAMES[kind]}" if name in document else "missing"
-        raise AnswerInvalid(f"the answer is not what a master says: {name}: {problem}{DOUBT}")
+        raise AnswerInvalid(f"the response is invalid: {name}: {problem}{DOUBT}")
     fitting: _Kind = value
     return fitting
 
@@ -70,17 +70,5 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def find(document: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind | None:
-    """The same of a member that may be null or missing."""
+    """Return the same for a member that may be null or missing."""
     return None if document.get(name) is None else get(document, name, kind)
-
-
-def printable(text: str, keep: str = "") -> str:
-    """One line of it, without what a terminal would obey; a sign that is ``keep`` stays."""
-    return "".join(
-        sign if sign.isprintable() or sign == keep else f"\\u{ord(sign):04x}" for sign in text
-    )
-
-
-def drop_output() -> None:
-    """Forget what could not be written to standard output, so that the end does not try again."""
-    sys.stdout = io.StringIO()

@@ -1,4 +1,4 @@
-"""``webhook-sync hash [FILE…]``: the hash of payloads, or their canonical bytes."""
+"""``webhook-sync hash``: print the hash of payloads, or their canonical bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from pathlib import Path
 
 import click
 
+from portable_core.cli.options import examples
 from portable_core.errors import MalformedPayload
 from portable_core.payload_hash.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from portable_core.payload_hash.canonical import canonicalize, hash_payload
 
 
-@click.command("hash")
+@click.command(
+    "hash",
+    epilog=examples(
+        "webhook-sync hash payload.json",
+        "webhook-sync hash --json *.json",
+        "webhook-sync hash --canonical < payload.json",
+        "HASH_KEY=secret webhook-sync hash --algorithm blake2b payload.json",
+    ),
+)
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(allow_dash=True))
 @click.option("--canonical", is_flag=True, help="Print the canonical bytes instead of the hash.")
 @click.option(
@@ -23,17 +32,21 @@ from portable_core.payload_hash.canonical import canonicalize, hash_payload
     type=click.Choice(list(ALGORITHMS)),
     default=DEFAULT_ALGORITHM,
     show_default=True,
-    help="Hash algorithm; a keyed one reads its key from HASH_KEY, as a node does.",
+    help="Hash algorithm. A keyed one reads its key from HASH_KEY, as a node does.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one payload a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per payload.")
 def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str, as_json: bool) -> None:
-    """Print the hash of each payload, one a line; of standard input for no FILE or "-".
+    """Print the hash of each payload, one per line.
 
-    Where there are several, the name of its file follows each hash. Exit code 1 if a payload is
-    malformed or a file cannot be read; the others are still printed.
+    Without FILE, or for "-", the payload is read from standard input. With several files, the
+    file's name follows each hash.
+
+    Exit code 1 if a payload is malformed or a file cannot be read; the others are still printed.
     """
     if canonical and as_json:
-        raise click.UsageError("--canonical prints the canonical bytes, which are JSON already")
+        raise click.UsageError(
+            "--canonical and --json exclude each other: canonical bytes are JSON"
+        )
     key = _read_key(algorithm)
     failed = False
     for file in files or ("-",):
@@ -42,8 +55,8 @@ def hash_command(files: tuple[str, ...], canonical: bool, algorithm: str, as_jso
             if canonical:
                 line = canonicalize(payload)
             elif as_json:
-                told = {"file": file, "hash": hash_payload(payload, algorithm, key)}
-                line = json.dumps(told).encode()
+                document = {"file": file, "hash": hash_payload(payload, algorithm, key)}
+                line = json.dumps(document).encode()
             else:
                 name = b"  " + os.fsencode(file) if len(files) > 1 else b""
                 line = b"%d%b" % (hash_payload(payload, algorithm, key), name)
@@ -62,17 +75,17 @@ def _read(file: str) -> bytes:
     if file != "-":
         return Path(file).read_bytes()
     if sys.stdin is None:
-        raise OSError(errno.EBADF, "it is closed")
+        raise OSError(errno.EBADF, "closed")
     return sys.stdin.buffer.read()
 
 
 def _read_key(algorithm: str) -> bytes:
-    """The key, under the rules of a node's settings: UTF-8, and there where it matters."""
+    """Return the key. A node's rules apply: UTF-8, and required for a keyed algorithm."""
     key = os.fsencode(os.environ.get("HASH_KEY", "")).strip()
     try:
         key.decode()
     except UnicodeDecodeError as error:
-        raise click.UsageError("HASH_KEY: is not UTF-8") from error
+        raise click.UsageError("HASH_KEY: not valid UTF-8") from error
     if ALGORITHMS[algorithm].keyed and not key:
-        raise click.UsageError(f"HASH_KEY: {algorithm} needs a key")
+        raise click.UsageError(f"HASH_KEY: missing; {algorithm} needs a key")
     return key

@@ -1,10 +1,7 @@
-"""The command ``webhook-sync``. Each subcommand is a module that is loaded when it is called.
+"""The command ``webhook-sync``. A subcommand's module is imported when the subcommand is called.
 
-Exit codes: 0 all went well; 1 the answer is no (a malformed payload, a broken promise, a failed or
-late slave, a webhook that is missing or was not delivered), a node does not answer, a setting is
-wrong, or the output cannot be written; 2 the command line is not understood (click's own); 3, of
-``verify`` alone: there was no comparison, or none to its end, so that nothing is said of what is
-missing.
+The exit codes are in the help of the command (:data:`_EPILOG`). ``verify`` alone uses 3: its 1
+means that webhooks are missing, so that a comparison that failed needs another code.
 """
 
 from __future__ import annotations
@@ -16,7 +13,8 @@ from typing import Any
 
 import click
 
-from portable_core.cli.answers import drop_output, printable
+from portable_core.cli.options import examples
+from portable_core.cli.output import drop_output, printable
 from portable_core.errors import WebhookSyncError
 
 _COMMANDS = {
@@ -33,7 +31,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """Finds subcommands in :data:`_COMMANDS`; turns errors of the core into one line and exit 1."""
+    """The commands of :data:`_COMMANDS`; an error of the core becomes one line and exit code 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -46,7 +44,7 @@ class _LazyGroup(click.Group):
         return command
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command. What it prints is not kept back for Python's own end, which would fail."""
+        """Run a command and flush its output; report output that cannot be written in one line."""
         try:
             try:
                 return super().main(*args, **extra)
@@ -55,7 +53,7 @@ class _LazyGroup(click.Group):
                     sys.stdout.flush()
         except OSError as error:
             drop_output()
-            if error.errno != errno.EPIPE:  # whoever reads it has seen enough
+            if error.errno != errno.EPIPE:  # the reader has closed the pipe on purpose
                 click.echo(f"Error: {error}", err=True)
             sys.exit(1)
 
@@ -66,12 +64,28 @@ class _LazyGroup(click.Group):
             raise click.ClickException(printable(str(error), keep="\n")) from error
 
 
-_EXIT_CODES = """Exit codes: 0 all went well; 1 the answer is no (something is missing, late, failed
-or malformed), a node does not answer, a setting is wrong, or the output cannot be written; 2 the
-command line is not understood; 3 verify could not compare."""
+_EPILOG = f"""{
+    examples(
+        "webhook-sync demo",
+        "webhook-sync status --master https://master.example",
+        "webhook-sync verify --slave slave-1 --since 24h",
+        "webhook-sync replay https://shop.example/webhooks --since 2h",
+    )
+}
+
+\b
+Exit codes:
+  0  Success.
+  1  The check failed (a webhook is missing, malformed or not delivered; a
+     slave failed or is late), a node does not respond, a setting is wrong, or
+     the output cannot be written.
+  2  The command line is invalid.
+  3  verify only: the comparison could not be completed."""
 
 
-@click.group(cls=_LazyGroup, epilog=_EXIT_CODES)
+@click.group(
+    cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="webhook-sync")
 def main() -> None:
     """Redundant webhook receivers that lose nothing."""

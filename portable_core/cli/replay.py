@@ -14,8 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from portable_core.cli.answers import printable
-from portable_core.cli.master_client import MasterClient, master_options, range_options
+from portable_core.cli.master_client import MasterClient
+from portable_core.cli.options import examples, master_options, range_options, source_option
+from portable_core.cli.output import printable
 from portable_core.errors import BadRequest, SettingsError, Unavailable
 from portable_core.records import Pair, Record, format_id, parse_id
 from portable_core.sources.schemes import check_standard_secret
@@ -23,22 +24,39 @@ from portable_core.webhooks.feed import decode_line
 from portable_core.webhooks.replay import Replay, ReplayStatus, Result, check_target
 
 
-@click.command("replay")
+@click.command(
+    "replay",
+    short_help="Send webhooks of a master again to a URL.",
+    epilog=examples(
+        "webhook-sync replay https://shop.example/webhooks --since 2h",
+        "webhook-sync replay http://localhost:3000/ --id 1795481383002-3696577821",
+        "webhook-sync replay http://localhost:3000/ --since 7d --results out.ndjson",
+    ),
+)
 @click.argument("url")
 @master_options
 @range_options
-@click.option("--id", "ids", multiple=True, help="This webhook; may come several times.")
-@click.option("--source", help="Only those of this source; - for those without one.")
+@click.option("--id", "ids", metavar="ID", multiple=True, help="Webhook to replay; repeatable.")
+@source_option
 @click.option(
-    "--secret", envvar="REPLAY_SECRET", help="whsec_…: sign them (Standard Webhooks) with it."
+    "--secret",
+    envvar="REPLAY_SECRET",
+    show_envvar=True,
+    help="Secret whsec_…: sign the webhooks with it (Standard Webhooks).",
 )
 @click.option(
     "--results",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file for the results. What it says was delivered is not sent again.",
+    help="Append the results to this file; skip webhooks that it lists as delivered.",
 )
-@click.option("--parallel", default=1, show_default=True, type=click.IntRange(1, 32))
-@click.option("--json", "as_json", is_flag=True, help="Print the sums as JSON.")
+@click.option(
+    "--parallel",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 32),
+    help="Requests at the same time; more than 1 may change the order.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
 def replay_command(
     url: str,
     master: str,
@@ -54,17 +72,18 @@ def replay_command(
 ) -> None:
     """Send webhooks again to URL: byte for byte, with their kept headers, oldest first.
 
-    Name them by --id, or by --since and --until. Ctrl-C stops after what is on its way. With
-    --results, the same command again sends only those that failed or were not reached.
+    Select webhooks with --id, or with --since and --until. Ctrl-C stops once the requests in
+    progress are complete. With --results, the same command can be repeated: it sends only the
+    webhooks that failed or were not sent.
 
-    Exits 0 if all were delivered (answered with 2xx), 1 if not.
+    Exit code 0 if all were delivered (status 2xx), 1 otherwise.
     """
     from portable_core.adapters.http.replay_sender import connect
 
     check_target(url, None)
     _check_secret(secret)
     if bool(ids) == (since is not None):
-        raise click.UsageError("name the webhooks: either --id, or --since (and --until)")
+        raise click.UsageError("select webhooks with either --id, or --since (and --until)")
     delivered = _read_delivered(results)
     records = _read_records(MasterClient(master, token), ids, since, until, source)
     with _ResultFile(results) as keep:
@@ -111,7 +130,7 @@ def _read_records(
 
 
 def _read_delivered(results: Path | None) -> set[Pair]:
-    """The pairs of those that an earlier run delivered."""
+    """Return the pairs of the webhooks that an earlier run delivered."""
     delivered: set[Pair] = set()
     try:
         text = results.read_bytes() if results is not None and results.exists() else b""
@@ -123,14 +142,14 @@ def _read_delivered(results: Path | None) -> set[Pair]:
             if document["ok"]:
                 delivered.add(parse_id(document["id"]))
         except (ValueError, KeyError, TypeError, RecursionError, BadRequest):
-            continue  # a line that was cut when the machine stopped: it is sent again
+            continue  # a line cut by a crash: its webhook is sent again
     return delivered
 
 
 class _ResultFile:
     """A line of JSON for each result, written before the next webhook is sent.
 
-    Raises ``SettingsError`` where the file cannot be opened, ``Unavailable`` where not written to.
+    Raises ``SettingsError`` if the file cannot be opened, ``Unavailable`` if it cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -138,7 +157,7 @@ class _ResultFile:
             self._file = None if path is None else path.open("a+b", buffering=0)
             if self._file is not None and self._file.seek(0, SEEK_END):
                 self._file.seek(-1, SEEK_END)
-                if self._file.read(1) != b"\n":  # the machine stopped while it wrote a line
+                if self._file.read(1) != b"\n":  # a crash has cut the last line
                     self._file.write(b"\n")
         except OSError as error:
             raise SettingsError(f"--results: {error}") from error
@@ -161,19 +180,20 @@ class _ResultFile:
 
 
 def _run(replay: Replay, *, quiet: bool) -> ReplayStatus:
-    """Run to the end, or to a stop by Ctrl-C, and show how it goes."""
+    """Run until the end or Ctrl-C, showing progress."""
     console = Console(stderr=True)
-    columns = TextColumn("{task.completed} sent, the last one: {task.fields[told]}", markup=False)
+    columns = TextColumn("{task.completed} sent, last result: {task.fields[result]}", markup=False)
     bars = Progress(
         columns, console=console, transient=True, disable=quiet or not console.is_terminal
     )
     with bars:
-        task = bars.add_task("", told="")
-        kept = replay.report
+        task = bars.add_task("", result="")
+        add = replay.report
 
         def report(result: Result) -> None:
-            kept(result)
-            bars.update(task, advance=1, told=str(result.outcome.status or result.outcome.reason))
+            add(result)
+            outcome = result.outcome
+            bars.update(task, advance=1, result=str(outcome.status or outcome.reason))
 
         replay.report = report
         try:
@@ -190,12 +210,12 @@ def _summarize(status: ReplayStatus, skipped: int) -> str:
     lines = [f"{status.delivered} delivered, {status.failed} failed ({by_status or 'none sent'})."]
     if status.failures:
         first = status.failures[0]
-        why = first.outcome.reason or f"answered with {first.outcome.status}"
-        lines.append(f"The first that failed is {format_id(first.pair)}: {printable(why)}")
+        why = first.outcome.reason or f"status {first.outcome.status}"
+        lines.append(f"First failure: {format_id(first.pair)}: {printable(why)}")
     if skipped:
-        lines.append(f"{skipped} were delivered before and not sent.")
+        lines.append(f"{skipped} skipped: delivered before.")
     if status.state == "stopped":
-        lines.append("It was stopped.")
+        lines.append("Stopped before the end.")
     elif status.problem:
-        lines.append(f"It could not go on. {status.problem}")
+        lines.append(f"Ended early. {status.problem}")
     return "\n".join(lines)

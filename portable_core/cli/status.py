@@ -1,4 +1,4 @@
-"""``webhook-sync status``: is everything in?"""
+"""``webhook-sync status``: the master's status, slave by slave."""
 
 from __future__ import annotations
 
@@ -11,26 +11,38 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from portable_core.cli.answers import as_object, find, get, printable
-from portable_core.cli.master_client import MasterClient, format_moment, master_options
+from portable_core.cli.answers import as_object, find, get
+from portable_core.cli.master_client import MasterClient
+from portable_core.cli.options import examples, master_options
+from portable_core.cli.output import format_moment, printable
 
-_ALL_IN = "all in"
+_COMPLETE = "complete"
 
 
-@click.command("status")
+@click.command(
+    "status",
+    short_help="Show the status of a master and its slaves.",
+    epilog=examples(
+        "webhook-sync status",
+        'webhook-sync status --master https://master.example --token "$TOKEN"',
+        "webhook-sync status --late 300",
+        "webhook-sync status --json | jq .slaves",
+    ),
+)
 @master_options
 @click.option(
     "--late",
+    metavar="SECONDS",
     default=900,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Seconds after which a slave is late.",
+    help="A slave is late if the master is complete only up to a time longer ago than this.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the master's status as JSON.")
 def status_command(master: str, token: str | None, late: int, as_json: bool) -> None:
-    """Tell how a master is, and up to when everything of each slave is in it.
+    """Show the master's status and, for each slave, the time up to which the master is complete.
 
-    Exits 0 if the last sync of every slave succeeded and none is late, 1 if not.
+    Exit code 0 if the last sync of every slave succeeded and no slave is late, 1 otherwise.
     """
     status = MasterClient(master, token).read_json("/status")
     now = get(status, "now", int)
@@ -38,7 +50,7 @@ def status_command(master: str, token: str | None, late: int, as_json: bool) -> 
         _judge(name, as_object(slave), now, late)
         for name, slave in get(status, "slaves", dict).items()
     ]
-    ok = all(slave.state == _ALL_IN for slave in slaves)
+    ok = all(slave.state == _COMPLETE for slave in slaves)
     if as_json:
         click.echo(json.dumps({**status, "ok": ok}))
     else:
@@ -47,30 +59,30 @@ def status_command(master: str, token: str | None, late: int, as_json: bool) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class _Slave:
-    """A line of the table; ``told`` is what is to be said beneath it, an empty text for nothing."""
+class _SlaveLine:
+    """A line of the table. ``note`` is printed below the table, unless it is empty."""
 
     name: str
     complete_until: int
     started: int | None
-    saved: int | None
+    recovered: int | None
     state: str
-    told: str = ""
+    note: str = ""
 
 
-def _judge(name: str, slave: dict[str, Any], now: int, late_s: int) -> _Slave:
+def _judge(name: str, slave: dict[str, Any], now: int, late_s: int) -> _SlaveLine:
     complete_until = _read_complete_until(slave)
     report = get(slave, "report", dict)
     error = find(report, "error", str)
-    state, told = _ALL_IN, ""
+    state, note = _COMPLETE, ""
     if not report:
         state = "never synced"
     elif error:
-        state, told = "failed", error
+        state, note = "failed", error
     elif now - complete_until > late_s * 1000:
-        state, told = "late", "is /trigger-sync still called?"
-    started, saved = find(report, "started", int), find(report, "saved", int)
-    return _Slave(name, complete_until, started, saved, state, told)
+        state, note = "late", "does a scheduler still call /trigger-sync?"
+    started, recovered = find(report, "started", int), find(report, "saved", int)
+    return _SlaveLine(name, complete_until, started, recovered, state, note)
 
 
 def _read_complete_until(slave: dict[str, Any]) -> int:
@@ -80,21 +92,21 @@ def _read_complete_until(slave: dict[str, Any]) -> int:
     return get(slave, name, int)
 
 
-def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
+def _show(status: dict[str, Any], slaves: list[_SlaveLine]) -> None:
     console = Console(markup=False, emoji=False)
     store = get(status, "store", dict)
     records, newest = find(store, "records", int), find(store, "newest", int)
     waiting = get(get(status, "buffer", dict), "records", int)
     console.print(
-        f"{'?' if records is None else records} webhooks, the newest of "
-        f"{format_moment(newest)}; {waiting} wait for the disk.",
+        f"{'?' if records is None else records} webhooks stored, newest "
+        f"{format_moment(newest)}; {waiting} waiting for the disk.",
         highlight=False,
     )
     if not slaves:
         return
     table = Table()
     table.add_column("slave", overflow="fold")
-    table.add_column("all in up to (UTC)", no_wrap=True)
+    table.add_column("complete until (UTC)", no_wrap=True)
     table.add_column("last sync (UTC)", no_wrap=True)
     table.add_column("recovered", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -103,10 +115,10 @@ def _show(status: dict[str, Any], slaves: list[_Slave]) -> None:
             printable(slave.name),
             format_moment(slave.complete_until or None),
             format_moment(slave.started or None),
-            "–" if slave.saved is None else str(slave.saved),
+            "–" if slave.recovered is None else str(slave.recovered),
             slave.state,
         )
     console.print(table)
     for slave in slaves:
-        if slave.told:
-            click.echo(f"{printable(slave.name)}: {printable(slave.told)}")
+        if slave.note:
+            click.echo(f"{printable(slave.name)}: {printable(slave.note)}")

@@ -1,4 +1,4 @@
-"""``webhook-sync verify``: what a slave has that the master lacks, changing nothing on either."""
+"""``webhook-sync verify``: the webhooks of a slave that the master lacks; changes nothing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import http.client
 import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
-from portable_core.cli.answers import DOUBT, drop_output, get, printable
-from portable_core.cli.master_client import (
-    MasterClient,
-    format_moment,
-    master_options,
-    range_options,
-)
-from portable_core.errors import AnswerInvalid, Unavailable, WebhookSyncError
-from portable_core.ports import SlaveClient, SyncRequest
+from portable_core.cli.answers import DOUBT, as_object, find, get
+from portable_core.cli.master_client import MasterClient
+from portable_core.cli.options import examples, master_options, range_options
+from portable_core.cli.output import drop_output, format_moment, printable
+from portable_core.errors import AnswerInvalid, BadRequest, Unavailable, WebhookSyncError
+from portable_core.ports import SlaveClient, SlaveInfo, SyncRequest
 from portable_core.records import Pair, Record, format_id
 from portable_core.sync.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
 from portable_core.wire.negotiation import ENCODINGS, Encoding, read_stream
@@ -27,66 +25,101 @@ _CHUNK_BYTES = 64 * 1024
 _IDLE_S = 60.0
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    short_help="Print the webhooks of a slave that the master lacks.",
+    epilog=examples(
+        "webhook-sync verify --slave slave-1",
+        "webhook-sync verify --slave slave-1 --since 24h",
+        "webhook-sync verify --slave slave-1 --json > missing.ndjson",
+        "webhook-sync verify --slave-url https://slave-1.example",
+    ),
+)
 @master_options
-@click.option("--slave", required=True, help="Address of the slave.")
-@click.option("--slave-token", help="The slave's token, where it is not the master's.")
+@click.option("--slave", metavar="NAME", help="Name of the slave, as in the master's SLAVES.")
+@click.option(
+    "--slave-url",
+    metavar="URL",
+    help="Address of the slave, if the master's SLAVES has another one or none.",
+)
+@click.option("--slave-token", help="Token of the slave, if it differs from the master's.")
 @range_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one missing webhook a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one missing webhook per line.")
 def verify_command(
     master: str,
     token: str | None,
-    slave: str,
+    slave: str | None,
+    slave_url: str | None,
     slave_token: str | None,
     since: int | None,
     until: int | None,
     as_json: bool,
 ) -> None:
-    """Compare a slave with a master and print what the master lacks of it.
+    """Compare a slave with the master and print the webhooks that the master lacks.
 
-    Nothing is changed. Without a range everything is compared that the slave has and that a sync
-    could have brought by now: up to one span before the master's present.
+    Nothing is changed on either node. Without --since and --until, everything that a sync could
+    have fetched by now is compared: up to one span before the horizon of the master.
 
-    Exits 0 if nothing is missing, 1 if something is, 3 if that could not be found out.
+    Exit code 0 if nothing is missing, 1 if a webhook is missing, 3 if the comparison could not be
+    completed.
     """
+    if slave is not None and "://" in slave and slave_url is None:
+        click.echo(
+            "Warning: --slave: an address is deprecated here. Use --slave-url for an address, "
+            "--slave for a name.",
+            err=True,
+        )
+        slave, slave_url = None, slave
+    if (slave is None) == (slave_url is None):
+        raise click.UsageError("name the slave with either --slave or --slave-url")
     try:
-        missing = _verify(MasterClient(master, token), slave, slave_token, since, until, as_json)
+        client = MasterClient(master, token)
+        missing = _verify(client, slave, slave_url, slave_token, since, until, as_json)
     except WebhookSyncError as error:
-        raise _Undecided(printable(str(error))) from error
+        raise _Incomplete(printable(str(error))) from error
     except KeyboardInterrupt as error:
-        raise _Undecided("it was stopped before its end") from error
+        raise _Incomplete("stopped before the end of the comparison") from error
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever reads it has seen that something is missing
+        if error.errno == errno.EPIPE:  # the reader has seen a missing webhook
             raise
         drop_output()
-        raise _Undecided(str(error)) from error
+        raise _Incomplete(str(error)) from error
     sys.exit(1 if missing else 0)
 
 
-class _Undecided(click.ClickException):
-    """The comparison did not come to its end; what was printed so far may not be all."""
+class _Incomplete(click.ClickException):
+    """The comparison was not completed; more may be missing than was printed."""
 
     exit_code = 3
 
 
 def _verify(
-    asked: MasterClient,
-    slave: str,
+    master: MasterClient,
+    slave: str | None,
+    slave_url: str | None,
     slave_token: str | None,
     since: int | None,
     until: int | None,
     as_json: bool,
 ) -> int:
-    """Compare and print. Returns how many are missing."""
+    """Compare and print. Returns the number of missing webhooks."""
     from portable_core.adapters.http.client import HttpSlaveClient
 
-    credentials = slave_token or asked.token
-    headers = {"Authorization": f"Bearer {credentials}"} if credentials else {}
+    if slave_url is None:
+        assert slave is not None  # noqa: S101  # one of the two is given
+        slave_url = _find_url(master.read_json("/status"), slave)
+    token = slave_token or master.token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     missing = 0
-    with HttpSlaveClient("", slave, credentials=lambda: headers, idle_s=_IDLE_S) as client:
-        window = _find_window(asked, client, since, until)
+    with HttpSlaveClient(
+        slave or "", slave_url, credentials=lambda: headers, idle_s=_IDLE_S
+    ) as client:
+        info = client.describe()
+        status = master.read_json("/status")
+        window = _find_window(info, get(status, "horizon", int), since, until)
         if window is not None:
-            for record in compare(asked, client, *window):
+            algorithm = get(get(status, "store", dict), "hash", str)
+            for record in _compare(master, client, info, algorithm, *window):
                 missing += 1
                 click.echo(_describe(record, as_json))
     if not as_json:
@@ -94,30 +127,46 @@ def _verify(
     return missing
 
 
+def _find_url(status: dict[str, Any], slave: str) -> str:
+    """Return the address that the master has for the slave of this name."""
+    slaves = get(status, "slaves", dict)
+    if slave not in slaves:
+        names = ", ".join(slaves) or "no slaves"
+        raise BadRequest(f"--slave: the master has no slave named {slave!r}. It has: {names}.")
+    url = find(as_object(slaves[slave]), "url", str)
+    if url is None:
+        raise BadRequest(
+            f"--slave: the master does not report the address of {slave!r}: its SLAVES lacks the "
+            "name, or its release is older. Use --slave-url."
+        )
+    return url
+
+
 def _find_window(
-    master: MasterClient, client: SlaveClient, since: int | None, until: int | None
+    info: SlaveInfo, horizon: int, since: int | None, until: int | None
 ) -> tuple[int, int] | None:
-    """What can be compared of the range; None if there is nothing."""
-    info = client.describe()
+    """Return the part of the range that can be compared; None if it is empty.
+
+    ``horizon`` is the master's.
+    """
     if info.first is None:
         return None
-    horizon = get(master.read_json("/status"), "horizon", int)
     start = max(info.first, since or 0)
     end = min(info.horizon, horizon - info.span, info.horizon if until is None else until)
     return (start, end) if start < end else None
 
 
-def compare(master: MasterClient, client: SlaveClient, start: int, end: int) -> Iterator[Record]:
-    """The slave's records of ``[start, end)`` that the master does not represent, in order.
+def _compare(
+    master: MasterClient, client: SlaveClient, info: SlaveInfo, algorithm: str, start: int, end: int
+) -> Iterator[Record]:
+    """Yield the slave's records of ``[start, end)`` not represented in the master, in order.
 
     The slave does the comparison, as in a sync, but does not advance its retention.
     """
-    info = client.describe()
     encoding: Encoding = next(
         (known for name, known in ENCODINGS.items() if name in info.encodings),
         ENCODINGS["application/json"],
     )
-    algorithm = get(get(master.read_json("/status"), "store", dict), "hash", str)
     query = {"start": str(max(0, start - info.span)), "end": str(end + info.span)}
     with master.open(PAIRS_PATH, query, encoding.media_type) as pairs:
         try:
@@ -125,7 +174,7 @@ def compare(master: MasterClient, client: SlaveClient, start: int, end: int) -> 
         except ValueError as error:
             raise AnswerInvalid(f"{master.url}: header {THROUGH_HEADER}: {error}{DOUBT}") from error
         if through < end:
-            raise Unavailable("the master's horizon has moved back; try again")
+            raise Unavailable("the master's horizon has moved back. Try again.")
 
         def chunks() -> Iterator[bytes]:
             try:
@@ -139,13 +188,13 @@ def compare(master: MasterClient, client: SlaveClient, start: int, end: int) -> 
         )
         with client.exchange(request) as answer:
             if answer.through < end:
-                raise AnswerInvalid("the slave's horizon has moved back; try again")
+                raise AnswerInvalid("the slave's horizon has moved back. Try again.")
             last = Pair(start, -1)
             for record in read_stream(encoding.read_records(), answer.chunks):
                 if not last < record.pair < (end, 0):
                     raise AnswerInvalid(
-                        f"the slave answered {format_id(record.pair)}, which is out of order, or "
-                        "outside of what was asked for"
+                        f"the slave returned {format_id(record.pair)}, which is out of order or "
+                        "outside the range of the request"
                     )
                 last = record.pair
                 yield record
@@ -165,14 +214,14 @@ def _describe(record: Record, as_json: bool) -> str:
             }
         )
     received = format_moment(timestamp)
-    told = printable(source) or "–"
-    return f"missing: {format_id(record.pair)}  {received} UTC  {told}  {size} bytes"
+    shown = printable(source) or "–"
+    return f"missing: {format_id(record.pair)}  {received} UTC  {shown}  {size} bytes"
 
 
 def _summarize(window: tuple[int, int] | None, missing: int) -> None:
     if window is None:
-        click.echo("Nothing to compare: the slave has no webhooks in that time.", err=True)
+        click.echo("Nothing to compare: the slave has no webhooks in this time range.", err=True)
         return
     start, end = map(format_moment, window)
-    told = "nothing is missing" if not missing else f"{missing} missing"
-    click.echo(f"From {start} to {end} UTC: {told}.", err=True)
+    result = f"{missing} missing" if missing else "nothing is missing"
+    click.echo(f"From {start} to {end} UTC: {result}.", err=True)

@@ -1,4 +1,4 @@
-"""``webhook-sync webhooks list|show|export``: what a running master keeps."""
+"""``webhook-sync webhooks``: list, show and export the webhooks of a running master."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from urllib.parse import quote
 
 import click
 
-from portable_core.cli.answers import as_object, find, get, parse_document, printable
-from portable_core.cli.master_client import (
-    MasterClient,
-    format_moment,
-    master_options,
-    range_options,
-)
+from portable_core.cli.answers import as_object, find, get, parse_document
+from portable_core.cli.master_client import MasterClient
+from portable_core.cli.options import examples, master_options, range_options, source_option
+from portable_core.cli.output import format_moment, printable
 from portable_core.errors import SettingsError
 from portable_core.webhooks.feed import decode_line
 from portable_core.webhooks.payload_text import indent
@@ -23,20 +20,41 @@ from portable_core.webhooks.payload_text import indent
 _WHOLE = 2**62
 
 
-@click.group("webhooks")
+@click.group(
+    "webhooks",
+    epilog=examples(
+        "webhook-sync webhooks list --since 1h",
+        "webhook-sync webhooks show 1795481383002-3696577821",
+        "webhook-sync webhooks export --since 7d > all.ndjson",
+    ),
+)
 def webhooks_command() -> None:
-    """List, show and export the webhooks of a master."""
+    """List, show and export the webhooks of a running master."""
 
 
-@webhooks_command.command("list")
+@webhooks_command.command(
+    "list",
+    epilog=examples(
+        "webhook-sync webhooks list --since 2h --source github",
+        "webhook-sync webhooks list --value order-4711",
+        "webhook-sync webhooks list --before 1795481383002-3696577821",
+        "webhook-sync webhooks list --limit 500 --json | jq '.webhooks[].id'",
+    ),
+)
 @master_options
 @range_options
-@click.option("--source", help="Only those of this source; - for those without one.")
-@click.option("--hash", "hash_", help="Only those with this hash.")
-@click.option("--id", "id_", help="Only those with this provider's id in a kept header.")
-@click.option("--value", help="Only those whose payload has a value that contains this.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500))
-@click.option("--before", help="Go on before this id, as the end of a list says.")
+@source_option
+@click.option("--hash", "hash_", help="Only webhooks with this hash.")
+@click.option("--id", "id_", help="Only webhooks with this value in a kept header.")
+@click.option("--value", help="Only webhooks with a value in the payload that contains this text.")
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 500),
+    help="Largest number of webhooks to list.",
+)
+@click.option("--before", metavar="ID", help="Continue before this webhook: the next page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the page as JSON.")
 def list_webhooks(
     master: str,
@@ -51,7 +69,7 @@ def list_webhooks(
     before: str | None,
     as_json: bool,
 ) -> None:
-    """The newest webhooks that match, one a line."""
+    """List the newest matching webhooks, one per line."""
     query = {
         "start": "" if since is None else str(since),
         "end": "" if until is None else str(until),
@@ -71,7 +89,7 @@ def list_webhooks(
     for line in lines:
         click.echo(line)
     if before:
-        click.echo(f"Go on with --before {printable(before)}", err=True)
+        click.echo(f"Next page: --before {printable(before)}", err=True)
 
 
 def _describe(row: dict[str, Any]) -> str:
@@ -82,22 +100,27 @@ def _describe(row: dict[str, Any]) -> str:
         f"{printable(get(row, 'source', str)) or '–':12}",
         f"{printable(get(row, 'event', str)) or '–':20}",
         f"{get(row, 'size', int):>8} bytes",
-        f"recovered from {printable(get(recovery, 'slave', str))}" if recovery else "directly",
+        f"recovered from {printable(get(recovery, 'slave', str))}" if recovery else "received",
     )
     return "  ".join(columns)
 
 
-@webhooks_command.command("show")
+@webhooks_command.command(
+    "show",
+    epilog=examples(
+        "webhook-sync webhooks show 1795481383002-3696577821",
+        "webhook-sync webhooks show 1795481383002-3696577821 --raw > payload.json",
+        "webhook-sync webhooks show 1795481383002-3696577821 --json | jq .meta",
+    ),
+)
 @master_options
 @click.argument("webhook", metavar="ID")
-@click.option("--raw", is_flag=True, help="Write the payload's bytes, nothing else.")
-@click.option("--json", "as_json", is_flag=True, help="Print the line of the feed.")
+@click.option("--raw", is_flag=True, help="Write only the payload, byte for byte.")
+@click.option("--json", "as_json", is_flag=True, help="Print the webhook's line of the feed.")
 def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_json: bool) -> None:
-    """One webhook: where it came from, its headers, its payload."""
+    """Show one webhook: its origin, its kept headers and its payload."""
     if raw and as_json:
-        raise click.UsageError(
-            "--raw writes the payload's bytes alone, --json the line of the feed"
-        )
+        raise click.UsageError("--raw and --json exclude each other")
     path = f"/webhooks/{quote(webhook, safe='')}"
     line = MasterClient(master, token).read(path, {} if as_json else {"raw": "1"})
     get(parse_document(line), "id", str)
@@ -112,25 +135,34 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
     click.echo(f"received  {format_moment(record.pair.timestamp)} UTC ({record.pair.timestamp})")
     click.echo(f"hash      {record.pair.hash}")
     click.echo(f"source    {printable(record.meta.source) or '–'}")
-    came = (
+    origin = (
         f"recovered from {printable(recovery.slave)} at {format_moment(recovery.at)} UTC"
         if recovery
-        else "directly"
+        else "received by the master"
     )
-    click.echo(f"came      {came}")
+    click.echo(f"origin    {origin}")
     for name, value in record.meta.headers.items():
         click.echo(f"header    {printable(name)}: {printable(value)}")
     click.echo()
     click.echo(printable(indent(record.payload, _WHOLE)[0], keep="\n"))
 
 
-@webhooks_command.command("export")
+@webhooks_command.command(
+    "export",
+    epilog=examples(
+        "webhook-sync webhooks export --since 7d > all.ndjson",
+        "webhook-sync webhooks export --after 1795481383002-3696577821 >> all.ndjson",
+        "webhook-sync webhooks export --source github | jq -c .data",
+    ),
+)
 @master_options
 @range_options
-@click.option("--source", help="Only those of this source; - for those without one.")
-@click.option("--after", help="Only what comes after the webhook with this id, to go on.")
-@click.option("--raw", is_flag=True, help="Payloads as base64 of their bytes.")
-@click.option("--now", is_flag=True, help="Up to now, where webhooks may still be recovered.")
+@source_option
+@click.option("--after", metavar="ID", help="Continue after this webhook.")
+@click.option("--raw", is_flag=True, help="Write payloads as base64 of their bytes.")
+@click.option(
+    "--now", is_flag=True, help="Export up to now; recent webhooks may not be recovered yet."
+)
 def export_webhooks(
     master: str,
     token: str | None,
@@ -143,8 +175,8 @@ def export_webhooks(
 ) -> None:
     """Write webhooks as lines of JSON (NDJSON), oldest first.
 
-    It ends where everything of every slave is known to be in, so that an export that goes on
-    --after the last line of the one before misses nothing.
+    The export ends at the time up to which the master is complete. A later export with --after and
+    the last id therefore misses nothing.
     """
     query = {
         "since": after or ("" if since is None else str(since)),

@@ -17,6 +17,7 @@ from random import Random
 import click
 from rich.console import Console
 
+from portable_core.cli.options import examples
 from portable_core.demo.check import judge
 from portable_core.demo.cluster import SPAN_S, Cluster
 from portable_core.demo.emulator import HOST_VARIABLE, FirestoreEmulator
@@ -28,14 +29,41 @@ _MASTER_AWAY = (0.25, 0.45)  # parts of the sending during which a node is away
 _SLAVE_AWAY = (0.55, 0.8)
 
 
-@click.command("demo")
-@click.option("--webhooks", type=click.IntRange(20, 20_000), default=400, show_default=True)
-@click.option("--slaves", type=click.IntRange(2, 8), default=2, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another run.")
-@click.option("--keep", is_flag=True, help="Leave the nodes running until Ctrl-C.")
-@click.option("--no-sync", is_flag=True, help="Leave the sync out, to see the check fail.")
-@click.option("--remove-one", is_flag=True, help="Take one webhook out of the master's store.")
-@click.option("--firestore", is_flag=True, help="The master's store is Firestore (an emulator).")
+@click.command(
+    "demo",
+    short_help="Lose nothing, on this machine: kill nodes, sync, check.",
+    epilog=examples(
+        "webhook-sync demo",
+        "webhook-sync demo --webhooks 2000 --slaves 4 --seed 7",
+        "webhook-sync demo --keep",
+        "webhook-sync demo --no-sync",
+    ),
+)
+@click.option(
+    "--webhooks",
+    type=click.IntRange(20, 20_000),
+    default=400,
+    show_default=True,
+    help="Number of webhooks to send to each node.",
+)
+@click.option(
+    "--slaves",
+    type=click.IntRange(2, 8),
+    default=2,
+    show_default=True,
+    help="Number of slaves to start.",
+)
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of the payloads and spellings."
+)
+@click.option("--keep", is_flag=True, help="Keep the nodes running until Ctrl-C.")
+@click.option("--no-sync", is_flag=True, help="Skip the sync, so that the check fails.")
+@click.option(
+    "--remove-one", is_flag=True, help="Delete one webhook from the master's store, for the sync."
+)
+@click.option(
+    "--firestore", is_flag=True, help="Store the master's webhooks in a Firestore emulator."
+)
 def demo_command(
     webhooks: int,
     slaves: int,
@@ -45,9 +73,11 @@ def demo_command(
     remove_one: bool,
     firestore: bool,
 ) -> None:
-    """Send real webhooks to a master and slaves, kill some, sync, and check the promises.
+    """Send webhooks to a master and slaves, kill nodes, sync, and check that nothing is lost.
 
-    Exits 0 only if every webhook that any node acknowledged is in the master, and none twice.
+    The nodes run on this machine until the demo ends.
+
+    Exit code 0 if the master has every acknowledged webhook exactly once, 1 otherwise.
     """
     _end_as_by_ctrl_c()
     console = Console(markup=False, emoji=False)

@@ -72,7 +72,7 @@ def run(command: str, *more: str) -> Result:
 
 
 def check_one_line(result: Result, says: str) -> None:
-    """That the command failed with one line; a replay tells its sums before that."""
+    """That the command failed with one line; a replay prints its totals before that."""
     lines = [line for line in result.output.splitlines() if " 0 failed (none sent)" not in line]
     assert (result.exit_code, len(lines)) == (1, 1), result.output
     assert re.search(says, lines[0]), lines[0]
@@ -85,7 +85,7 @@ def test_a_wrong_address_or_token_is_one_line(command: str) -> None:
     for token in ("two\nlines", "t\u00f6ken", "a\x00b"):
         told = run(command, "--master", "http://127.0.0.1:9", "--token", token)
         check_one_line(told, "^Error: --token: ")
-    check_one_line(run(command, "--master", "http://a..b"), "http://a..b does not answer")
+    check_one_line(run(command, "--master", "http://a..b"), "http://a..b does not respond")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -97,7 +97,11 @@ def test_what_is_no_master_is_one_line(
 ) -> None:
     monkeypatch.setattr("portable_core.cli.master_client._PAUSE_S", 0.0)
     with run_speaker(said) as url:
-        says = "does not speak HTTP" if said is SSH else "is there a master|cut|cannot be|ended"
+        says = (
+            "does not speak HTTP"
+            if said is SSH
+            else "address of a master|cut|broke|cannot be|ended"
+        )
         check_one_line(run(command, "--master", url), says)
 
 
@@ -127,7 +131,7 @@ def test_a_comparison_that_cannot_be_made_is_no_missing_webhook(master: NodeProc
         (master.url, "http://127.0.0.1:9"),
         (master.url, "ftp://x"),
     ):
-        result = run("verify", "--slave", slave, "--master", of_master, "--token", TOKEN)
+        result = run("verify", "--slave-url", slave, "--master", of_master, "--token", TOKEN)
         assert (result.exit_code, len(result.output.splitlines())) == (3, 1), result.output
     assert run("verify").exit_code == 2
 
@@ -135,7 +139,7 @@ def test_a_comparison_that_cannot_be_made_is_no_missing_webhook(master: NodeProc
 @pytest.mark.parametrize("name", ["order", "twice", "beyond", "before", "no-mark"])
 def test_records_out_of_place_are_no_comparison(master: NodeProcess, name: str) -> None:
     with serve(CASES[name]) as slave:
-        address = ("--slave", slave.url, "--master", master.url, "--token", TOKEN)
+        address = ("--slave-url", slave.url, "--master", master.url, "--token", TOKEN)
         result = run("verify", *address)
     assert result.exit_code == 3, result.output
     *missing, fault = result.output.splitlines()
@@ -155,7 +159,7 @@ def test_a_comparison_that_is_stopped_is_no_missing_webhook(
         raise stop
 
     monkeypatch.setattr("portable_core.cli.verify._verify", verify)
-    assert run("verify --slave http://127.0.0.1:9").exit_code == code
+    assert run("verify --slave-url http://127.0.0.1:9").exit_code == code
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
@@ -187,15 +191,16 @@ def test_a_reader_that_goes_is_no_fault(master: NodeProcess) -> None:
 def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProcess) -> None:
     nowhere = "http://127.0.0.1:9"
     check_one_line(
-        run("status", "--master", nowhere), r"answer \(\[Errno \d+\] Connection refused\);"
+        run("status", "--master", nowhere),
+        r"respond \(\[Errno \d+\] Connection refused\)\. Is the master running",
     )
     elsewhere = f"{master.url}/elsewhere"
     for command in ("status", "webhooks list", "sync"):
         told = run(command, "--master", elsewhere, "--token", TOKEN)
-        check_one_line(told, r"answered 404: .*; is there a master\? \(--master names it\)")
+        check_one_line(told, r"answered 404: .*\. Is --master the address of a master\?$")
     told = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
     check_one_line(told, "answered 404: no webhook 1-1 is kept here$")
-    told = run("verify", "--slave", nowhere, "--master", master.url)
+    told = run("verify", "--slave-url", nowhere, "--master", master.url)
     assert told.output.startswith(f"Error: slave ({nowhere}): no connection")
 
 
@@ -210,7 +215,7 @@ def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess
     address = ("--master", master.url, "--token", TOKEN)
     result = run("replay http://127.0.0.1:9/ --id 1-1", *address)
     assert result.exit_code == 1
-    assert f"\nIt could not go on. Unavailable: {master.url} answered 404: no web" in result.output
+    assert f"\nEnded early. Unavailable: {master.url} answered 404: no web" in result.output
 
 
 def test_a_replay_of_nothing_in_particular_is_a_misunderstanding() -> None:
@@ -244,7 +249,7 @@ def test_a_sync_goes_to_the_master_that_the_environment_names(master: NodeProces
 def test_a_replay_says_why_the_first_one_failed(master: NodeProcess, tmp_path: Path) -> None:
     result = replay(master, "http://127.0.0.1:9/", tmp_path / "results")
     assert result.exit_code == 1
-    assert re.search(r"^The first that failed is \d+-\d+: .*refused", result.output, re.M)
+    assert re.search(r"^First failure: \d+-\d+: .*refused", result.output, re.M)
 
 
 def test_a_file_for_results_that_cannot_be_is_one_line(master: NodeProcess) -> None:

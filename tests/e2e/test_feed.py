@@ -109,5 +109,5 @@ def test_commands_fail_where_the_rest_does_not_come(
 
 def test_a_master_that_was_never_there_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_master, "_PAUSE_S", 60)
-    with pytest.raises(Unavailable, match="is the master running"):
+    with pytest.raises(Unavailable, match="Is the master running"):
         next(cli_master.MasterClient("http://127.0.0.1:9", TOKEN).read_feed({}))

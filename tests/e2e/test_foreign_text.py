@@ -85,9 +85,9 @@ def test_a_report_fits_80_columns() -> None:
     *table, told = [line for line in done.stdout.splitlines() if line.strip()]
     assert "…" not in "".join(table)
     assert table[-1].split() == [
-        *("slave-2", "1", "3", "0", "0", "0", "123.5", "MB", "0.01", "all", "in")
+        *("slave-2", "3", "0", "0", "0", "123.5", "MB", "0.01", "complete")
     ]
-    assert {"windows", "received", "seconds", "failed"} <= set(" ".join(table).split())
+    assert {"records", "recovered", "seconds", "failed"} <= set(" ".join(table).split())
     assert told == f"webhook-slave-a: {TEXT}"
 
 
@@ -124,10 +124,10 @@ def test_a_status_fits_80_columns() -> None:
     *table, of_c, of_d = done.stdout.splitlines()[4:]
     assert "…" not in "".join(table)
     assert [line.split(" │ ")[-1].strip("│ ") for line in table if "│" in line][-3:] == [
-        *("all in", "failed", "late")
+        *("complete", "failed", "late")
     ]
     assert "never synced" in "".join(table)
-    assert [of_c, of_d] == [f"c: {TEXT}", "d: is /trigger-sync still called?"]
+    assert [of_c, of_d] == [f"c: {TEXT}", "d: does a scheduler still call /trigger-sync?"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -138,6 +138,6 @@ def test_no_redirect_is_followed_with_the_token(command: str, status: int) -> No
         with Site(status, {"Location": f"{there}/else"}, b'{"detail":"moved"}') as site:
             done = run_other(command, "--master", site.url, "--token", "secret")
     assert done.returncode == 1
-    assert f"answered {status}, a redirect to {there.removeprefix('http://')};" in done.stderr
+    assert f"answered {status}, a redirect to {there.removeprefix('http://')}." in done.stderr
     assert [token for _, token in site.asked] == ["Bearer secret"]
     assert other.asked == []

@@ -86,7 +86,7 @@ def format_record(record: Record) -> str:
 def test_verify_finds_the_one_that_was_removed_and_changes_nothing(
     cluster: Cluster, records: list[Record]
 ) -> None:
-    slave = ("--slave", cluster.slaves[0].url)
+    slave = ("--slave", "slave-1")
     assert run(cluster, "status").returncode == 1
     for _ in range(2):
         done = run(cluster, "verify", *slave, "--json")
@@ -101,6 +101,23 @@ def test_verify_finds_the_one_that_was_removed_and_changes_nothing(
     assert "nothing is missing" in done.stderr
     done = run(cluster, "status", "--json")
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True)
+
+
+def test_verify_names_the_slave_or_its_address(cluster: Cluster) -> None:
+    url = cluster.slaves[0].url
+    by_name = run(cluster, "verify", "--slave", "slave-1", "--json")
+    assert by_name.returncode in (0, 1), by_name.stderr
+    by_address = run(cluster, "verify", "--slave-url", url, "--json")
+    older = run(cluster, "verify", "--slave", url, "--json")
+    for done in (by_address, older):
+        assert (done.returncode, done.stdout) == (by_name.returncode, by_name.stdout), done.stderr
+    assert by_address.stderr == ""
+    assert older.stderr.startswith("Warning: --slave: an address is deprecated")
+    unknown = run(cluster, "verify", "--slave", "slave-9")
+    assert unknown.returncode == 3
+    assert "no slave named 'slave-9'. It has: slave-1." in unknown.stderr
+    for wrong in ((), ("--slave", "slave-1", "--slave-url", url)):
+        assert run(cluster, "verify", *wrong).returncode == 2
 
 
 def test_verify_finds_one_among_many(tmp_path: Path) -> None:
@@ -121,7 +138,7 @@ def test_verify_finds_one_among_many(tmp_path: Path) -> None:
     try:
         cluster.start()
         begun = time.monotonic()
-        done = run(cluster, "verify", "--slave", cluster.slaves[0].url, "--json")
+        done = run(cluster, "verify", "--slave", "slave-1", "--json")
         took = time.monotonic() - begun
     finally:
         cluster.stop()
@@ -185,7 +202,7 @@ def test_a_second_replay_sends_only_what_failed(
 def test_what_cannot_be_reached_is_said_in_one_line(cluster: Cluster) -> None:
     done = run(cluster, "status", "--master", "http://127.0.0.1:9")
     assert done.returncode == 1
-    assert "is the master running?" in done.stderr
+    assert "Is the master running" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     done = run(cluster, "webhooks", "list", "--token", "wrong")
     assert (done.returncode, "401" in done.stderr) == (1, True)

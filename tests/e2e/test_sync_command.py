@@ -73,7 +73,7 @@ def test_through_a_running_master(nodes: Nodes) -> None:
     first = run("--master", master.url, "--slave", "slave-1", SYNC_TOKENS=TOKEN)
     assert first.returncode == 0, first.stderr
     assert "slave-1" in first.stdout
-    assert "all in" in first.stdout
+    assert "complete" in first.stdout
     assert "slave-2" not in first.stdout
     lines = first.stderr.splitlines()
     assert any("slave-1: " in line and "500 records received" in line for line in lines), lines
@@ -104,7 +104,7 @@ def test_what_a_master_refuses_is_one_line(nodes: Nodes) -> None:
     start(master)
     for token, url, text in (
         ("wrong-token", master.url, "answered 401: the token is not one that this node knows"),
-        (TOKEN, "http://127.0.0.1:9", "does not answer"),
+        (TOKEN, "http://127.0.0.1:9", "does not respond"),
         (
             TOKEN,
             "ftp://127.0.0.1",
@@ -128,7 +128,7 @@ def test_standalone(nodes: Nodes) -> None:
     env = {"SYNC_TOKENS": TOKEN, "STORE": f"sqlite:{folder}", "SLAVES": f"slave-1={slave.url}"}
     done = run(**env)
     assert done.returncode == 0, done.stderr
-    assert "all in" in done.stdout
+    assert "complete" in done.stdout
     assert "500 records received" in done.stderr
     master = nodes.make_master({}, name="own")
     assert [r.payload for r in nodes.read(master)] == [r.payload for r in records]
@@ -140,8 +140,8 @@ def test_standalone(nodes: Nodes) -> None:
     busy = run(**env)
     assert busy.returncode == 1
     assert "is being written by process" in busy.stderr
-    assert "let a master that runs sync: --master" in busy.stderr
+    assert "If a master runs there, name it with --master." in busy.stderr
 
     assert run(SYNC_TOKENS=TOKEN, STORE="memory:").stderr == (
-        "Error: SLAVES: missing; name the slaves as name=url,name=url\n"
+        "Error: SLAVES: missing. List the slaves as name=url,name=url.\n"
     )

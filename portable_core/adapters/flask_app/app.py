@@ -84,7 +84,7 @@ def _add_status_routes(app: Flask, node: Node) -> None:
         node.authenticate(request.headers.get("Authorization"))
         document = describe_status(node, node.receiver.status())
         if node.master is not None:
-            document["slaves"] = describe_slaves(node.master)
+            document["slaves"] = describe_slaves(node, node.master)
         return answer_json(document)
 
 
@@ -115,13 +115,15 @@ def describe_status(node: Node, status: NodeStatus) -> dict[str, object]:
     }
 
 
-def describe_slaves(master: Master) -> dict[str, object]:
-    """Return, by slave: its store, its cursor, the report of its last sync, and the time in ms
-    before which all its records are in the master (0 for a slave that was never synced)."""
+def describe_slaves(node: Node, master: Master) -> dict[str, object]:
+    """Return, by slave: its address, its store, its cursor, the report of its last sync, and the
+    time in ms before which all its records are in the master (0 if it was never synced)."""
     slaves: dict[str, object] = {}
+    urls = {slave.name: slave.url for slave in node.settings.slaves}
     for name, state in master.slave_states().items():
         complete = slave_complete_until(state)
         slaves[name] = {
+            "url": urls.get(name),
             "cursor": state.cursor,
             "complete_until": complete,
             "in_until": complete,  # deprecated: its name in older releases
