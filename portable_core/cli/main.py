@@ -19,7 +19,7 @@ from portable_core.errors import WebhookSyncError
 
 _COMMANDS = {
     "completion": "portable_core.cli.completion",
-    "demo": "portable_core.demo.command",
+    "demo": "portable_core.cli.demo",
     "hash": "portable_core.cli.hash",
     "replay": "portable_core.cli.replay",
     "serve": "portable_core.cli.serve",

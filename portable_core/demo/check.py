@@ -1,4 +1,4 @@
-"""Do the promises hold? Read back from the stores, not from what the nodes say of themselves."""
+"""Check that nothing is lost, by the records in the stores and not by what nodes report."""
 
 from __future__ import annotations
 
@@ -6,41 +6,57 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portable_core.demo.traffic import Ledger
-from portable_core.payload_hash.canonical import canonicalize, hash_payload
+from portable_core.demo.traffic import Deliveries
+from portable_core.errors import MalformedPayload
+from portable_core.ingest.identifier import Identifier
+from portable_core.payload_hash.canonical import canonicalize
 from portable_core.records import Record
+
+#: Identifies webhooks as the nodes of the demonstration do.
+_IDENTIFIER = Identifier("crc32c", b"", {})
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """``missing``: acknowledged somewhere, not in the master with its content; ``needless``: copies
-    in the master beyond one of each webhook; ``foreign``: records that nobody sent."""
+class CheckResult:
+    """The number of webhooks that break a promise.
+
+    ``missing``: acknowledged by a node, but not in the master with their content; ``needless``:
+    copies in the master beyond the first of a webhook; ``foreign``: records that were never sent.
+    """
 
     missing: int
     needless: int
     foreign: int
 
     @property
-    def holds(self) -> bool:
+    def ok(self) -> bool:
         return not (self.missing or self.needless or self.foreign)
 
 
-def find_held(ledger: Ledger, records: Iterable[Record]) -> dict[int, int]:
-    """How often each of the ledger's webhooks, by its index, is among the records (-1: foreign)."""
-    indexes = {canonicalize(payload): index for index, payload in enumerate(ledger.payloads)}
-    held: dict[int, int] = defaultdict(int)
+def count_copies(deliveries: Deliveries, records: Iterable[Record]) -> dict[int, int]:
+    """Return the number of records of each webhook, by its index; -1 counts foreign records."""
+    indexes = {canonicalize(payload): index for index, payload in enumerate(deliveries.payloads)}
+    copies: dict[int, int] = defaultdict(int)
     for record in records:
-        right = hash_payload(record.payload) == record.pair.hash
-        held[indexes.get(canonicalize(record.payload), -1) if right else -1] += 1
-    return held
+        index = indexes.get(canonicalize(record.payload), -1)
+        copies[index if _is_intact(record) else -1] += 1
+    return copies
 
 
-def judge(ledger: Ledger, records: Iterable[Record]) -> Verdict:
-    """Judge the master's records; every webhook of the ledger is sent to each node once."""
-    held = find_held(ledger, records)
-    foreign = held.pop(-1, 0)
-    return Verdict(
-        missing=len(ledger.kept_somewhere - held.keys()),
-        needless=sum(count - 1 for count in held.values()),
+def _is_intact(record: Record) -> bool:
+    try:
+        _IDENTIFIER.check(record)
+    except MalformedPayload:
+        return False
+    return True
+
+
+def check(deliveries: Deliveries, records: Iterable[Record]) -> CheckResult:
+    """Check the master's records. Every webhook was sent to each node once."""
+    copies = count_copies(deliveries, records)
+    foreign = copies.pop(-1, 0)
+    return CheckResult(
+        missing=len(deliveries.acknowledged_somewhere - copies.keys()),
+        needless=sum(count - 1 for count in copies.values()),
         foreign=foreign,
     )

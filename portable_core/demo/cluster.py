@@ -1,4 +1,4 @@
-"""A master and its slaves on this machine, each on a SQLite folder of its own."""
+"""A master and its slaves on this machine, each with a SQLite folder of its own."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from portable_core.demo.processes import NodeProcess
+from portable_core.demo.processes import NodeProcess, can_run_functions
 from portable_core.errors import Unavailable
 from portable_core.ports import Store
 from portable_core.records import MAX_INTEGER, Record
 
-#: The nodes' span. Short, because the demonstration waits for one.
+#: The span of the nodes in seconds. Short, because the demonstration waits for one.
 SPAN_S = 5
 
 _SYNCS = 5
+_NO_FUNCTIONS = (
+    "slave-1 runs as a container: functions-framework is not installed "
+    "(pip install functions-framework)"
+)
 
 
 class Cluster:
-    """The first slave runs as Cloud Functions would run it, everything else as a container."""
+    """A master and ``slaves`` slaves.
+
+    The first slave runs under functions-framework, as Cloud Functions run it, if that is installed.
+    All other nodes run as containers do. ``note`` explains a first slave that does not.
+    """
 
     def __init__(
         self,
@@ -33,8 +41,12 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         master_env: Mapping[str, str] | None = None,
     ) -> None:
-        """``env`` are settings of every node, ``master_env`` more of the master's own, which can
-        put its store elsewhere than into ``folder``."""
+        """Make the nodes, not started.
+
+        ``env`` holds settings of every node; ``master_env`` holds the master's own, which may name
+        a store outside ``folder``.
+        """
+        self.note = "" if can_run_functions() else _NO_FUNCTIONS
         self.token = secrets.token_urlsafe(24)
         self.console_token = secrets.token_urlsafe(24)
         self._folder = folder
@@ -61,7 +73,7 @@ class Cluster:
         return NodeProcess(
             name,
             "slave",
-            "function" if number == 1 else "container",
+            "function" if number == 1 and not self.note else "container",
             {**self._env, "STORE": f"sqlite:{self._folder / name}"},
             self._folder / f"{name}.log",
         )
@@ -71,7 +83,7 @@ class Cluster:
         return [self.master, *self.slaves]
 
     def start(self) -> None:
-        """Start every node and wait until all can take webhooks."""
+        """Start every node and wait until all accept webhooks."""
         for node in self.nodes:
             node.start()
         self.wait_until_healthy()
@@ -81,18 +93,18 @@ class Cluster:
             node.wait_until_healthy()
 
     def stop(self) -> dict[str, int]:
-        """Stop every node in order. Returns their exit codes; leaves nothing running."""
+        """Stop every node. Returns the exit codes by name; no process is left."""
         return {node.name: node.stop() for node in self.nodes}
 
     def read_all(self) -> dict[str, list[Record]]:
-        """Every node's records, read from its store while the node runs."""
+        """Return the records of every node by its name, read from its store while it runs."""
         return {node.name: read_records(node.env) for node in self.nodes}
 
-    def sync(self, say: Callable[[str], None]) -> list[dict[str, Any]]:
-        """Trigger syncs until nothing is left to ask for. Returns the reports."""
+    def sync(self, log: Callable[[str], None]) -> list[dict[str, Any]]:
+        """Trigger syncs until one fails or has no warning, but not without end. Returns reports."""
         reports = []
         for _ in range(_SYNCS):
-            say("sync")
+            log("sync")
             report = trigger_sync(self.master.url, self.token)
             reports.append(report)
             if not report["ok"] or not any(slave["warning"] for slave in report["slaves"]):
@@ -100,7 +112,7 @@ class Cluster:
         return reports
 
     def remove_one_from_master(self) -> None:
-        """Take one record out of the stopped master's folder, as no fault of ours ever should."""
+        """Delete one record from the folder of the stopped master."""
         from portable_core.adapters.sqlite.reader import TABLE
 
         for file in sorted((self._folder / "master").glob("[0-9]*.sqlite3")):
@@ -110,11 +122,11 @@ class Cluster:
                 )
                 if gone.rowcount:
                     return
-        raise Unavailable("the master holds no record that could be removed")
+        raise Unavailable("the master has no record that could be removed")
 
 
 def read_records(env: Mapping[str, str]) -> list[Record]:
-    """All records in a node's store; its process may be running."""
+    """Return all records of a node's store. The node may be running."""
     kind, _, path = env["STORE"].partition(":")
     store: Store
     if kind == "sqlite":
@@ -134,16 +146,16 @@ def read_records(env: Mapping[str, str]) -> list[Record]:
 
 
 def trigger_sync(url: str, token: str, timeout_s: float = 300) -> dict[str, Any]:
-    """``POST /trigger-sync``. Returns the report, whether or not a slave failed."""
+    """Request ``POST /trigger-sync``. Returns the report, also if a slave failed."""
     request = urllib.request.Request(  # noqa: S310  # loopback
         f"{url}/trigger-sync", method="POST", headers={"Authorization": f"Bearer {token}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310  # loopback
-            report: dict[str, Any] = json.load(answer)
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310  # loopback
+            report: dict[str, Any] = json.load(response)
             return report
     except urllib.error.HTTPError as error:
         document: dict[str, Any] = json.load(error)
         if "slaves" in document:
             return document
-        raise Unavailable(f"the master refused to sync: {document.get('detail')}") from error
+        raise Unavailable(f"the master rejected the sync: {document.get('detail')}") from error

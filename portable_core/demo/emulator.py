@@ -1,5 +1,5 @@
-"""A Firestore protocol server on this machine: the one in ``FIRESTORE_EMULATOR_HOST``, or npm's
-``@firestore-emulator/server`` from the checkout, started here."""
+"""A Firestore emulator: the running one that ``FIRESTORE_EMULATOR_HOST`` names, or, in a checkout,
+npm's ``@firestore-emulator/server``."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from pathlib import Path
 
 from portable_core.errors import SettingsError, Unavailable
 
-#: What google-cloud-firestore reads to find an emulator instead of Google.
+#: The variable from which google-cloud-firestore reads the address of an emulator.
 HOST_VARIABLE = "FIRESTORE_EMULATOR_HOST"
 
 _FOLDER = Path(__file__).parents[2] / "tests" / "support" / "emulator"
 
 
 class FirestoreEmulator:
-    """Starts a server if none was given. Its process never outlives this one: it ends when its
-    standard input does."""
+    """Starts a server unless one is running.
+
+    The server ends when its standard input is closed, and so never outlives this process.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """``host:port``, which the environment names from now on.
+        """Return ``host:port`` of the server, and set the environment variable.
 
-        Raises ``SettingsError`` where there is no server and none can be started.
+        Raises ``SettingsError`` if no server is running and none can be started.
         """
         given = os.environ.get(HOST_VARIABLE)
         if given:
@@ -35,8 +37,9 @@ class FirestoreEmulator:
         node = shutil.which("node")
         if node is None or not (_FOLDER / "node_modules").is_dir():
             raise SettingsError(
-                f"{HOST_VARIABLE}: not set, and the emulator is not installed; "
-                "run `npm ci --prefix tests/support/emulator`"
+                f"{HOST_VARIABLE}: not set, and no emulator is installed. Start a Firestore "
+                "emulator and set its host:port, or, in a checkout, run "
+                "`npm ci --prefix tests/support/emulator`."
             )
         self._process = subprocess.Popen(  # noqa: S603  # a script of this project
             [node, str(_FOLDER / "serve.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -50,7 +53,7 @@ class FirestoreEmulator:
         return host
 
     def stop(self) -> None:
-        """End the server that was started here, if one was."""
+        """Stop the server if :meth:`start` has started one."""
         if self._process is None:
             return
         os.environ.pop(HOST_VARIABLE, None)

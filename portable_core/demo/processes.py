@@ -1,4 +1,4 @@
-"""Nodes as real processes on free loopback ports, each in a process group of its own."""
+"""Nodes as processes on free loopback ports, each in a process group of its own."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from portable_core.errors import SettingsError, Unavailable
+from portable_core.errors import Unavailable
 from portable_core.settings import Role
 
-#: How a node is run: as the container's image does it, or as Cloud Functions does it.
+#: How a node is run: as in the container's image, or as a Cloud Function.
 Kind = Literal["container", "function"]
 
-_BIN = Path(sys.executable).parent
-_FUNCTIONS = Path(__file__).parents[2] / "functions" / "main.py"
+_FUNCTIONS = Path(__file__).parents[1] / "functions" / "main.py"
 _START_S = 30.0
 _STOP_S = 12.0
 
 
 def find_free_port() -> int:
-    """A port of the loopback interface that nobody listens on at this moment.
+    """Return a port of the loopback interface that is free at this moment.
 
-    Taken from below the range out of which systems number outgoing connections (RFC 6335, section
-    6, and Linux: 32768), so that none of those takes it before the node does.
+    The port lies below the ranges of outgoing connections (RFC 6335, section 6, and Linux: 32768),
+    so that none of them uses the port before the node does.
     """
     while True:
         port = secrets.choice(range(10_000, 32_000))
@@ -41,9 +41,14 @@ def find_free_port() -> int:
             return port
 
 
+def can_run_functions() -> bool:
+    """Return whether functions-framework is installed."""
+    return find_spec("functions_framework") is not None
+
+
 @dataclass(slots=True, eq=False)
 class NodeProcess:
-    """One node. ``env`` holds its settings; ``log`` is where its output goes."""
+    """A node. ``env`` holds its settings; its output is appended to ``log``."""
 
     name: str
     role: Role
@@ -59,22 +64,21 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """The first process of its group."""
+        """The id of the first process of its group."""
         assert self._process is not None  # noqa: S101  # only a started node has one
         return self._process.pid
 
     def _command(self) -> list[str]:
+        python = (sys.executable, "-P", "-m")  # -P: the current folder may hold any modules
         if self.kind == "container":
-            return [str(_BIN / "webhook-sync"), "serve", "--role", self.role, "--host", "127.0.0.1"]
-        if not _FUNCTIONS.exists():
-            raise SettingsError(f"{_FUNCTIONS} is missing; run this from a checkout of the project")
+            return [*python, "portable_core", "serve", "--role", self.role, "--host", "127.0.0.1"]
         return [
-            *(str(_BIN / "functions-framework"), "--source", str(_FUNCTIONS)),
+            *(*python, "functions_framework", "--source", str(_FUNCTIONS)),
             *("--target", self.role, "--host", "127.0.0.1", "--port", str(self.port)),
         ]
 
     def start(self) -> None:
-        """Start it, without waiting for anything."""
+        """Start the process, without waiting until it is healthy."""
         inherited = {
             name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ
         }
@@ -89,7 +93,7 @@ class NodeProcess:
             )
 
     def wait_until_healthy(self, within_s: float = _START_S) -> None:
-        """Return when ``/health`` answers 200. Raises ``Unavailable`` with the end of its log."""
+        """Wait until ``/health`` answers 200. Raises ``Unavailable`` with the end of the log."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -97,26 +101,26 @@ class NodeProcess:
             if self._is_healthy():
                 return
             time.sleep(0.05)
-        raise Unavailable(f"{self.name} does not start; its log ends with: {self.read_log_end()}")
+        raise Unavailable(f"{self.name} did not start. Its log ends with: {self.read_log_end()}")
 
     def _is_healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:  # noqa: S310  # loopback
-                return bool(answer.status == 200)
-        except OSError:  # also what urllib makes of a 503
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:  # noqa: S310  # loopback
+                return bool(response.status == 200)
+        except OSError:  # includes the HTTPError of a 503
             return False
 
     def read_log_end(self) -> str:
         return self.log.read_text(errors="replace")[-500:] if self.log.exists() else ""
 
     def kill(self) -> None:
-        """SIGKILL to the whole group: nothing of it gets to run another line."""
+        """Send SIGKILL to the whole process group, and wait."""
         if self._process is not None:
             self._signal_group(signal.SIGKILL)
             self._process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and SIGKILL if it does not end in time. Returns the exit code."""
+        """Send SIGTERM, and SIGKILL if the process does not end in time. Returns the exit code."""
         if self._process is None:
             return 0
         self._process.terminate()
@@ -129,6 +133,6 @@ class NodeProcess:
         return code
 
     def _signal_group(self, number: int) -> None:
-        assert self._process is not None  # noqa: S101  # callers have checked
+        assert self._process is not None  # noqa: S101  # callers check it
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)

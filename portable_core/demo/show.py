@@ -1,4 +1,4 @@
-"""What the demonstration prints: progress, two tables, the verdict."""
+"""The output of the demonstration: progress, two tables, and the result of the check."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from portable_core.demo.check import Verdict, find_held
+from portable_core.demo.check import CheckResult, count_copies
 from portable_core.demo.cluster import Cluster
-from portable_core.demo.traffic import Ledger
+from portable_core.demo.traffic import Deliveries
 from portable_core.records import Record
 
 
-class Progress:
-    """A bar on a terminal; plain lines elsewhere."""
+class DemoProgress:
+    """A progress bar on a terminal; plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -45,29 +44,30 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def say(self, what: str) -> None:
-        """One line that stays."""
-        self._console.print(f"· {what}", highlight=False)
+    def log(self, text: str) -> None:
+        """Print a line that stays above the bar."""
+        self._console.print(f"· {text}", highlight=False)
 
     def advance(self, done: int, total: int) -> None:
-        """``done`` of ``total`` webhooks are on their way."""
+        """Show that ``done`` of ``total`` webhooks were sent."""
         self._bar.update(self._task, completed=done, total=total)
         tenth = done * 10 // total
         if not self._console.is_terminal and tenth != self._tenth:
             self._tenth = tenth
-            self.say(f"{done} of {total} webhooks sent")
+            self.log(f"{done} of {total} webhooks sent")
 
 
 def show_nodes(
     console: Console,
-    ledger: Ledger,
+    deliveries: Deliveries,
     cluster: Cluster,
     before: Mapping[str, Sequence[Record]],
     after: Mapping[str, Sequence[Record]],
 ) -> None:
-    """Per node: what it received and acknowledged, what it lacks of all that anybody acknowledged.
+    """Print, for each node, the webhooks it received, acknowledged, lacks and recovered.
 
-    The master's recovered are its records that came from slaves; a slave's, those it gave.
+    A node lacks a webhook that another node has acknowledged. A slave's line shows how many of its
+    records the master recovered.
     """
     table = Table(title="Webhooks by node", title_justify="left")
     for column in ("node", "runs as", "received", "acknowledged"):
@@ -77,27 +77,30 @@ def show_nodes(
     origins = [record.recovery.slave for record in after[cluster.master.name] if record.recovery]
     for node in cluster.nodes:
         lacks = [
-            len(ledger.kept_somewhere - find_held(ledger, records[node.name]).keys())
+            len(
+                deliveries.acknowledged_somewhere
+                - count_copies(deliveries, records[node.name]).keys()
+            )
             for records in (before, after)
         ]
         recovered = len(origins) if node is cluster.master else -origins.count(node.name)
         table.add_row(
             node.name,
             node.kind,
-            str(len(ledger.received[node.name])),
-            str(len(ledger.acknowledged[node.name])),
+            str(len(deliveries.received[node.name])),
+            str(len(deliveries.acknowledged[node.name])),
             str(lacks[0]),
-            str(recovered) if recovered >= 0 else f"gave {-recovered}",
+            str(recovered) if recovered >= 0 else f"{-recovered} by master",
             str(lacks[1]),
         )
     console.print(table)
 
 
 def show_syncs(console: Console, reports: Sequence[Mapping[str, Any]]) -> None:
-    """Per sync and slave: what went over the wire."""
+    """Print, for each sync and slave, what was sent and received."""
     table = Table(title="Syncs", title_justify="left")
     table.add_column("slave")
-    for column in ("pairs", "bytes sent", "bytes received", "records", "saved", "seconds"):
+    for column in ("pairs", "bytes sent", "bytes received", "records", "recovered", "seconds"):
         table.add_column(column, justify="right")
     table.add_column("error")
     for report in reports:
@@ -112,13 +115,13 @@ def show_syncs(console: Console, reports: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def show_verdict(console: Console, ledger: Ledger, verdict: Verdict) -> None:
-    """One line that says whether the promises hold."""
+def show_check(console: Console, deliveries: Deliveries, result: CheckResult) -> None:
+    """Print one line: whether the promises hold."""
     console.print(
-        f"{len(ledger.kept_somewhere)} webhooks were acknowledged by at least one node; "
-        f"the master lacks {verdict.missing} of them, holds {verdict.needless} needless copies "
-        f"and {verdict.foreign} that nobody sent: "
-        f"{'the promises hold' if verdict.holds else 'A PROMISE IS BROKEN'}.",
+        f"{len(deliveries.acknowledged_somewhere)} webhooks were acknowledged by at least one "
+        f"node; the master lacks {result.missing} of them and has {result.needless} needless "
+        f"copies and {result.foreign} webhooks that were never sent: "
+        f"{'the promises hold' if result.ok else 'A PROMISE IS BROKEN'}.",
         highlight=False,
         soft_wrap=True,
     )

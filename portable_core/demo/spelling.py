@@ -7,7 +7,7 @@ from random import Random
 
 
 def respell(payload: bytes, random: Random) -> bytes:
-    """The payload with keys in another order at every depth, and spelled in another way."""
+    """Return the payload with another key order at every depth, white space and escapes."""
     return _spell(json.loads(payload), random).encode()
 
 
@@ -36,7 +36,7 @@ def _spell_string(text: str, random: Random) -> str:
         return json.dumps(text)
     if style == 1:
         return json.dumps(text, ensure_ascii=False)
-    # one character, if there is any, as an escape that nobody needed
+    # One character, if there is any, as a needless escape.
     place = random.randrange(len(text) + 1)
     if place == len(text) or ord(text[place]) > 0xFFFF:
         return json.dumps(text)

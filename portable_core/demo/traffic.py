@@ -1,4 +1,4 @@
-"""Sends every webhook to every node, each in another spelling, and notes who acknowledged it."""
+"""Senders: every webhook goes to every node, each time in another spelling."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
 @dataclass(slots=True)
-class Ledger:
-    """What the senders know: per node, which webhooks reached it and which it acknowledged."""
+class Deliveries:
+    """The webhooks, and by node the indexes of those it received and of those it acknowledged."""
 
     payloads: list[bytes]
     received: dict[str, set[int]] = field(default_factory=dict)
     acknowledged: dict[str, set[int]] = field(default_factory=dict)
 
     @property
-    def kept_somewhere(self) -> set[int]:
+    def acknowledged_somewhere(self) -> set[int]:
         """The webhooks that at least one node acknowledged."""
         return set().union(*self.acknowledged.values())
 
 
 def make_payloads(count: int, random: Random) -> list[bytes]:
-    """``count`` different webhooks, made of the sample payloads in turn."""
+    """Return ``count`` different webhooks, made from the sample payloads in turn."""
     samples = [json.loads(file.read_bytes()) for file in sorted(SAMPLES.glob("*.json"))]
     random.shuffle(samples)
     return [
@@ -46,45 +46,50 @@ def make_payloads(count: int, random: Random) -> list[bytes]:
 
 
 async def send_all(
-    ledger: Ledger,
+    deliveries: Deliveries,
     targets: Sequence[tuple[str, str]],
     seconds: float,
     seed: int,
     tick: Callable[[int], Awaitable[None]],
 ) -> None:
-    """Send the ledger's webhooks, evenly over ``seconds``, to all ``targets`` (name, address).
+    """Send the webhooks, evenly over ``seconds``, to all ``targets`` (name, address).
 
-    ``tick`` is awaited with the number of webhooks begun, before each. A node that does not answer
-    200 has missed the webhook: nothing is sent again.
+    ``tick`` is awaited before each webhook, with its index. Nothing is retried: a node that does
+    not answer 200 has missed the webhook.
     """
     for name, _ in targets:
-        ledger.received.setdefault(name, set())
-        ledger.acknowledged.setdefault(name, set())
-    pause = seconds / max(1, len(ledger.payloads))
+        deliveries.received.setdefault(name, set())
+        deliveries.acknowledged.setdefault(name, set())
+    pause = seconds / max(1, len(deliveries.payloads))
     loop = asyncio.get_running_loop()
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         pending: set[asyncio.Task[None]] = set()
         begun = loop.time()
-        for index in range(len(ledger.payloads)):
+        for index in range(len(deliveries.payloads)):
             await tick(index)
             await asyncio.sleep(max(0.0, begun + index * pause - loop.time()))
             for name, url in targets:
-                spelling = respell(ledger.payloads[index], Random(f"{seed}/{name}/{index}"))  # noqa: S311  # repeatable, not secret
-                task = asyncio.create_task(_send(session, ledger, name, url, index, spelling))
+                spelling = respell(deliveries.payloads[index], Random(f"{seed}/{name}/{index}"))  # noqa: S311  # repeatable, not secret
+                task = asyncio.create_task(_send(session, deliveries, name, url, index, spelling))
                 pending.add(task)
                 task.add_done_callback(pending.discard)
         await asyncio.gather(*pending)
 
 
 async def _send(
-    session: aiohttp.ClientSession, ledger: Ledger, name: str, url: str, index: int, body: bytes
+    session: aiohttp.ClientSession,
+    deliveries: Deliveries,
+    name: str,
+    url: str,
+    index: int,
+    body: bytes,
 ) -> None:
     headers = {"Content-Type": "application/json", "X-GitHub-Delivery": f"demo-{index}"}
     try:
-        async with session.post(f"{url}/webhook/github", data=body, headers=headers) as answer:
-            ledger.received[name].add(index)
-            await answer.read()
-            if answer.status == 200:
-                ledger.acknowledged[name].add(index)
+        async with session.post(f"{url}/webhook/github", data=body, headers=headers) as response:
+            deliveries.received[name].add(index)
+            await response.read()
+            if response.status == 200:
+                deliveries.acknowledged[name].add(index)
     except (aiohttp.ClientError, TimeoutError):
-        pass  # not acknowledged, which is all a sender learns
+        pass  # not acknowledged

@@ -1,0 +1,1 @@
+"""Serve a node as a Cloud Function: the source file of functions-framework."""
