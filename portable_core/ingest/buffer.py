@@ -1,13 +1,13 @@
-"""Group commit: many webhooks wait together, one of their threads commits for all.
+"""Group commit: many webhooks wait together, and one of their threads commits all of them.
 
-There is no thread of its own. A request puts its record in (:meth:`Buffer.submit`) and waits
-(:meth:`Buffer.wait`); the first one that finds nobody committing becomes the leader, lingers a
-moment for company, commits everything that is waiting and wakes the others; one of those that came
-in meanwhile leads next. Whoever does not want to wait keeps the ``Future`` and sees to it that some
-thread calls :meth:`Buffer.flush`.
+The buffer has no thread of its own. A request adds its record and waits (:meth:`Buffer.commit`).
+The first thread that finds no commit running becomes the leader: it lingers a moment for more
+records, commits all that wait, and wakes the other threads. A record that came in meanwhile has the
+next leader. A caller that does not want to wait keeps a ``Future`` (:meth:`Buffer.submit`) and
+arranges that a thread calls :meth:`Buffer.flush`.
 
-A record is stamped when the buffer takes it. The buffer also knows the horizon: the moment before
-which everything is committed and nothing will be added.
+A record gets its timestamp when it is added. The buffer also knows the horizon: every record before
+it is committed, and none will be added before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BufferLimits:
 
     - ``commit_timeout_s``: the longest time from a record's timestamp to its commit.
     - ``linger_s``: the longest time that the first record of a batch waits for more.
-    - ``records`` and ``bytes``: how much may wait.
+    - ``records`` and ``bytes``: the most that may be pending.
     """
 
     commit_timeout_s: float
@@ -43,7 +43,7 @@ class BufferLimits:
 
 
 class Buffer:
-    """See the module's text. Safe to use from any number of threads."""
+    """Commits records in groups. Safe to use from any number of threads."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Buffer:
         *,
         keep_failed: bool = False,
     ) -> None:
-        """``floor`` is the first timestamp that may be given.
+        """``floor`` is the first timestamp that may be assigned.
 
-        With ``keep_failed`` a record whose commit failed waits for the next one (for senders that
-        have been told 200 already) instead of failing its future.
+        With ``keep_failed`` a record whose commit failed waits for the next one instead of failing:
+        its sender has got its 200 already.
         """
         self._append = append
         self._clock = clock
@@ -71,15 +71,15 @@ class Buffer:
         self._in_doubt: Milliseconds | None = None
         self._failures = 0
         self._closed = False
-        self._deadline = float("inf")  # of everything, once it is closed
+        self._deadline = float("inf")  # of everything, once the buffer is closed
 
-    # -- taking records ------------------------------------------------------------------------
+    # -- adding records ------------------------------------------------------------------------
 
     def submit(self, hash_: int, payload: bytes, meta: Meta) -> Future[Pair]:
-        """Stamp a record and let it wait for the next commit.
+        """Add a record and return the future of its commit.
 
-        The future holds its pair once it is committed, or the error of its batch. It cannot be
-        cancelled: whoever stops waiting for it does not take the record back. Raises
+        The future holds the record's pair once it is committed, or the error of its batch. It
+        cannot be cancelled: a caller that stops waiting does not withdraw the record. Raises
         :class:`~portable_core.errors.BufferFull` and :class:`Stopping`.
         """
         future: Future[Pair] = Future()
@@ -88,20 +88,20 @@ class Buffer:
         return future
 
     def add(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
-        """Submit a record without waiting for its commit; returns the pair it will have."""
+        """Add a record without waiting for its commit, and return the pair it will have."""
         return self._submit(hash_, payload, meta).record.pair
 
     def commit(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
-        """Submit a record and return its pair once it is committed.
+        """Add a record, wait for its commit and return its pair.
 
-        Raises the error of its batch, and :class:`BatchTooLate` after
-        ``commit_timeout_s`` at the latest.
+        Raises the error of its batch, and :class:`BatchTooLate` after ``commit_timeout_s`` at the
+        latest.
         """
-        entry = self._submit(hash_, payload, meta)
-        self._wait(entry)
-        if entry.error is not None:
-            raise entry.error
-        return entry.record.pair
+        pending = self._submit(hash_, payload, meta)
+        self._wait(pending)
+        if pending.error is not None:
+            raise pending.error
+        return pending.record.pair
 
     def _submit(
         self, hash_: int, payload: bytes, meta: Meta, future: Future[Pair] | None = None
@@ -111,35 +111,35 @@ class Buffer:
             if self._closed:
                 raise Stopping("this node is being stopped; send the webhook again")
             self._pending.check_room(size)
-            # Read before the stamp is given: if this thread is held up in between, the commit has
-            # less time, never more.
+            # Read before the timestamp is assigned: if this thread is delayed in between, the
+            # commit has less time, never more.
             since = self._clock.monotonic()
-            entry = PendingRecord(
+            pending = PendingRecord(
                 Record(self._timestamps.next(hash_), payload, meta), size, since, future
             )
-            entry.wake.acquire()
-            self._pending.add(entry)
-            return entry
+            pending.wakeup.acquire()
+            self._pending.add(pending)
+            return pending
 
     def reserve(self, pairs: Sequence[Pair]) -> None:
-        """Never give these pairs, which the store holds already, to a record."""
+        """Never assign these pairs, which the store holds already, to a record."""
         with self._lock:
             self._timestamps.reserve(pairs)
 
     # -- committing ----------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Commit everything that was submitted before the call.
+        """Commit everything that was added before the call.
 
         Raises the error of a batch that failed (the futures of its records have it as well), and
-        :class:`BatchTooLate` where the store does not answer.
+        :class:`BatchTooLate` if the store does not respond.
         """
         with self._idle:
-            entries = list(self._pending)
-            while any(not entry.done for entry in entries):
+            added = list(self._pending)
+            while any(not pending.done for pending in added):
                 if self._committing:
                     if not self._idle.wait(self._bound(self._limits.commit_timeout_s)):
-                        raise BatchTooLate("the store does not answer")
+                        raise BatchTooLate("the store does not respond")
                     continue
                 self._committing = True
                 self._idle.release()
@@ -150,24 +150,26 @@ class Buffer:
                 if error is not None:
                     raise error
 
-    def _wait(self, entry: PendingRecord) -> None:
+    def _wait(self, pending: PendingRecord) -> None:
+        """Return once the record has an outcome; lead the commit if no other thread does."""
         with self._lock:
-            if entry.done:
-                return  # a leader took it along before this thread came to wait for it
-            entry.leads = not self._committing
-            if entry.leads:
+            if pending.done:
+                return  # a leader committed it before this thread began to wait
+            pending.leads = not self._committing
+            if pending.leads:
                 self._committing = True
             else:
-                entry.waited_for = True
-        if not entry.leads and not entry.wake.acquire(timeout=self._limits.commit_timeout_s + 1):
+                pending.has_waiter = True
+        timeout = self._limits.commit_timeout_s + 1
+        if not pending.leads and not pending.wakeup.acquire(timeout=timeout):
             with self._lock:
-                if not entry.leads and not entry.done:
-                    self._pending.withdraw(entry)
-                    entry.waited_for = False
-                    entry.resolve(
+                if not pending.leads and not pending.done:
+                    self._pending.withdraw(pending)
+                    pending.has_waiter = False
+                    pending.resolve(
                         BatchTooLate("the store did not commit in time; send the webhook again")
                     )
-        if entry.leads:
+        if pending.leads:
             self._lead()
 
     def _lead(self) -> WebhookSyncError | None:
@@ -183,23 +185,26 @@ class Buffer:
         return error
 
     def _linger(self) -> None:
-        """Wait for company: until the first record has waited ``linger_s``, or nobody has come for
-        a quarter of it. (Senders that wait for their answers come in bursts; when the burst is in,
-        waiting longer only keeps them.)"""
-        present = 0
+        """Wait for more records: until the first one has waited ``linger_s``, or none has come for
+        a quarter of it.
+
+        Senders that wait for their responses come in bursts; when the burst is in, waiting longer
+        only delays it.
+        """
+        count = 0
         while True:
             with self._lock:
-                entries = self._pending.entries
-                count = len(entries)
-                if count == present or self._closed or self._keep_failed:
+                waiting = self._pending.waiting
+                before, count = count, len(waiting)
+                if count == before or self._closed or self._keep_failed:
                     return
-                rest = entries[0].since + self._limits.linger_s - self._clock.monotonic()
+                rest = waiting[0].since + self._limits.linger_s - self._clock.monotonic()
             if rest <= 0:
                 return
-            present = count
             self._clock.sleep(min(rest, self._limits.linger_s / 4))
 
     def _commit(self, batch: Sequence[PendingRecord]) -> WebhookSyncError | None:
+        """Append a batch to the store. Return what went wrong, None if nothing did."""
         if not batch:
             return None
         started = self._clock.monotonic()
@@ -208,7 +213,7 @@ class Buffer:
         if rest <= 0:
             return BatchTooLate("the store is too slow to commit in time; send the webhook again")
         try:
-            self._append([entry.record for entry in batch], rest)
+            self._append([pending.record for pending in batch], rest)
         except WebhookSyncError as error:
             return error
         if self._clock.monotonic() - since > self._limits.commit_timeout_s:
@@ -216,29 +221,31 @@ class Buffer:
         return None
 
     def _bound(self, seconds: float) -> float:
-        """So many seconds, but not beyond the deadline of a closed buffer."""
+        """Return so many seconds, but not beyond the deadline of a closed buffer."""
         return min(seconds, self._deadline - self._clock.monotonic())
 
     def _resolve_batch(self, error: WebhookSyncError | None) -> None:
-        told: list[PendingRecord] = []
+        """Give the records of the batch their outcome and wake the next leader."""
         keep = error is not None and self._keep_failed
+        with_future: list[PendingRecord] = []
         with self._lock:
             batch = self._pending.end_batch(keep=keep)
             if batch:
                 self._note_outcome(batch, error)
             if not keep:
-                for entry in batch:
-                    entry.resolve(error)
-                told = [entry for entry in batch if entry.future is not None]
-            leader = next((entry for entry in self._pending.entries if entry.waited_for), None)
+                for pending in batch:
+                    pending.resolve(error)
+                with_future = [pending for pending in batch if pending.future is not None]
+            leader = next((p for p in self._pending.waiting if p.has_waiter), None)
             self._committing = leader is not None
             if leader is not None:
                 leader.leads = True
-                leader.waited_for = False
-                leader.wake.release()
+                leader.has_waiter = False
+                leader.wakeup.release()
             self._idle.notify_all()
-        for entry in told:  # their callbacks may do anything, and so find the buffer at peace
-            entry.tell()
+        # Without the lock: the callbacks of a future may use the buffer.
+        for pending in with_future:
+            pending.resolve_future()
 
     def _note_outcome(self, batch: Sequence[PendingRecord], error: WebhookSyncError | None) -> None:
         if error is None:
@@ -248,17 +255,18 @@ class Buffer:
         if self._in_doubt is None:
             self._in_doubt = batch[0].record.pair.timestamp
 
-    # -- what the node tells -------------------------------------------------------------------
+    # -- the horizon and the status ------------------------------------------------------------
 
     def now(self) -> Milliseconds:
-        """The timestamp that a record would be given at this moment."""
+        """Return the timestamp that a record would get at this moment."""
         with self._lock:
             return max(self._timestamps.floor, self._clock.now())
 
-    def horizon(self) -> Milliseconds:
-        """Every record before it is committed, and none will be stamped before it from now on.
+    def commit_horizon(self) -> Milliseconds:
+        """Return a time before which every record of this buffer is committed.
 
-        It stands still while the outcome of a failed batch is in doubt (see :meth:`clear_doubt`).
+        No record gets a timestamp before it from now on. It stands still while the outcome of a
+        failed batch is in doubt (see :meth:`clear_doubt`).
         """
         with self._lock:
             oldest = self._pending.oldest
@@ -271,21 +279,22 @@ class Buffer:
 
     @property
     def doubt(self) -> int | None:
-        """Which failed batch is in doubt, for :meth:`clear_doubt`; None where nothing is."""
+        """The number of the failed batch that is in doubt, for :meth:`clear_doubt`, or None."""
         with self._lock:
             return None if self._in_doubt is None else self._failures
 
     def clear_doubt(self, doubt: int) -> None:
-        """To be called when the store proved that nothing of a failed batch can still appear.
+        """Accept the proof of the store that no record of a failed batch can still appear.
 
-        ``doubt`` is what :attr:`doubt` was before the proof; a batch that failed later stays.
+        ``doubt`` is the value of :attr:`doubt` before the proof; a batch that failed later stays in
+        doubt.
         """
         with self._lock:
             if doubt == self._failures:
                 self._in_doubt = None
 
     def raise_floor(self, floor: Milliseconds) -> None:
-        """Give no timestamp before ``floor``, nor before the clock as it is now."""
+        """Assign no timestamp before ``floor``, nor before the clock as it is now."""
         with self._lock:
             self._timestamps.raise_floor(max(floor, self._clock.now()))
 
@@ -295,13 +304,14 @@ class Buffer:
 
     @property
     def half_full(self) -> bool:
-        """Whether half of what may wait does."""
+        """Whether half of the allowed records or bytes are pending."""
         return self._pending.half_full
 
     def close(self, within_s: float) -> None:
-        """Take nothing more and commit what waits, within so many seconds. Idempotent.
+        """Accept no more records and commit those pending, within so many seconds. Idempotent.
 
-        Raises the error if that fails; with ``keep_failed`` it tells how many records are lost.
+        Raises the error if that fails; with ``keep_failed`` its message has the number of lost
+        records.
         """
         with self._lock:
             if not self._closed:

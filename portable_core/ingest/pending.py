@@ -1,4 +1,4 @@
-"""The webhooks that wait for their commit: those that came in, and the batch being committed."""
+"""The records that are not committed yet: those waiting, and the batch being committed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from portable_core.errors import BufferFull, StoreError, WebhookSyncError
 from portable_core.ports import Milliseconds
 from portable_core.records import Pair, Record
 
-_OPEN = StoreError("this webhook is not committed yet; send it again")
+_NOT_DONE = StoreError("this webhook is not committed yet; send it again")
 
 
 @dataclass(frozen=True, slots=True)
 class BufferStatus:
-    """``oldest`` is the timestamp of the oldest record that is not committed, None without one."""
+    """``oldest``: the timestamp of the oldest pending record, None if there is none."""
 
     records: int
     bytes: int
@@ -26,38 +26,43 @@ class BufferStatus:
 
 @dataclass(slots=True, eq=False)
 class PendingRecord:
-    """One waiting record. ``wake`` is a lock held until its waiter has something to do.
+    """One record that waits for its commit.
 
-    ``size`` is the record's; ``since`` is when it came, in seconds of the monotonic clock;
-    ``waited_for``: a thread sleeps on ``wake``; ``leads``: that thread is to commit. A ``future``
-    costs as much as all the rest: only who asks for one gets it.
+    - ``size``: the record's, in bytes.
+    - ``since``: when it came, in seconds of the monotonic clock.
+    - ``future``: holds the outcome for callers that asked for one. It costs as much as everything
+      else here, so only they get it.
+    - ``wakeup``: locked until the waiting thread has something to do.
+    - ``has_waiter``: a thread sleeps on ``wakeup``.
+    - ``leads``: that thread commits the next batch.
+    - ``done``: the outcome is known; ``error`` is None if the record is committed.
     """
 
     record: Record
     size: int
     since: float
     future: Future[Pair] | None
-    wake: threading.Lock = field(default_factory=threading.Lock)
-    waited_for: bool = False
+    wakeup: threading.Lock = field(default_factory=threading.Lock)
+    has_waiter: bool = False
     leads: bool = False
     done: bool = False
-    error: WebhookSyncError | None = _OPEN
+    error: WebhookSyncError | None = _NOT_DONE
 
     def resolve(self, error: WebhookSyncError | None) -> None:
-        """Let its waiter see the outcome. The first one counts: who gave up has one already."""
+        """Set the outcome and wake the waiting thread. Only the first outcome counts."""
         if self.done:
             return
         self.done, self.error = True, None
         if error is not None:
-            # A copy for each: what is raised in many threads grows a traceback of them all.
+            # A copy for each: an error raised in many threads collects the tracebacks of all.
             self.error = copy.copy(error)
             self.error.__cause__ = error
-        if self.waited_for:
-            self.waited_for = False
-            self.wake.release()
+        if self.has_waiter:
+            self.has_waiter = False
+            self.wakeup.release()
 
-    def tell(self) -> None:
-        """Resolve the future of an entry that is done."""
+    def resolve_future(self) -> None:
+        """Pass the outcome to the future."""
         if self.future is None:
             return
         if self.error is None:
@@ -67,65 +72,66 @@ class PendingRecord:
 
 
 class PendingBatch:
-    """For one thread at a time: its owner has the lock.
+    """All pending records. For one thread at a time: the buffer holds its lock.
 
-    Holds at most ``most_records``, of ``most_bytes`` in all, but one record of any size.
+    They are at most ``most_records``, of ``most_bytes`` together; a single one may have any size.
     """
 
     def __init__(self, most_records: int, most_bytes: int) -> None:
         self._most_records = most_records
         self._most_bytes = most_bytes
         self._bytes = 0
-        self.entries: list[PendingRecord] = []
+        self.waiting: list[PendingRecord] = []
         self.batch: list[PendingRecord] = []
 
     def __len__(self) -> int:
-        return len(self.entries) + len(self.batch)
+        return len(self.waiting) + len(self.batch)
 
     def __iter__(self) -> Iterator[PendingRecord]:
         yield from self.batch
-        yield from self.entries
+        yield from self.waiting
 
     def check_room(self, size: int) -> None:
-        """Raise :class:`BufferFull` where a record of so many bytes has to stay out."""
+        """Raise :class:`BufferFull` if there is no room for a record of so many bytes."""
         count = len(self)
         if count and (count >= self._most_records or self._bytes + size > self._most_bytes):
             raise BufferFull(
                 f"{count} webhooks ({self._bytes} bytes) wait for the store; send it again"
             )
 
-    def add(self, entry: PendingRecord) -> None:
-        self.entries.append(entry)
-        self._bytes += entry.size
+    def add(self, pending: PendingRecord) -> None:
+        self.waiting.append(pending)
+        self._bytes += pending.size
 
-    def withdraw(self, entry: PendingRecord) -> None:
-        """Take an entry out, unless it is being committed."""
-        if entry in self.entries:
-            self.entries.remove(entry)
-            self._bytes -= entry.size
+    def withdraw(self, pending: PendingRecord) -> None:
+        """Remove a record, unless it is being committed."""
+        if pending in self.waiting:
+            self.waiting.remove(pending)
+            self._bytes -= pending.size
 
     def begin_batch(self) -> list[PendingRecord]:
-        """What came in is the batch from now on."""
-        self.batch, self.entries = self.entries, []
+        """Make everything that waits the batch, and return it."""
+        self.batch, self.waiting = self.waiting, []
         return self.batch
 
     def end_batch(self, *, keep: bool) -> list[PendingRecord]:
-        """The batch is over; with ``keep`` its records wait for the next one."""
+        """End the batch and return it; with ``keep`` its records wait for the next one."""
         batch, self.batch = self.batch, []
         if keep:
-            self.entries = batch + self.entries
+            self.waiting = batch + self.waiting
         else:
-            self._bytes -= sum(entry.size for entry in batch)
+            self._bytes -= sum(pending.size for pending in batch)
         return batch
 
     @property
     def oldest(self) -> Milliseconds | None:
-        first = self.batch or self.entries
+        """The timestamp of the oldest record, None if there is none."""
+        first = self.batch or self.waiting
         return first[0].record.pair.timestamp if first else None
 
     @property
     def half_full(self) -> bool:
-        """Whether half of what may wait does."""
+        """Whether half of the allowed records or bytes are pending."""
         return 2 * len(self) >= self._most_records or 2 * self._bytes >= self._most_bytes
 
     def status(self) -> BufferStatus:

@@ -1,7 +1,7 @@
-"""The receiving side of a node, the same for both roles: hash, stamp, commit, acknowledge.
+"""The receiving side of a node, the same for both roles: hash, timestamp, group commit.
 
-A receiver opens its store when it is first needed, so that it can be made before a server forks,
-and tries as often as it takes while another process still holds the store.
+A receiver opens its store when it is first used, so that it can be made before a server forks.
+While another process holds the store, every use tries again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from portable_core.errors import (
     StoreError,
     StoreFull,
     StoreLocked,
-    WebhookSyncError,
 )
 from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
 from portable_core.payload_hash.algorithms import check_algorithm
@@ -32,21 +32,20 @@ from portable_core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: The mark under which the horizon that was told last is kept: nothing may be stamped before it,
-#: also after a restart with a clock that was set back.
+#: The name of the mark that holds the last reported horizon: no timestamp may be assigned before
+#: it, not even after a restart with a clock that was set back.
 HORIZON_MARK = "horizon"
 
-#: The longest that committing what waits may take when a node is closed, in seconds: what is left
-#: of a platform's patience after the server has drained (``adapters.server.stopping``).
+#: The longest that the last commits may take when a node is closed, in seconds: what a platform
+#: still allows after the server has drained (``adapters.server.stopping``).
 CLOSE_S = 2.5
 
 _OPENING_WAIT_S = 2.0
-_FLUSH_SOON_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """What a node tells people about itself."""
+    """The state of a node for people and metrics."""
 
     info: StoreInfo
     store: StoreStatus
@@ -56,10 +55,10 @@ class NodeStatus:
 
 
 def name_algorithm(settings: Settings) -> str:
-    """The algorithm's name as stores and nodes compare it.
+    """Return the algorithm's name as stores and nodes compare it.
 
-    A keyed algorithm carries a fingerprint of its key, so that two nodes with different keys, whose
-    hashes have nothing to do with each other, refuse to sync.
+    The name of a keyed algorithm has a fingerprint of the key, so that two nodes with different
+    keys, whose hashes are unrelated, refuse to sync.
     """
     if not settings.hash_key or not check_algorithm(settings.hash).keyed:
         return settings.hash
@@ -76,7 +75,7 @@ class CommitObserver(Protocol):
 
 
 class Receiver:
-    """Takes webhooks into a store. Safe to use from any number of threads."""
+    """Receives webhooks into a store. Safe to use from any number of threads."""
 
     def __init__(
         self,
@@ -93,16 +92,19 @@ class Receiver:
         self.identifier = Identifier(settings.hash, settings.hash_key, {})
         self._observer = observer
         self._opening = threading.Lock()
-        self._keeping_up = threading.Lock()
-        self._kept_up: float | None = None
+        self._following = threading.Lock()
+        self._followed_at: float | None = None
         self._buffer: Buffer | None = None
-        self._finished = False
-        self._flusher: _Flusher | None = None
+        self._drained = False
+        self._flusher: Flusher | None = None
 
     # -- opening -------------------------------------------------------------------------------
 
     def open(self) -> Buffer:
-        """The buffer before the open store. Raises ``StoreLocked`` while another process writes."""
+        """Open the store, unless it is open, and return the buffer in front of it.
+
+        Raises ``StoreLocked`` while another process is its writer.
+        """
         buffer = self._buffer
         if buffer is not None:
             return buffer
@@ -110,7 +112,7 @@ class Receiver:
             raise StoreLocked("the store is still being opened; try again")
         try:
             if self._buffer is None:
-                if self._finished:
+                if self._drained:
                     raise Stopping("this node is being stopped; send the webhook again")
                 self._buffer = self._open()
             return self._buffer
@@ -130,11 +132,11 @@ class Receiver:
         floor = self._find_floor()
         buffer = Buffer(self._append, self.clock, limits, floor, keep_failed=buffered)
         if buffered:
-            self._flusher = _Flusher(buffer, settings.flush_interval_ms / 1000)
+            self._flusher = Flusher(buffer, settings.flush_interval_ms / 1000)
         return buffer
 
     def _find_floor(self) -> Milliseconds:
-        """The first timestamp that may be given after a restart, whatever the clock says then."""
+        """Return the first timestamp that may be assigned after a restart with any clock."""
         floor = self.store.mark(HORIZON_MARK)
         if not self.store.shared:
             last = self.store.last()
@@ -155,27 +157,27 @@ class Receiver:
     # -- receiving -----------------------------------------------------------------------------
 
     def receive(self, payload: bytes, meta: Meta) -> Pair:
-        """Keep one webhook and return its pair; from then on it is acknowledged.
+        """Store one webhook and return its pair; from then on it counts as acknowledged.
 
-        The payload is complete when this is called: the stamp is taken here. Raises
-        ``MalformedPayload``, ``PayloadTooLarge``, and ``Unavailable`` where it was not kept.
+        The timestamp is assigned here, so the payload must be complete. Raises
+        ``MalformedPayload``, ``PayloadTooLarge``, and ``Unavailable`` if it was not stored.
         """
         buffer, (hash_, meta) = self._prepare(payload, meta)
         if self._flusher is None:
             return buffer.commit(hash_, payload, meta)
         pair = buffer.add(hash_, payload, meta)
-        self._flusher.wake()
+        self._flusher.notify()
         return pair
 
     def flush_soon(self) -> None:
-        """The node is being stopped: let nothing that was acknowledged wait for its interval."""
+        """Commit acknowledged webhooks within a moment from now on: the node is being stopped."""
         if self._flusher is not None:
             self._flusher.flush_soon()
 
     def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
-        """Stamp a webhook, to be committed by the next :meth:`flush`; see :meth:`Buffer.submit`.
+        """Add a webhook and return the future of its commit; see :meth:`Buffer.submit`.
 
-        Raises what :meth:`receive` raises before the commit.
+        The next :meth:`flush` commits it. Raises what :meth:`receive` raises before the commit.
         """
         buffer, (hash_, meta) = self._prepare(payload, meta)
         return buffer.submit(hash_, payload, meta)
@@ -186,41 +188,39 @@ class Receiver:
         identified = self.identifier.identify(payload, meta)
         buffer = self.open()
         if self.store.shared:
-            self._keep_up(buffer)
+            self._follow_other_writers(buffer)
         return buffer, identified
 
-    def _keep_up(self, buffer: Buffer) -> None:
-        """Let no stamp lie before a horizon that another writer of the store has told.
+    def _follow_other_writers(self, buffer: Buffer) -> None:
+        """Assign no timestamp before a horizon that another writer of the store has reported.
 
-        A horizon lies ``COMMIT_TIMEOUT_S`` behind the clock, and the floor is at the clock after
-        this: so it holds for a while whatever happens to this node's clock, and is cheap.
+        A quarter of ``COMMIT_TIMEOUT_S`` may pass between two looks at the mark: the floor is at
+        this node's clock after each, and a horizon lies ``COMMIT_TIMEOUT_S`` behind the clock.
         """
-        with self._keeping_up:
+        interval_s = self.settings.commit_timeout_ms / 1000 / 4
+        with self._following:
             now = self.clock.monotonic()
-            if (
-                self._kept_up is None
-                or now - self._kept_up >= self.settings.commit_timeout_ms / 4000
-            ):
+            if self._followed_at is None or now - self._followed_at >= interval_s:
                 buffer.raise_floor(self.store.mark(HORIZON_MARK))
-                self._kept_up = now
+                self._followed_at = now
 
-    # -- what the node tells ---------------------------------------------------------------------
+    # -- the horizon and the status ------------------------------------------------------------
 
     def info(self) -> StoreInfo:
         self.open()
         return self.store.info()
 
     def now(self) -> Milliseconds:
-        """The timestamp that a webhook would get now: the clock, unless it was set back."""
+        """Return the timestamp that a webhook would get now."""
         return self.open().now()
 
     def horizon(self) -> Milliseconds:
-        """Every record before it is committed and readable, and none will be added before it.
+        """Return the time before which all records are committed and none will be added.
 
-        Durable when it returns: a restart, even with a wrong clock, keeps the promise. Where it
-        cannot be made so (a full disk), it is what is durable already.
+        It is durable when it is returned: it holds after a restart, even with a wrong clock. If it
+        cannot be made durable (a full disk), the last durable one is returned.
         """
-        horizon = self._find_horizon()
+        horizon = self._current_horizon()
         try:
             self.store.raise_mark(HORIZON_MARK, horizon)
         except StoreError as error:
@@ -228,34 +228,34 @@ class Receiver:
             horizon = min(horizon, self._find_floor())
         return horizon
 
-    def _find_horizon(self) -> Milliseconds:
-        """The horizon as it is now; a restart may not keep it."""
+    def _current_horizon(self) -> Milliseconds:
+        """Return the horizon as it is now; it need not hold after a restart."""
         buffer = self.open()
         doubt = buffer.doubt
         if doubt is not None:
             try:
                 self.store.check()
-            except StoreFull:  # what failed will not appear any more: a master may have the rest
+            except StoreFull:  # no failed record will appear any more: a master may have the rest
                 buffer.clear_doubt(doubt)
             except StoreError as error:
                 logger.warning("the horizon stands still: %s", error)
             else:
                 buffer.clear_doubt(doubt)
-        horizon = buffer.horizon()
+        horizon = buffer.commit_horizon()
         if self.store.shared:
             horizon = min(horizon, self.clock.now() - self.settings.commit_timeout_ms)
         return horizon
 
     def flush(self) -> None:
-        """Commit what waits now, so that it can be read."""
+        """Commit all pending records, so that they can be read."""
         self.open().flush()
 
     def reserve(self, pairs: list[Pair]) -> None:
-        """Never give these pairs, which came from another node, to a webhook of this one."""
+        """Never assign these pairs, which came from another node, to a webhook of this one."""
         self.open().reserve(pairs)
 
     def check(self) -> None:
-        """Return if this node could take a webhook now, raise the reason if not."""
+        """Return if this node could store a webhook now; raise the reason if not."""
         self.open()
         self.store.check()
 
@@ -265,17 +265,17 @@ class Receiver:
             info=self.store.info(),
             store=self.store.status(),
             buffer=buffer.status(),
-            horizon=self._find_horizon(),
+            horizon=self._current_horizon(),
             now=buffer.now(),
         )
 
     def drain(self) -> None:
-        """Take nothing more and commit what waits; all can still be read. Idempotent.
+        """Accept no more webhooks and commit those pending; records stay readable. Idempotent.
 
-        It takes ``CLOSE_S`` at most, whatever the store does. Raises the error if that fails.
+        Takes ``CLOSE_S`` at most, whatever the store does. Raises the error if a commit fails.
         """
         with self._opening:
-            self._finished = True
+            self._drained = True
             buffer = self._buffer
         if self._flusher is not None:
             self._flusher.stop()
@@ -283,50 +283,8 @@ class Receiver:
             buffer.close(CLOSE_S)
 
     def close(self) -> None:
-        """Take nothing more, commit what waits, close the store. Idempotent."""
+        """Accept no more webhooks, commit those pending, close the store. Idempotent."""
         try:
             self.drain()
         finally:
             self.store.close()
-
-
-class _Flusher:
-    """Commits what waits every ``interval_s``, or sooner where much waits; its thread starts with
-    the first webhook."""
-
-    def __init__(self, buffer: Buffer, interval_s: float) -> None:
-        self._buffer = buffer
-        self._interval_s = interval_s
-        self._due = threading.Event()
-        self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def wake(self) -> None:
-        """To be called after every webhook."""
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._stopped.is_set():
-                    self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
-                    self._thread.start()
-        if self._buffer.half_full:
-            self._due.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._due.wait(self._interval_s)
-            self._due.clear()
-            try:
-                self._buffer.flush()
-            except WebhookSyncError as error:
-                logger.error("acknowledged webhooks still wait for the store: %s", error)
-                self._stopped.wait(self._interval_s)
-
-    def flush_soon(self) -> None:
-        self._interval_s = min(self._interval_s, _FLUSH_SOON_S)
-        self._due.set()
-
-    def stop(self) -> None:
-        """Let the thread end; closing the buffer does what it has left."""
-        self._stopped.set()
-        self._due.set()

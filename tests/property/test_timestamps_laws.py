@@ -1,4 +1,4 @@
-"""Whatever the clock does: stamps never decrease, pairs are unique, the horizon is kept."""
+"""Whatever the clock does: timestamps never decrease, pairs are unique, the horizon is kept."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LIMITS = BufferLimits(commit_timeout_s=10, linger_s=0, records=1000, bytes=1_000
 
 steps = st.one_of(
     st.tuples(st.just("clock"), st.integers(0, 30)),
-    st.tuples(st.just("take"), st.integers(0, 3)),
+    st.tuples(st.just("add"), st.integers(0, 3)),
     st.tuples(st.just("horizon"), st.just(0)),
     st.tuples(st.just("flush"), st.just(0)),
 )
 
 
 @given(st.lists(steps, max_size=60), st.integers(0, 30))
-def test_stamps(history: list[tuple[str, int]], floor: int) -> None:
+def test_timestamps(history: list[tuple[str, int]], floor: int) -> None:
     clock = SimulatedClock(10)
     committed: list[int] = []
     buffer = Buffer(
@@ -29,21 +29,21 @@ def test_stamps(history: list[tuple[str, int]], floor: int) -> None:
         LIMITS,
         floor,
     )
-    given_out: list[Pair] = []
+    assigned: list[Pair] = []
     horizon = floor
     for step, value in history:
         if step == "clock":
             clock.set(value)
-        elif step == "take":
+        elif step == "add":
             pair = buffer.add(value, b"{}", Meta())
-            assert pair.timestamp >= max([horizon, *(p.timestamp for p in given_out)])
-            assert pair not in given_out
-            given_out.append(pair)
+            assert pair.timestamp >= max([horizon, *(p.timestamp for p in assigned)])
+            assert pair not in assigned
+            assigned.append(pair)
         elif step == "horizon":
-            assert buffer.horizon() >= horizon
-            horizon = buffer.horizon()
-            waiting = given_out[len(committed) :]
+            assert buffer.commit_horizon() >= horizon
+            horizon = buffer.commit_horizon()
+            waiting = assigned[len(committed) :]
             assert all(pair.timestamp >= horizon for pair in waiting)
         else:
             buffer.flush()
-            assert len(committed) == len(given_out)
+            assert len(committed) == len(assigned)

@@ -1,4 +1,4 @@
-"""Group commit: who is acknowledged, when, and what everybody is told when the store fails."""
+"""Group commit: when a webhook is acknowledged, and which error it gets when the store fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ META = Meta()
 
 
 class Disk:
-    """Remembers what was appended; fails or hangs when told to."""
+    """Remembers what was appended; fails with ``error``, and hangs while ``gate`` is clear."""
 
     def __init__(self) -> None:
         self.batches: list[list[Record]] = []
@@ -58,7 +58,7 @@ def test_every_sender_gets_its_own_pair_and_batches_are_shared() -> None:
     assert buffer.status().records == buffer.status().bytes == 0
 
 
-def test_nobody_is_answered_before_the_commit() -> None:
+def test_no_commit_returns_before_the_append() -> None:
     disk = Disk()
     disk.gate.clear()
     buffer = make(disk)
@@ -84,7 +84,7 @@ def test_a_failing_store_fails_its_batch_and_the_next_one_succeeds() -> None:
     assert buffer.commit(9, b"{}", META) == disk.pairs[0]
 
 
-def test_a_hanging_store_fails_everybody_within_the_settling_time() -> None:
+def test_a_hanging_store_fails_every_record_within_the_commit_timeout() -> None:
     disk = Disk()
     disk.gate.clear()
     buffer = make(disk, limits=BufferLimits(0.2, 0, 1000, 1_000_000))
@@ -109,7 +109,7 @@ def test_a_commit_that_comes_too_late_acknowledges_nothing() -> None:
         buffer.commit(1, b"{}", META)
 
 
-def test_an_unexpected_error_reaches_its_thread_and_blocks_nobody() -> None:
+def test_an_unexpected_error_reaches_its_thread_and_blocks_no_other() -> None:
     disk = Disk()
     buffer = make(disk)
     disk.error = ZeroDivisionError()
@@ -119,7 +119,7 @@ def test_an_unexpected_error_reaches_its_thread_and_blocks_nobody() -> None:
     assert buffer.commit(2, b"{}", META).hash == 2
 
 
-def test_a_full_buffer_refuses() -> None:
+def test_a_full_buffer_rejects() -> None:
     disk = Disk()
     buffer = make(disk, limits=BufferLimits(5, 0, records=2, bytes=100))
     first = buffer.submit(1, b"x" * 60, META)
@@ -130,7 +130,7 @@ def test_a_full_buffer_refuses() -> None:
         buffer.submit(3, b"x", META)
     buffer.flush()
     assert (first.result(0).hash, second.result(0).hash) == (1, 2)
-    buffer.submit(3, b"x" * 1000, META)  # one alone is always taken
+    buffer.submit(3, b"x" * 1000, META)  # a single one may have any size
 
 
 def test_headers_fill_the_buffer_too() -> None:
@@ -143,7 +143,7 @@ def test_headers_fill_the_buffer_too() -> None:
     assert buffer.status().bytes == 0
 
 
-def test_futures_are_resolved_by_whoever_flushes() -> None:
+def test_a_flush_resolves_futures() -> None:
     disk = Disk()
     buffer = make(disk)
     futures = [buffer.submit(n, b"{}", META) for n in range(5)]
@@ -153,7 +153,7 @@ def test_futures_are_resolved_by_whoever_flushes() -> None:
     assert len(disk.batches) == 1
 
 
-def test_closing_commits_what_waits_and_takes_nothing_more() -> None:
+def test_closing_commits_what_is_pending_and_accepts_no_more() -> None:
     disk = Disk()
     buffer = make(disk)
     future = buffer.submit(1, b"{}", META)
@@ -177,16 +177,16 @@ def test_kept_records_survive_a_failing_store() -> None:
     assert disk.pairs == pairs
 
 
-def test_the_horizon_is_the_oldest_that_waits_else_the_clock() -> None:
+def test_the_horizon_is_the_oldest_pending_record_else_the_clock() -> None:
     clock, disk = SimulatedClock(5_000), Disk()
     buffer = make(disk, clock)
-    assert buffer.horizon() == 5_000
+    assert buffer.commit_horizon() == 5_000
     clock.set(6_000)
     buffer.submit(1, b"{}", META)
     clock.set(9_000)
-    assert buffer.horizon() == 6_000
+    assert buffer.commit_horizon() == 6_000
     buffer.flush()
-    assert buffer.horizon() >= 9_000
+    assert buffer.commit_horizon() >= 9_000
 
 
 def test_the_horizon_waits_while_a_batch_is_being_committed() -> None:
@@ -196,7 +196,7 @@ def test_the_horizon_waits_while_a_batch_is_being_committed() -> None:
     with ThreadPoolExecutor(1) as threads:
         future = threads.submit(buffer.commit, 1, b"{}", META)
         assert disk.entered.wait(5)
-        horizon = buffer.horizon()
+        horizon = buffer.commit_horizon()
         disk.gate.set()
         assert future.result(5).timestamp >= horizon
 
@@ -204,23 +204,23 @@ def test_the_horizon_waits_while_a_batch_is_being_committed() -> None:
 def test_the_horizon_stands_still_while_a_batch_is_in_doubt() -> None:
     clock, disk = SimulatedClock(5_000), Disk()
     buffer = make(disk, clock)
-    disk.error = StoreError("who knows")
+    disk.error = StoreError("the outcome is unknown")
     with pytest.raises(StoreError):
         buffer.commit(1, b"{}", META)
     clock.set(60_000)
     doubt = buffer.doubt
     assert doubt is not None
-    assert buffer.horizon() == 5_000
+    assert buffer.commit_horizon() == 5_000
     disk.error = None
     buffer.commit(2, b"{}", META)
     assert buffer.doubt is None
-    assert buffer.horizon() >= 60_000
+    assert buffer.commit_horizon() >= 60_000
 
 
 def test_a_proof_clears_no_doubt_that_came_after_it() -> None:
     clock, disk = SimulatedClock(5_000), Disk()
     buffer = make(disk, clock)
-    disk.error = StoreError("who knows")
+    disk.error = StoreError("the outcome is unknown")
     with pytest.raises(StoreError):
         buffer.commit(1, b"{}", META)
     doubt = buffer.doubt
@@ -229,10 +229,10 @@ def test_a_proof_clears_no_doubt_that_came_after_it() -> None:
         buffer.commit(2, b"{}", META)
     buffer.clear_doubt(doubt)
     clock.set(60_000)
-    assert buffer.horizon() == 5_000
+    assert buffer.commit_horizon() == 5_000
 
 
-def test_reserved_pairs_are_not_given() -> None:
+def test_reserved_pairs_are_not_assigned() -> None:
     clock, disk = SimulatedClock(5_000), Disk()
     buffer = make(disk, clock)
     buffer.reserve([Pair(5_003, 7), Pair(5_004, 7), Pair(4_000, 7)])
@@ -241,7 +241,7 @@ def test_reserved_pairs_are_not_given() -> None:
     assert buffer.add(8, b"{}", META) == Pair(5_005, 8)
 
 
-def test_a_webhook_that_was_taken_along_before_its_thread_waits_is_answered_at_once() -> None:
+def test_a_record_committed_before_its_thread_waits_is_acknowledged_at_once() -> None:
     disk = Disk()
     buffer = make(disk)
     early = buffer._submit(1, b"{}", META)

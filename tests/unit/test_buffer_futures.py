@@ -1,4 +1,4 @@
-"""Futures of the buffer: nothing that their owners do to them holds up anybody else."""
+"""Futures of the buffer: nothing that their owners do to them delays another record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portable_core.ingest.pending import BufferStatus
 from tests.unit.test_buffer import META, Disk, make
 
 
-def test_who_stops_waiting_takes_nothing_back_and_holds_up_nobody() -> None:
+def test_a_caller_that_stops_waiting_withdraws_nothing_and_delays_no_other() -> None:
     disk = Disk()
     buffer = make(disk)
 
@@ -44,7 +44,7 @@ def test_a_callback_may_use_the_buffer() -> None:
     assert [pair.hash for pair in disk.pairs] == [1, 2]
 
 
-def test_everybody_gets_an_error_of_their_own() -> None:
+def test_every_future_gets_an_error_of_its_own() -> None:
     disk = Disk()
     buffer = make(disk)
     disk.error = StoreError("no space left")

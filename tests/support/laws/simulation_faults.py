@@ -65,7 +65,7 @@ FAULTS = (
     Fault(mutants.damage_reaches_no_span_back, "any", 50),
     Fault(mutants.recent_ignored, "any", 1),
     Fault(mutants.reached_before_saved, "any", 1),
-    Fault(mutants.writers_do_not_keep_up, "several writers", 1),
+    Fault(mutants.other_writers_ignored, "several writers", 1),
 )
 
 

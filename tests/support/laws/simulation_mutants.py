@@ -163,9 +163,9 @@ def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
 
     def next_pair(self: Timestamps, hash_: int) -> Pair:
         pair = Pair(self._clock.now(), hash_)
-        while pair in self._taken:
+        while pair in self._used:
             pair = Pair(pair.timestamp + 1, hash_)
-        self._taken.add(pair)
+        self._used.add(pair)
         return pair
 
     patch.setattr(Timestamps, "next", next_pair)
@@ -180,14 +180,14 @@ def waiting_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
 def doubt_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """A batch that failed counts as if it could never appear."""
-    horizon = Buffer.horizon
+    horizon = Buffer.commit_horizon
 
     def sure(self: Buffer) -> int:
         self._in_doubt = None
         return horizon(self)
 
     patch.setattr(Buffer, "doubt", None)
-    patch.setattr(Buffer, "horizon", sure)
+    patch.setattr(Buffer, "commit_horizon", sure)
     return Parts()
 
 
@@ -315,9 +315,9 @@ def reached_before_saved(patch: pytest.MonkeyPatch) -> Parts:
     return Parts()
 
 
-def writers_do_not_keep_up(patch: pytest.MonkeyPatch) -> Parts:
-    """A writer of a shared store never looks what horizon another one has told."""
-    patch.setattr(Receiver, "_keep_up", lambda self, buffer: None)
+def other_writers_ignored(patch: pytest.MonkeyPatch) -> Parts:
+    """A writer of a shared store never reads the horizon that another one has reported."""
+    patch.setattr(Receiver, "_follow_other_writers", lambda self, buffer: None)
     return Parts()
 
 
@@ -344,5 +344,5 @@ MUTANTS: Sequence[Mutant] = (
     damage_reaches_no_span_back,
     recent_ignored,
     reached_before_saved,
-    writers_do_not_keep_up,
+    other_writers_ignored,
 )
