@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from portable_core.ports import Clock, Milliseconds
 from portable_core.records import Pair
 
-#: The most pairs of one millisecond. There would be more only while the clock is behind them, and all
-#: are remembered until the next millisecond.
+#: The most pairs of one millisecond. Only while the clock is behind could there be more, and all of
+#: them are remembered until the next millisecond.
 MOST_PER_MS = 1_000
 
 
