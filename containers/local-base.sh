@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Builds and runs the images on a machine without a container daemon and without an image registry:
-# makes a `python:3.11-slim` of its own from Debian's packages and prints what buildah and podman
-# then need.
+# Make a `python:3.11-slim` from Debian's packages, and print the settings with which buildah and podman
+# build and run the images, on a machine without a container daemon and without an image registry.
 #
 #   eval "$(containers/local-base.sh)"
 #   buildah build $BUILD_FLAGS -t slave -f containers/slave/Dockerfile .
 #   podman run --rm -p 8080:8080 -e SYNC_TOKENS=secret slave
 #
-# The stand-in has what the real image has of Debian and Python, unpacked but not configured, which
-# takes seconds instead of minutes. It stays in $WEBHOOK_SYNC_IMAGES (a folder of the user's cache).
-# Needs root. Missing tools are installed where CI or INSTALL is set; otherwise it ends with code 3
-# and says which are missing.
+# The stand-in has the real image's packages of Debian and Python, unpacked but not configured, which
+# takes seconds instead of minutes. It is kept in $WEBHOOK_SYNC_IMAGES (a folder of the user's cache).
+# Root is required. Missing tools are installed if CI or INSTALL is set; otherwise the script lists
+# them and exits with code 3.
 set -euo pipefail
 
 state=${WEBHOOK_SYNC_IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/webhook-sync/images}
@@ -37,7 +36,7 @@ mkdir -p "$state"
 exec 9>"$state/lock"
 flock 9
 
-# One network and one set of limits with the machine: nothing that a nested container may not do.
+# Share the machine's network and limits: a nested container may not create its own.
 cat >"$state/containers.conf" <<'END'
 [containers]
 netns = "host"
