@@ -1,4 +1,4 @@
-"""What the README tells a person to type, typed."""
+"""Run the commands of ``docs/try.md``, and compare the responses with its text."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from portable_core.demo.processes import find_free_port
 ROOT = Path(__file__).parents[2]
 
 
-def read_commands(section: str) -> list[str]:
-    """The shell blocks of one section of the README."""
-    text = (ROOT / "README.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+def read_commands() -> list[str]:
+    """Return the shell blocks of the page."""
+    text = (ROOT / "docs" / "try.md").read_text()
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
 class Shell:
-    """Runs the README's commands on a port and in a folder of the test's own."""
+    """Runs the page's commands on a port and in a folder of the test's own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,9 +45,9 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A shell beside the slave that the section's first command starts."""
+    """A shell beside the slave that the page's first command starts."""
     shell = Shell(tmp_path)
-    start = shell.adapt(read_commands("By hand")[0])
+    start = shell.adapt(read_commands()[0])
     slave = subprocess.Popen(start, shell=True, cwd=ROOT, start_new_session=True)
     try:
         for _ in range(300):
@@ -62,8 +62,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         slave.wait(15)
 
 
-def test_by_hand(shell: Shell) -> None:
-    _, posts, empty, unsorted = read_commands("By hand")
+def test_the_commands_respond_as_the_page_says(shell: Shell) -> None:
+    _, posts, empty, unsorted = read_commands()
     first, second = (shell.run(line) for line in posts.strip().splitlines())
     assert isinstance(first, dict)
     assert isinstance(second, dict)

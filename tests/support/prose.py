@@ -66,7 +66,7 @@ BANNED: tuple[Banned, ...] = (
     Banned(r"\b(one|another|each|which|its|same) life\b|\blives of\b", "epoch", "in another life"),
     Banned(
         r"\b(everything|all|it|of each slave) is in\b(?=\s*[,.;:?!)—]|\s*$)|\ball in\b(?! all)"
-        r"|\bis everything in\b",
+        r"|\bis everything in\b(?=\s*[,.;:?!)—]|\s*$)",
         "complete",
         "Is everything in?",
     ),
@@ -111,14 +111,21 @@ def find_banned(text: Text) -> Iterator[str]:
 # -- scopes ----------------------------------------------------------------------------------------
 
 
+SETTINGS_PAGE = ROOT / "docs/settings.md"
+
+
 def read_documents() -> Iterator[Text]:
-    """The lines of every page, without code."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "containers/README.md"]
-    for page in sorted(pages):
-        text = re.sub(r"^( *)```.*?^ *```$", _blank, page.read_text(), flags=re.M | re.S)
-        text = re.sub(r"`[^`]*`", _blank, text)
-        for number, paragraph in _split_paragraphs(text):
-            yield Text(f"{page.relative_to(ROOT)}:{number}", paragraph)
+    """Return the paragraphs of every page but that of the settings, without code."""
+    pages = {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "containers/README.md"}
+    for page in sorted(pages - {SETTINGS_PAGE}):
+        yield from _read_page(page)
+
+
+def _read_page(page: Path) -> Iterator[Text]:
+    text = re.sub(r"^( *)```.*?^ *```$", _blank, page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"`[^`]*`", _blank, text)
+    for number, paragraph in _split_paragraphs(text):
+        yield Text(f"{page.relative_to(ROOT)}:{number}", paragraph)
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -177,6 +184,7 @@ def _find_described(place: str, value: object) -> Iterator[Text]:
 
 
 def read_settings() -> Iterator[Text]:
+    yield from _read_page(SETTINGS_PAGE)
     for setting in SETTINGS:
         yield Text(setting.name, setting.meaning)
 

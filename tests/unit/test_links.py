@@ -1,4 +1,4 @@
-"""What the documents point to is there: links, headings, files, tests, make targets."""
+"""The documents point to things that exist: links, headings, files, tests, make targets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "containers/README.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "containers/README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 FOLDERS = "portable_core|functions|containers|loadtests|tests|docs"
 
 
 def name_anchors(document: Path) -> set[str]:
-    """The headings' names in addresses, as GitHub makes them."""
+    """Return the anchors of a document's headings, as GitHub names them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -42,7 +43,7 @@ def find_broken(document: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_document_points_to_is_there(document: Path) -> None:
+def test_a_document_points_to_things_that_exist(document: Path) -> None:
     assert list(find_broken(document)) == []
 
 
@@ -55,3 +56,29 @@ def test_broken_ones_are_found(tmp_path: Path) -> None:
     assert [fault.split()[0] for fault in find_broken(document)] == [
         *("link", "link", "path", "path", "make"),
     ]
+
+
+# -- what the pages have to cover ------------------------------------------------------------------
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) < 900
+
+
+def test_the_index_links_every_page() -> None:
+    for index in (ROOT / "docs/README.md", ROOT / "docs/decisions/README.md"):
+        linked = set(re.findall(r"\]\(([\w-]+\.md)", index.read_text()))
+        assert linked == {path.name for path in index.parent.glob("*.md")} - {"README.md"}
+
+
+def test_the_map_lists_exactly_the_modules_and_folders_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = text.split("<!-- map -->")[1].split("<!-- end of map -->")[0]
+    rows = re.findall(r"^\| `(portable_core/[^`]+)` \| (.+) \|$", table, re.MULTILINE)
+    package = ROOT / "portable_core"
+    levels = [package, package / "adapters"]
+    modules = {str(path.relative_to(ROOT)) for level in levels for path in level.glob("[!_]*.py")}
+    folders = {
+        f"{path.parent.relative_to(ROOT)}/" for level in levels for path in level.glob("*/*.py")
+    }
+    assert sorted(path for path, _ in rows) == sorted(modules | folders)
