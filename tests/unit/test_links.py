@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,14 +72,30 @@ def test_the_index_links_every_page() -> None:
         assert linked == {path.name for path in index.parent.glob("*.md")} - {"README.md"}
 
 
-def test_the_map_lists_exactly_the_modules_and_folders_that_exist() -> None:
+def read_map() -> list[str]:
+    """Return the paths in the map of the package, in its order."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     table = text.split("<!-- map -->")[1].split("<!-- end of map -->")[0]
-    rows = re.findall(r"^\| `(portable_core/[^`]+)` \| (.+) \|$", table, re.MULTILINE)
+    return re.findall(r"^\| `portable_core/([^`]+)` \| .+ \|$", table, re.MULTILINE)
+
+
+def test_the_map_lists_exactly_the_modules_and_folders_that_exist() -> None:
     package = ROOT / "portable_core"
     levels = [package, package / "adapters"]
-    modules = {str(path.relative_to(ROOT)) for level in levels for path in level.glob("[!_]*.py")}
-    folders = {
-        f"{path.parent.relative_to(ROOT)}/" for level in levels for path in level.glob("*/*.py")
+    modules = {path for level in levels for path in level.glob("[!_]*.py")}
+    folders = {path.parent for level in levels for path in level.glob("*/*.py")}
+    expected = {str(path.relative_to(package)) for path in modules}
+    expected |= {f"{path.relative_to(package)}/" for path in folders}
+    assert sorted(read_map()) == sorted(expected)
+
+
+def test_the_map_is_in_the_order_of_the_import_rules() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [layers] = [rule["layers"] for rule in rules["contracts"] if "containers" in rule]
+    ranks = {
+        name.strip(): rank
+        for rank, layer in enumerate(reversed(layers))
+        for name in layer.split("|")
     }
-    assert sorted(path for path, _ in rows) == sorted(modules | folders)
+    order = [ranks[path.partition("/")[0].removesuffix(".py")] for path in read_map()]
+    assert order == sorted(order)

@@ -7,7 +7,7 @@ import pytest
 from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned
 
 #: Scopes that are still to be rewritten; an entry goes once its scope is clean.
-PENDING: set[str] = {*SCOPES} - {"documents", "containers"}
+PENDING: set[str] = {*SCOPES} - {"documents", "containers", "settings"}
 
 
 @pytest.mark.parametrize("scope", [*SCOPES])
