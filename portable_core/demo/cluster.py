@@ -14,8 +14,10 @@ from typing import Any
 
 from portable_core.demo.processes import NodeProcess, can_run_functions
 from portable_core.errors import Unavailable
-from portable_core.ports import Store
+from portable_core.ingest.receiver import name_algorithm
 from portable_core.records import MAX_INTEGER, Record
+from portable_core.settings import Settings
+from portable_core.wiring import build_store
 
 #: The span of the nodes in seconds. Short, because the demonstration waits for one.
 SPAN_S = 5
@@ -126,19 +128,10 @@ class Cluster:
 
 
 def read_records(env: Mapping[str, str]) -> list[Record]:
-    """Return all records of a node's store. The node may be running."""
-    kind, _, path = env["STORE"].partition(":")
-    store: Store
-    if kind == "sqlite":
-        from portable_core.adapters.sqlite import SqliteStore
-
-        store = SqliteStore(path, read_only=True)
-    else:
-        from portable_core.adapters.firestore import FirestoreStore
-
-        project, _, database = path.partition("/")
-        store = FirestoreStore(project, database, commit_timeout_ms=SPAN_S * 250)
-    store.open("crc32c")
+    """Return all records in the store of a node with these settings; its process may be running."""
+    settings = Settings.from_env("master", {"SYNC_AUTH": "none", **env})
+    store = build_store(settings, read_only=True)
+    store.open(name_algorithm(settings))
     try:
         return list(store.records(0, MAX_INTEGER))
     finally:

@@ -24,7 +24,7 @@ from portable_core.ingest.buffer import Buffer, BufferLimits
 from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
-from portable_core.payload_hash.algorithms import check_algorithm
+from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
 from portable_core.records import Meta, Pair, Record
@@ -57,13 +57,19 @@ class NodeStatus:
 def name_algorithm(settings: Settings) -> str:
     """Return the algorithm's name as stores and nodes compare it.
 
-    The name of a keyed algorithm has a fingerprint of the key, so that two nodes with different
-    keys, whose hashes are unrelated, refuse to sync.
+    A keyed algorithm's name ends with a fingerprint of the key: nodes with different keys have
+    unrelated hashes, and must not sync. :data:`ALGORITHM_NAMES` matches the names.
     """
     if not settings.hash_key or not check_algorithm(settings.hash).keyed:
         return settings.hash
     fingerprint = hash_payload(b'{"webhook-sync":"key"}', settings.hash, settings.hash_key)
     return f"{settings.hash}-{fingerprint:x}"
+
+
+#: A regular expression (ECMA-262 and Python) of every name that :func:`name_algorithm` returns.
+ALGORITHM_NAMES = "^({})$".format(
+    "|".join(f"{row.name}-[0-9a-f]+" if row.keyed else row.name for row in ALGORITHMS.values())
+)
 
 
 class CommitObserver(Protocol):

@@ -16,6 +16,8 @@ from flask import Flask
 import portable_core
 from portable_core import errors
 from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
+from portable_core.ingest.receiver import name_algorithm
+from portable_core.payload_hash.algorithms import ALGORITHMS
 from portable_core.settings import Role, Settings
 from portable_core.wiring import build_app
 
@@ -75,6 +77,15 @@ def test_every_route_is_described_and_everything_described_is_a_route(role: Role
     if role == "master":
         routes = list_routes(make_app(role, CONSOLE_TOKEN="x" * 16, **slaves))
         assert routes == described | CONSOLE
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_is_described_under_the_name_that_nodes_compare(algorithm: str) -> None:
+    env = {"STORE": "memory:", "SYNC_AUTH": "none", "HASH": algorithm, "HASH_KEY": "k"}
+    schema = describe_surface("slave")["components"]["schemas"]["Algorithm"]
+    name = name_algorithm(Settings.from_env("slave", env))
+    assert jsonschema_rs.is_valid(schema, name)
+    assert not jsonschema_rs.is_valid(schema, f"{name}-x")
 
 
 @pytest.mark.parametrize("role", ROLES)

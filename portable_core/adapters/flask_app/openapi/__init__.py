@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response
 
+from portable_core.ingest.receiver import ALGORITHM_NAMES
 from portable_core.settings import Role
 
 DESCRIPTION_PATH = "/openapi.json"
@@ -28,6 +29,11 @@ def describe_surface(role: Role) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for part in _PARTS[role]:
         _merge(document, orjson.loads(Path(__file__).with_name(f"{part}.json").read_bytes()))
+    document["components"]["schemas"]["Algorithm"] = {
+        "description": "A hash algorithm; a keyed one with a fingerprint of its key.",
+        "type": "string",
+        "pattern": ALGORITHM_NAMES,
+    }
     return document
 
 

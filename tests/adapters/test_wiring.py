@@ -1,0 +1,92 @@
+"""What the composition root builds, and what a node logs when it starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from portable_core.demo.processes import Kind
+from portable_core.settings import Role, Settings
+from portable_core.store_kinds import STORE_KINDS
+from portable_core.sync.observer import Observer, Observers
+from portable_core.sync.report import SyncReport
+from portable_core.wiring import build_node, build_store
+from tests.support.nodes.sync_nodes import Nodes, start
+
+ENV = {"STORE": "memory:", "SYNC_TOKENS": "a-token"}
+
+
+@pytest.mark.parametrize("kind", STORE_KINDS)
+def test_each_kind_of_store_is_built_with_the_capabilities_of_its_row(kind: str) -> None:
+    form = STORE_KINDS[kind].form
+    store = build_store(Settings.from_env("master", {**ENV, "STORE": form}))
+    assert store.shared == STORE_KINDS[kind].shared
+
+
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_a_node_has_one_role_and_the_observer_it_was_built_with(role: Role) -> None:
+    observer = Observer()
+    node = build_node(Settings.from_env(role, ENV), observer)
+    assert (node.slave is not None, node.master is not None) == (role == "slave", role == "master")
+    assert node.observer is observer
+
+
+def test_a_hand_over_is_built_only_for_a_slave_that_has_an_address_for_it() -> None:
+    env = {**ENV, "HAND_OVER": "http://127.0.0.1:9"}
+    assert build_node(Settings.from_env("slave", env)).hand_over is not None
+    assert build_node(Settings.from_env("slave", ENV)).hand_over is None
+    assert build_node(Settings.from_env("master", env)).hand_over is None
+
+
+def test_every_observer_gets_every_event() -> None:
+    events: list[tuple[str, tuple[object, ...]]] = []
+
+    class Recorder(Observer):
+        def __getattribute__(self, name: str) -> object:
+            return lambda *arguments: events.append((name, arguments))
+
+    observers = Observers([Recorder(), Recorder()])
+    calls = {
+        "begin_request": (lambda name: None,),
+        "observe_webhook": ("hub", "kept", 0.5),
+        "observe_commit": (3, 0.5, True),
+        "observe_sync": (SyncReport(0, 0.0, []),),
+    }
+    assert set(calls) == {name for name in vars(Observer) if not name.startswith("_")}
+    for name, arguments in calls.items():
+        events.clear()
+        getattr(observers, name)(*arguments)
+        assert events == [(name, arguments)] * 2
+
+
+@pytest.mark.parametrize("kind", ["container", "function"])
+def test_warnings_of_a_start_are_in_its_log(tmp_path: Path, kind: Kind) -> None:
+    with Nodes(tmp_path) as nodes:
+        shut = nodes.make_slave("shut", kind)
+        opened = nodes.make_slave("opened", kind, SYNC_AUTH="none", SYNC_TOKENS="", SETTLE_S="0.4")
+        start(shut, opened)
+        lines = [json.loads(line) for line in opened.log.read_text().splitlines()]
+        warnings = [line["message"] for line in lines if line["severity"] == "WARNING"]
+        assert len([line for line in warnings if line.startswith("SYNC_AUTH=none: ")]) == 1
+        assert len([line for line in warnings if line.startswith("SETTLE_S: ")]) == 1
+        quiet = shut.log.read_text()
+        assert "SYNC_AUTH" not in quiet
+        assert "SETTLE_S" not in quiet
+
+
+def test_an_invalid_setting_ends_a_start_with_one_line_and_without_secrets() -> None:
+    env = {"STORE": "memory:", "SYNC_TOKENS": "correct horse", "SOURCES": "hub=github:hub-secret"}
+    code = "from portable_core.wiring import read_settings_or_exit; read_settings_or_exit('slave')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("webhook-sync: SYNC_TOKENS: ")
+    assert done.stderr.count("\n") == 1
+    assert "horse" not in done.stderr
+    assert "hub-secret" not in done.stderr
