@@ -25,7 +25,7 @@ SPAN_S = 5
 _SYNCS = 5
 _NO_FUNCTIONS = (
     "slave-1 runs as a container: functions-framework is not installed "
-    "(pip install functions-framework)"
+    "(pip install 'webhook-sync[functions]')"
 )
 
 

@@ -46,7 +46,7 @@ class DemoPlan:
 
 def run_demo(plan: DemoPlan) -> bool:
     """Run the demonstration. Returns whether nothing was lost and every node stopped cleanly."""
-    _stop_on_signals()
+    stop_on_signals()
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(width=100, markup=False, emoji=False)
@@ -96,7 +96,7 @@ def _run(plan: DemoPlan, cluster: Cluster, console: Console) -> bool:
     return ok and not any(codes.values())
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """Raise ``KeyboardInterrupt`` on SIGTERM and SIGHUP too, so that the nodes are stopped.
 
     The nodes have process groups of their own, which a closing terminal does not end.

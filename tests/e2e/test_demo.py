@@ -1,4 +1,4 @@
-"""The demonstration holds, and its check can fail."""
+"""The demonstration: nothing is lost, also from an installed wheel, and its check can fail."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from portable_core.demo.run import stop_on_signals
 from tests.support.firestore_emulator import use_emulator
+from tests.support.wheel import build_wheel, install_wheel
 
 BIN = Path(sys.executable).parent
 
 
-def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_demo(*arguments: str, bin: Path = BIN) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(BIN / "webhook-sync"), "demo", "--webhooks", "200", *arguments],
+        [str(bin / "webhook-sync"), "demo", "--webhooks", "60", *arguments],
         capture_output=True,
         text=True,
         timeout=110,
@@ -29,11 +31,7 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("store", ["sqlite", "firestore"])
-def test_the_promises_hold(store: str) -> None:
-    if store == "firestore":
-        use_emulator()
-    done = run_demo("--seed", "3", *(["--firestore"] if store == "firestore" else []))
+def check_nothing_is_lost(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the promises hold" in done.stdout
     master = next(line for line in done.stdout.splitlines() if line.startswith("│ master"))
@@ -42,17 +40,50 @@ def test_the_promises_hold(store: str) -> None:
     assert still_missing == 0
 
 
-def test_the_check_fails_where_the_sync_is_left_out() -> None:
+@pytest.mark.parametrize("kind", ["function", "container"])
+def test_nothing_is_lost_by_an_installed_wheel(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extras = ["functions"] if kind == "function" else []
+    bin = install_wheel(build_wheel(tmp_path / "wheel"), tmp_path / "env", extras=extras)
+    if kind == "container":
+        _remove_functions_framework(tmp_path / "env")
+    monkeypatch.chdir(tmp_path)
+    done = run_demo("--seed", "3", bin=bin)
+    check_nothing_is_lost(done)
+    assert re.search(rf"│ slave-1 │ {kind} ", done.stdout)
+    reported = "slave-1 runs as a container: functions-framework is not installed" in done.stdout
+    assert reported == (kind == "container")
+
+
+def _remove_functions_framework(environment: Path) -> None:
+    for link in environment.glob("lib/python*/site-packages/functions_framework*"):
+        link.unlink()
+
+
+def test_nothing_is_lost_on_firestore() -> None:
+    use_emulator()
+    check_nothing_is_lost(run_demo("--seed", "3", "--firestore"))
+
+
+def test_the_check_fails_without_a_sync() -> None:
     done = run_demo("--no-sync", "--remove-one")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "A PROMISE IS BROKEN" in done.stdout
 
 
-def test_a_command_line_that_is_not_understood_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(("--firestore", "--remove-one"), 2), (("--firestore",), 1)]
+)
+def test_a_demo_that_cannot_start_leaves_nothing(
+    arguments: tuple[str, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert run_demo("--firestore", "--remove-one").returncode == 2
+    monkeypatch.setenv("PATH", str(tmp_path))  # without node, which runs the emulator
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    done = run_demo(*arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert code == 2 or done.stderr.startswith("Error: FIRESTORE_EMULATOR_HOST: not set")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,10 +98,7 @@ def read_console(url: str, token: str) -> str:
         return str(page.read().decode())
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
-    end: signal.Signals,
-) -> None:
+def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo() -> None:
     command = [str(BIN / "webhook-sync"), "demo", "--webhooks", "20", "--keep"]
     demo = subprocess.Popen(
         command,
@@ -80,22 +108,22 @@ def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert demo.stdout is not None
-    said = []
+    lines = []
     try:
         for line in demo.stdout:
-            said.append(line)
+            lines.append(line)
             if "The console:" in line:
                 break
-        console = re.search(r"(http://127\.0\.0\.1:\d+/) \(console token (\S+)\)", said[-1])
-        assert console is not None, "".join(said)
-        slave = re.search(r"slave-2 at (http://127\.0\.0\.1:\d+) ", "".join(said))
-        assert slave is not None, "".join(said)
+        console = re.search(r"(http://127\.0\.0\.1:\d+/) \(console token (\S+)\)", lines[-1])
+        assert console is not None, "".join(lines)
+        slave = re.search(r"slave-2 at (http://127\.0\.0\.1:\d+) ", "".join(lines))
+        assert slave is not None, "".join(lines)
         with urllib.request.urlopen(f"{slave[1]}/health", timeout=30) as answer:
             assert answer.status == 200
         assert "Everything is in." in read_console(console[1], console[2])
-        demo.send_signal(end)
+        demo.terminate()
         rest, _ = demo.communicate(timeout=60)
-        assert demo.returncode == 0, "".join(said) + rest
+        assert demo.returncode == 0, "".join(lines) + rest
         folder = re.search(r"stores and logs are in\s+(\S+)", rest)
         assert folder is not None, rest
         with pytest.raises(OSError, match="refused"):
@@ -104,3 +132,17 @@ def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
     finally:
         demo.kill()
         demo.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_demo_like_ctrl_c(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        stop_on_signals()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.signal(number, signal.SIG_IGN)  # as nohup does
+        stop_on_signals()
+        signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
