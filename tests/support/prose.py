@@ -37,7 +37,11 @@ class Text(NamedTuple):
 BANNED: tuple[Banned, ...] = (
     Banned(r"\b(tells?|told|telling)\b", "return, report, show or log", "the log tells why"),
     Banned(r"\b(un)?settle[sd]?\b|\bsettling\b", "flush, commit or resolve", "it settles soon"),
-    Banned(r"\b(is|are|was|be) none\b", "invalid, missing or absent", "a token that is none"),
+    Banned(
+        r"(?<!there )\b(is|are|was|be) (?-i:none)\b",
+        "invalid, missing or absent",
+        "a token that is none",
+    ),
     Banned(r"\btakes? none\b", "rejects it", "it takes none"),
     Banned(
         r"\btak(es?|en|ing) (no |an? |the |any |every |only |more |in |all )?"

@@ -13,11 +13,11 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from portable_core import hash_payload
-from portable_core.cli.hash import hash_command
+from portable_core.cli.main import main
 
 
 def run(*arguments: str, payload: bytes = b"", key: str | None = None) -> tuple[int, bytes, str]:
-    result = CliRunner(env={"HASH_KEY": key}).invoke(hash_command, arguments, input=payload)
+    result = CliRunner(env={"HASH_KEY": key}).invoke(main, ["hash", *arguments], input=payload)
     return result.exit_code, result.stdout_bytes, result.stderr
 
 
@@ -34,7 +34,7 @@ def test_canonical_bytes() -> None:
 
 
 def test_shells_complete_the_names_of_files() -> None:
-    found = ShellComplete(hash_command, {}, "hash", "_COMPLETE").get_completions([], "a")
+    found = ShellComplete(main, {}, "webhook-sync", "_COMPLETE").get_completions(["hash"], "a")
     assert [item.type for item in found] == ["file"]
 
 

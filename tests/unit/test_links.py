@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -99,3 +100,16 @@ def test_the_map_is_in_the_order_of_the_import_rules() -> None:
     }
     order = [ranks[path.partition("/")[0].removesuffix(".py")] for path in read_map()]
     assert order == sorted(order)
+
+
+def test_the_hooks_run_the_commands_of_make_lint() -> None:
+    document = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repository in document["repos"] for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in document["repos"]} == {"local"}
+    entries = [set(hook["entry"].split()) for hook in hooks]
+    recipe = (ROOT / "Makefile").read_text().split("\nlint: ")[1].split("\n\n")[0]
+    for line in re.findall(r"^\t\$\(BIN\)/(.*)$", recipe, re.MULTILINE):
+        command = {
+            word for word in f".venv/bin/{line}".split() if word != "." and word != "--no-logo"
+        }
+        assert any(command <= entry for entry in entries), line

@@ -7,7 +7,15 @@ import pytest
 from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned
 
 #: Scopes that are still to be rewritten; an entry goes once its scope is clean.
-PENDING: set[str] = {*SCOPES} - {"documents", "containers", "settings"}
+PENDING: set[str] = {*SCOPES} - {
+    *("documents", "containers", "settings", "help"),
+    *(
+        "portable_core/cli",
+        "portable_core/demo",
+        "portable_core/functions",
+        "portable_core/sources",
+    ),
+}
 
 
 @pytest.mark.parametrize("scope", [*SCOPES])
@@ -30,6 +38,7 @@ def test_every_phrase_is_found(banned: Banned) -> None:
     [
         "Zero has no sign, and senders sign the body.",
         "The default is `memory:`; it takes 5 minutes.",
+        "There is none. It is None by default.",
         "Return the hash. All in all, 3 of 4 records are in memory.",
         "A nobler lifetime: outlet, letter.",
     ],

@@ -1,8 +1,8 @@
 """A process that uses a SQLite store, for tests that kill it or make it wait.
 
 ``python -m tests.support.stores.sqlite_child append FOLDER START`` appends batches until it is
-killed and prints each batch's last timestamp once ``append`` has returned; ``hold FOLDER`` opens the store,
-prints ``open`` and waits for its input to end; ``wait FOLDER`` tries to open it until it can and
+killed and prints each batch's last timestamp once ``append`` has returned; ``hold FOLDER`` opens
+the store, prints ``open`` and waits for its input to end; ``wait FOLDER`` tries to open it until it can and
 prints ``open``, appends a record, and prints ``done``.
 """
 
