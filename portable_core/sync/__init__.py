@@ -1,1 +1,1 @@
-"""Slave -> master: find and fetch the records that the master lacks."""
+"""Slave -> master: find and recover the records that the master lacks."""

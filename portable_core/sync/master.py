@@ -1,8 +1,8 @@
-"""The master: receives webhooks like a slave, and fetches from each slave what it lacks.
+"""The master: receives webhooks like a slave, and recovers from each slave those it lacks.
 
-Everything that brings records from elsewhere runs under one lease, so that two processes on one
-database never do it at the same time. Syncs and hand-overs take turns: a sync gives way to a slave
-that is being stopped and has only seconds left, whichever process that slave has come to.
+All records from other nodes are stored under one lease, so that two processes on one database never
+store them at the same time. Syncs and hand-overs take turns: a sync gives way to a slave that is
+being stopped and has only seconds left, in whichever process of the master that slave hands over.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
 
-#: How long a lease lives without being renewed, and how often a running sync renews it.
+#: How long a lease is valid without being renewed, and how often a running sync renews it.
 LEASE_MS = 20_000
 LEASE_RENEWAL_S = 5.0
 
-#: The mark that grows with each hand-over that finds the lease held by another process, and how
-#: often a sync looks at it.
+#: The name of the mark that grows with each hand-over that finds the lease held by another process,
+#: and how often a sync reads it.
 HAND_OVER_MARK = "hand-overs-refused"
-_LOOK_S = 1.0
+_MARK_INTERVAL_S = 1.0
 
 _TURN_WAIT_S = 5.0
 _CLOSE_S = 2.0
 
-#: What is taken over at once: so many records, and no more after so many bytes.
+#: A batch of a hand-over: at most so many records, and no more after so many bytes.
 _BATCH_RECORDS = 500
 _BATCH_BYTES = 8 * 2**20
 
 
 class Master:
-    """Safe to use from any number of threads."""
+    """The role of the master around a receiver. Safe to use from any number of threads."""
 
     def __init__(
         self,
@@ -65,22 +65,22 @@ class Master:
         self._stopping = threading.Event()
 
     def slave_states(self) -> dict[str, SlaveState]:
-        """What is remembered of each slave, those among the settings that were never synced too."""
+        """Return the state of each slave: of those in the settings and of those synced before."""
         self.receiver.open()
         states = self._store.slave_states()
         return {name: states.get(name, SlaveState()) for name in {**self.clients, **states}}
 
     def quarantine(self) -> Iterator[Quarantined]:
-        """What was set aside, oldest first."""
+        """Return the records in quarantine, oldest first."""
         self.receiver.open()
         return self._store.quarantine()
 
     def stop(self) -> None:
-        """Let a running sync end at the next chunk, in order, and start no other."""
+        """Let a running sync end in order at the next chunk, and start no other."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Stop, and wait a moment for a running sync to end."""
+        """Stop, and wait up to two seconds for a running sync to end."""
         self.stop()
         if self._turn.acquire(timeout=_CLOSE_S):
             self._turn.release()
@@ -92,14 +92,15 @@ class Master:
         only: str | None = None,
         progress: Callable[[SlaveReport], None] = lambda report: None,
     ) -> SyncReport:
-        """Fetch from every slave (or ``only`` one) what this master lacks, one after the other.
+        """Recover from each slave, or ``only`` one, the records that this master lacks.
 
-        ``progress`` is called with a slave's report as it grows. A slave's failure is in the report
+        ``progress`` is called with a slave's report as it grows. A slave's failure is in its report
         and stops no other slave. Raises ``NotFound`` for an unknown slave, ``LeaseHeld`` while
-        another sync runs, ``LeaseLost``, ``StoreError``.
+        another sync runs, ``LeaseLost`` and ``StoreError``.
         """
         if only is not None and only not in self.clients:
-            raise NotFound(f"no slave is called {only!r}; SLAVES names {', '.join(self.clients)}")
+            known = ", ".join(self.clients) or "none"
+            raise NotFound(f"slave: no slave has the name {only!r}; SLAVES has {known}")
         started, date = self._clock.monotonic(), self._clock.now()
         if not self._turn.acquire(blocking=False):
             raise LeaseHeld("another sync of this master is running")
@@ -111,9 +112,9 @@ class Master:
                 reports: list[SlaveReport] = []
                 for name in chosen:
                     state = states.get(name, SlaveState())
-                    idle = self._find_reason_to_stop(context, deadline)
-                    if idle:
-                        reports.append(self._leave_out(name, state, idle))
+                    reason = self._find_reason_to_stop(context, deadline)
+                    if reason:
+                        reports.append(self._leave_out(name, state, reason))
                         continue
                     limits = self._allot(deadline, first=not reports)
                     reports.append(self._sync_slave(context, name, state, limits, progress))
@@ -124,33 +125,36 @@ class Master:
         return report
 
     def _watch_hand_overs(self) -> Callable[[], bool]:
-        """What tells whether no hand-over waits, here or in another process.
+        """Return a function that returns whether no hand-over waits, here or in another process.
 
-        The other process is known by its next try: the first look, which a short sync does without,
-        only tells what was there.
+        A hand-over in another process is noticed by its next attempt, which raises the mark. The
+        first reading, which a short sync does without, has nothing to be compared with.
         """
         store, clock = self._store, self._clock
-        looked = clock.monotonic()
-        known: int | None = None
+        read_at = clock.monotonic()
+        first: int | None = None
         newest = 0
 
         def may_go_on() -> bool:
-            nonlocal looked, known, newest
-            if store.shared and clock.monotonic() - looked >= _LOOK_S:
-                looked, newest = clock.monotonic(), store.mark(HAND_OVER_MARK)
-                known = newest if known is None else known
-            return not self._waiting and (known is None or newest == known)
+            nonlocal read_at, first, newest
+            if store.shared and clock.monotonic() - read_at >= _MARK_INTERVAL_S:
+                read_at, newest = clock.monotonic(), store.mark(HAND_OVER_MARK)
+                first = newest if first is None else first
+            return not self._waiting and (first is None or newest == first)
 
         return may_go_on
 
     def _order(self, states: dict[str, SlaveState]) -> list[str]:
-        """The slaves whose last sync began longest ago first: nobody starves behind a slow one."""
+        """Return the slaves, the one whose last turn began longest ago first.
+
+        So no slave starves behind a slow one.
+        """
         return sorted(
             self.clients, key=lambda name: read_report(states.get(name, SlaveState())).started
         )
 
     def _find_reason_to_stop(self, context: SyncContext, deadline: float) -> str:
-        """Why no further slave may begin, if so."""
+        """Return why no further slave may begin; an empty text if one may."""
         if self._clock.monotonic() >= deadline:
             return "SYNC_BUDGET_S was used up"
         if not context.may_go_on():
@@ -158,10 +162,10 @@ class Master:
         return ""
 
     def _leave_out(self, name: str, state: SlaveState, reason: str) -> SlaveReport:
-        """The report of a slave that did not get its turn.
+        """Return the report of a slave that did not get its turn.
 
-        Nothing is saved of it: it keeps its place, which brings it to the front next time. That is
-        an error only where it has waited for so long that it counts as behind.
+        It is not saved, so that the slave is among the first next time. It is an error only if the
+        slave is late.
         """
         last_turn = read_report(state).started
         late = 0 < last_turn < self._clock.now() - self._settings.console_late_ms
@@ -174,7 +178,7 @@ class Master:
         return progress.report()
 
     def _allot(self, deadline: float, *, first: bool) -> SlaveLimits:
-        """What the next slave may use. The ``first`` one of a sync has a whole turn in any case."""
+        """Return the limits of the next slave. The ``first`` one always has a whole turn."""
         settings = self._settings
         own = self._clock.monotonic() + settings.sync_slave_ms / 1000
         return SlaveLimits(
@@ -192,10 +196,10 @@ class Master:
         limits: SlaveLimits,
         progress: Callable[[SlaveReport], None],
     ) -> SlaveReport:
-        session = SlaveSync(context, self.clients[name], state, limits, progress)
-        return session.run(self.receiver.now, self.receiver.horizon())
+        sync = SlaveSync(context, self.clients[name], state, limits, progress)
+        return sync.run(self.receiver.now, self.receiver.horizon())
 
-    # -- taking over ---------------------------------------------------------------------------
+    # -- hand-overs ----------------------------------------------------------------------------
 
     def accept(self, slave: str, records: Iterable[Record]) -> HandOverReport:
         """Store the records, in order of their pairs, that are not represented in the master.
@@ -206,14 +210,14 @@ class Master:
         """
         progress = Progress(slave)
         received = reached = 0
-        # Between two batches nothing is held: a slave that stalls holds up no sync.
+        # Between two batches no lease is held: a slave that stalls delays no sync.
         for batch in _divide(records):
             try:
                 with self._wait_for_turn(), self._lease(lambda: True) as context:
                     merger = RecordMerger(context, slave, reached, progress)
                     self._merge_batch(merger, batch)
             except LeaseHeld:
-                if self._store.shared:  # a sync of another process will see that and end soon
+                if self._store.shared:  # the sync of another process reads the mark and ends soon
                     newest = self._store.mark(HAND_OVER_MARK)
                     self._store.raise_mark(HAND_OVER_MARK, newest + 1)
                 raise
@@ -224,15 +228,15 @@ class Master:
 
     @contextmanager
     def _wait_for_turn(self) -> Iterator[None]:
-        """Be the one that brings records; a sync that is running ends soon."""
+        """Hold the turn of this process; a running sync ends soon. Raises ``Unavailable``."""
         with self._counting:
             self._waiting += 1
         try:
-            taken = self._turn.acquire(timeout=_TURN_WAIT_S)
+            acquired = self._turn.acquire(timeout=_TURN_WAIT_S)
         finally:
             with self._counting:
                 self._waiting -= 1
-        if not taken:
+        if not acquired:
             raise Unavailable("a sync is still running; hand over again in a moment")
         try:
             yield
@@ -240,8 +244,9 @@ class Master:
             self._turn.release()
 
     def _merge_batch(self, merger: RecordMerger, batch: Sequence[Record]) -> None:
+        """Merge the records of a batch that are not represented in the master."""
         pairs = [record.pair for record in batch]
-        # First reserved, then settled: no webhook can be given one of these pairs unseen.
+        # First reserve, then flush: no webhook received meanwhile can have one of these pairs.
         self.receiver.reserve(pairs)
         self.receiver.flush()
         latest = self.receiver.now() + self._settings.span_ms
@@ -254,6 +259,7 @@ class Master:
         merger.save()
 
     def _find_missing(self, pairs: list[Pair]) -> Iterator[Pair]:
+        """Return the pairs that are not represented in the master's store."""
         span = self._settings.span_ms
         ordered = sorted(pairs)
         known = self._store.pairs(ordered[0].timestamp - span, ordered[-1].timestamp + span + 1)
@@ -265,7 +271,7 @@ class Master:
 
     @contextmanager
     def _lease(self, wanted: Callable[[], bool]) -> Iterator[SyncContext]:
-        """Hold the lease; ``may_go_on`` says no once ``wanted`` does or the master is stopped."""
+        """Hold the lease. ``may_go_on`` returns False once ``wanted`` does or the master stops."""
         self.receiver.open()
         clock, store = self._clock, self._store
         renewed = clock.monotonic()
@@ -294,7 +300,7 @@ class Master:
 
 
 def _divide(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """The records in batches; those before an error in the last one."""
+    """Return the records in batches. The records before an error are in the last batch."""
     batch: list[Record] = []
     size = 0
     try:

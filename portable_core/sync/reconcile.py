@@ -1,9 +1,9 @@
-"""Two sorted streams -> what is missing.
+"""Find the pairs of one sorted stream that are missing from another.
 
-The one rule of the sync: a pair of ours is *represented* in theirs if theirs holds a pair with the
-same hash and a timestamp at most one span away. Both streams come in order of their timestamps, so
-the answer for one of our pairs is known as soon as theirs has been read one span past it, and
-memory holds only what lies within a few spans of the current pair.
+The one rule of the sync: a pair of ours is *represented* in theirs if theirs has a pair with the
+same hash and a timestamp at most one span away. Both streams are in order of their timestamps, so a
+pair of ours is decided as soon as theirs has been read one span past it, and memory holds only the
+pairs within a few spans of the current one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from portable_core.errors import StreamTooLarge
 from portable_core.records import Pair
 
-#: How many different hashes of theirs may be held at a time: those of four spans at most. One costs
-#: about 170 bytes of memory; 1,000 webhooks a second and a span of two minutes make 480,000.
+#: The most different hashes of theirs in memory, those of four spans at most. One costs about 170
+#: bytes; 1,000 webhooks a second and a span of two minutes make 480,000.
 MAX_HELD = 1_000_000
 
 #: The most pairs in one run.
@@ -31,25 +31,25 @@ def find_missing(
     run_length: int = RUN_LENGTH,
     max_held: int = MAX_HELD,
 ) -> Iterator[list[Pair]]:
-    """Our pairs that are not represented in theirs, in order, several at a time.
+    """Return our pairs that are not represented in theirs, in order, in runs of several.
 
-    ``ours`` is in order; ``theirs`` comes in batches as they arrive, its timestamps never
-    decreasing; ``span`` is in milliseconds. Nothing is held back while the next batch of theirs is
-    awaited. When ours is exhausted, theirs is read to its end all the same, so that an error in it
-    (a cut, a wrong order) is raised in any case.
+    ``ours`` is in order; ``theirs`` comes in batches as they arrive, with timestamps that never
+    decrease; ``span`` is in milliseconds. A missing pair is returned before the next batch of
+    theirs is awaited. When ours is exhausted, theirs is still read to its end, so that an error in
+    it (a cut, a wrong order) is always raised.
 
-    Raises whatever ``theirs`` raises; nothing is given out then that a later pair of theirs could
-    still have matched. Raises :class:`StreamTooLarge` if theirs holds more than ``max_held``
+    Raises the errors of ``theirs``; no pair was returned before that a later pair of theirs could
+    still have represented. Raises :class:`StreamTooLarge` if theirs has more than ``max_held``
     different hashes within a few spans.
     """
-    # One loop with everything in it: a call a pair would cost as much as all the rest.
+    # One loop with everything in it: a function call per pair would double the cost.
     batches = iter(theirs)
     rest: Iterator[Pair] = iter(())
-    pending = False  # whether the next pair of theirs was read, but lies beyond the reach of ours
+    pending = False  # whether the next pair of theirs was read, but is beyond the span of ours
     next_time, next_hash = _BEFORE, 0
-    # By hash the newest timestamp within reach. What was taken two spans and more before the
-    # newest one moves to `older`, and two spans later it is forgotten: then it lies more than a
-    # span before our pair, which is at most a span before the newest one of theirs.
+    # By hash, the newest timestamp. A pair read two spans or more before the newest one moves to
+    # `older` and is dropped two spans later: it then lies more than a span before our pair, which
+    # is at most a span before the newest pair of theirs.
     newest: dict[int, int] = {}
     older: dict[int, int] = {}
     turned = _BEFORE

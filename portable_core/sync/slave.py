@@ -1,6 +1,7 @@
-"""The slave: keeps webhooks until a master has them, and tells it which ones it lacks.
+"""The slave: keeps webhooks until a master has them, and sends the master those it lacks.
 
-``describe`` answers ``GET /sync``, ``answer`` answers ``POST /sync``; both speak values, not HTTP.
+``describe`` implements ``GET /sync``, ``answer`` implements ``POST /sync``; both work with values,
+not HTTP.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from portable_core.wire.negotiation import ENCODINGS
 
 logger = logging.getLogger(__name__)
 
-#: The mark under which the highest ``start`` that a master asked for is kept: what lies before it
-#: is represented in the master, so that retention may remove it. Each generation of the store has
-#: its own, since records may have come back that no master has passed yet.
+#: The name of the mark that holds the highest ``start`` that a master has asked for: every record
+#: before it is represented in the master, and retention may remove it. Each generation of the store
+#: has a mark of its own, since records may have come back that no master's cursor has passed.
 ASKED_MARK = "asked-{generation}"
 
-#: How long an answer may stand still, neither reading nor being read, before its place is given to
-#: another.
+#: How long a response may stall, neither reading nor being read, before its slot is given to
+#: another sync.
 STALLED_S = 60.0
 
 _RETENTION_INTERVAL_S = 60.0
-#: Sooner again where something was removed: a store may leave the rest for another call.
+#: After a removal the next one is due sooner: a store may leave the rest for another call.
 _RETENTION_PAUSE_S = 2.0
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SyncQuery:
-    """What a master asks for: the window ``[start, end)`` of this node's timestamps.
+    """The parameters of a sync request: the window ``[start, end)`` of this node's timestamps.
 
     - ``epoch``: the epoch of this node's store in which the master's cursor reached ``start``;
       None if the request does not name one.
@@ -55,7 +56,10 @@ class SyncQuery:
 
 @dataclass(slots=True)
 class SlaveCounters:
-    """Since the process started. ``gone``: missing, but removed before they could be read."""
+    """Counts since the process started.
+
+    ``gone``: records that the master lacked, but that were removed before they could be read.
+    """
 
     syncs: int = 0
     records_sent: int = 0
@@ -64,9 +68,10 @@ class SlaveCounters:
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """``records`` are the missing ones in order, read as they are taken; ``through`` bounds them.
+    """The response to a sync request; the caller closes it, even if it reads no record.
 
-    To be closed by whoever asked for it, also where not one record was taken.
+    ``records`` are the missing ones in order, read from the store as the caller iterates. They
+    include every missing record before ``through``.
     """
 
     store: StoreInfo
@@ -79,51 +84,51 @@ class Answer:
 
 
 class _Slots:
-    """The answers that are under way: at most so many.
+    """The responses in progress, limited in number.
 
-    A master that vanished without a word leaves one behind that waits for it for ever; its place
-    is given to another after ``STALLED_S``.
+    A master that vanishes silently leaves a response that would wait for ever; its slot is given to
+    another one after ``STALLED_S``.
     """
 
     def __init__(self, clock: Clock, most: int) -> None:
         self._clock = clock
         self._most = most
         self._lock = threading.Lock()
-        self._taken: list[_Slot] = []
+        self._used: list[_Slot] = []
 
-    def take(self) -> _Slot:
-        """Raises ``TooManySyncs``."""
+    def acquire(self) -> _Slot:
+        """Return a free slot. Raises ``TooManySyncs``."""
         with self._lock:
-            if len(self._taken) >= self._most:
-                stalled = min(self._taken, key=lambda slot: slot.touched)
+            if len(self._used) >= self._most:
+                stalled = min(self._used, key=lambda slot: slot.touched)
                 if self._clock.monotonic() - stalled.touched < STALLED_S:
-                    raise TooManySyncs(f"{self._most} syncs are being answered; try again")
-                logger.warning("a sync that stood still for %g s is given up", STALLED_S)
+                    raise TooManySyncs(f"{self._most} syncs are in progress; try again")
+                logger.warning("a sync that stalled for %g s is ended", STALLED_S)
                 stalled.freed = True
-                self._taken.remove(stalled)
+                self._used.remove(stalled)
             slot = _Slot(self, self._clock.monotonic())
-            self._taken.append(slot)
+            self._used.append(slot)
             return slot
 
     def free(self, slot: _Slot) -> None:
         with self._lock:
             slot.freed = True
-            if slot in self._taken:
-                self._taken.remove(slot)
+            if slot in self._used:
+                self._used.remove(slot)
 
     def watch(self, slot: _Slot, items: Iterable[T]) -> Iterator[T]:
-        """Pass items on and note when; end where the place was given to another."""
+        """Pass items on and note the times. Raises ``StreamCut`` once the slot was given away."""
         for item in items:
             slot.touched = self._clock.monotonic()
             yield item
             if slot.freed:
-                raise StreamCut("this sync stood still for too long; its place was given away")
+                raise StreamCut("this sync stalled for too long; its slot was given away")
             slot.touched = self._clock.monotonic()
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """``touched``: when a batch of the request or a record of the answer moved last."""
+    """``touched``: when a batch of the request or a record of the response was last passed on."""
 
     slots: _Slots
     touched: float
@@ -134,7 +139,7 @@ class _Slot:
 
 
 class Slave:
-    """Safe to use from any number of threads."""
+    """The role of a slave around a receiver. Safe to use from any number of threads."""
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -146,7 +151,7 @@ class Slave:
         self._retaining = threading.Lock()
 
     def describe(self) -> SlaveInfo:
-        """What a master must know before it asks."""
+        """Return what a master must know before it asks for a window."""
         horizon = self.receiver.horizon()
         info = self.receiver.info()
         return SlaveInfo(
@@ -161,20 +166,20 @@ class Slave:
         )
 
     def answer(self, query: SyncQuery, theirs: Iterable[Sequence[Pair]]) -> Answer:
-        """The records in the window that ``theirs``, the master's pairs, do not represent.
+        """Return the records of the window that are not represented in ``theirs``.
 
-        Nothing of ``theirs`` is read before the first record is asked for. Raises ``BadRequest``
-        for a window that is none, ``Conflict`` where the nodes disagree, ``TooManySyncs``.
+        ``theirs`` are the master's pairs; none is read before the first record is. Raises
+        ``BadRequest`` for an invalid window, ``Conflict`` if the nodes disagree, ``TooManySyncs``.
         """
         self._check(query)
-        slot = self._slots.take()
+        slot = self._slots.acquire()
         try:
             info = self.receiver.info()
             if query.epoch not in (None, (info.uuid, info.generation)):
-                # Records may have come back before ``start`` that the master does not have.
+                # Records may have come back before ``start`` that the master lacks.
                 raise Conflict(
-                    f"store: this is {info.uuid} in generation {info.generation} by now, not what "
-                    "the request names; begin with GET /sync again"
+                    f"store: this slave's is {info.uuid} in generation {info.generation} now, "
+                    "not the one in the request; begin with GET /sync again"
                 )
             horizon = self.receiver.horizon()
             through = min(query.end, horizon)
@@ -192,15 +197,15 @@ class Slave:
     def _raise_asked_mark(self, mark: str, asked: Milliseconds) -> None:
         try:
             self.receiver.store.raise_mark(mark, asked)
-        except StoreError as error:  # retention waits for the next one; the records must not
-            logger.warning("what was asked for is not remembered: %s", error)
+        except StoreError as error:  # retention can wait for the next request, the sync cannot
+            logger.warning("the retention mark is not saved: %s", error)
 
     def _check(self, query: SyncQuery) -> None:
         for name in ("start", "end", "span"):
             if not 0 <= getattr(query, name) <= MAX_INTEGER:
                 raise BadRequest(f"{name}: must be 0 to {MAX_INTEGER}")
         if query.start >= query.end:
-            raise BadRequest(f"the window [{query.start}, {query.end}) is empty")
+            raise BadRequest(f"end: the window [{query.start}, {query.end}) is empty")
         if query.span != self._settings.span_ms:
             raise Conflict(
                 f"span: this slave has {self._settings.span_ms} ms, the request {query.span} ms; "
@@ -215,6 +220,7 @@ class Slave:
     def _missing(
         self, query: SyncQuery, through: Milliseconds, theirs: Iterable[Sequence[Pair]]
     ) -> Iterator[Record]:
+        """Read the records before ``through`` that are not represented in ``theirs``."""
         store = self.receiver.store
         for run in find_missing(store.pairs(query.start, through), theirs, query.span):
             found = 0
@@ -225,10 +231,10 @@ class Slave:
             self.counters.gone += len(run) - found
 
     def retain(self, *, now: bool = False) -> None:
-        """Remove what retention allows: once a minute, in steps while there is more (or ``now``).
+        """Remove the records that retention allows: once a minute, sooner while there are more.
 
-        By age only what a master has asked past; by bytes the oldest in any case, what no master
-        has asked past as a gap.
+        ``now``: without waiting. By age, only records before the retention mark are removed. By
+        bytes, the oldest ones are removed in any case; those that no master may have become a gap.
         """
         monotonic = self.receiver.clock.monotonic()
         if not now and monotonic - self._retained < _RETENTION_INTERVAL_S:
@@ -240,40 +246,40 @@ class Slave:
         try:
             aged = self.receiver.clock.now() - settings.retention_ms
             asked = store.mark(_name_asked_mark(self.receiver.info()))
-            gone, gap = store.prune(min(aged, asked)), None
+            removed, gap = store.prune(min(aged, asked)), None
             if settings.retention_bytes is not None:
                 gap = store.prune_to_size(settings.retention_bytes, asked)
                 if gap is not None:
                     logger.error(
-                        "RETENTION_BYTES: records of [%d, %d) went before a master had them", *gap
+                        "RETENTION_BYTES: removed records of [%d, %d) that no master may have", *gap
                     )
-            if gone or gap is not None:
+            if removed or gap is not None:
                 self._retained = monotonic - _RETENTION_INTERVAL_S + _RETENTION_PAUSE_S
         except StoreError as error:
-            logger.warning("retention has to wait: %s", error)
+            logger.warning("retention is postponed: %s", error)
         finally:
             self._retaining.release()
 
     def hand_over(
         self, after: Pair | None = None, end: Milliseconds = MAX_INTEGER
     ) -> Iterator[Record]:
-        """What a master may lack before ``end``, in order.
+        """Return the records before ``end`` that the master may lack, in order.
 
-        That is everything from the start of the last window on, or ``after`` the last pair that
+        They are all records from the start of the last window on, or ``after`` the last pair that
         the master has confirmed.
         """
         records = self.receiver.store.records(self._find_hand_over_start(after), end)
         return records if after is None else (record for record in records if record.pair > after)
 
     def count_to_hand_over(self, after: Pair | None = None) -> int:
-        """How many records :meth:`hand_over` would give; no payload is read for it."""
+        """Return how many records :meth:`hand_over` would return, without reading payloads."""
         pairs = self.receiver.store.pairs(self._find_hand_over_start(after), MAX_INTEGER)
         return sum(1 for pair in pairs if after is None or pair > after)
 
     def _find_hand_over_start(self, after: Pair | None) -> Milliseconds:
         if after is not None:
             return after.timestamp
-        # A master that was restored asks for less than it did before, and marks never decrease.
+        # A master that was restored asks for earlier windows than before; marks never decrease.
         mark = _name_asked_mark(self.receiver.info())
         if self._last_asked is not None and self._last_asked[0] == mark:
             return self._last_asked[1]

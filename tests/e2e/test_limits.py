@@ -101,7 +101,7 @@ def test_more_syncs_than_a_slave_answers(nodes: Nodes, kind: Kind) -> None:
             time.sleep(0.02)
         refused = exchange(slave.port, whole)
         assert refused.status == 429
-        assert "3 syncs are being answered" in refused.detail
+        assert "3 syncs are in progress" in refused.detail
         assert int(refused.headers["retry-after"]) > 0
         assert exchange(slave.port, post(b'{"n":2}')).status == 200
         for connection in open_syncs:

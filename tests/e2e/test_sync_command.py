@@ -118,7 +118,7 @@ def test_what_a_master_refuses_is_one_line(nodes: Nodes) -> None:
         assert text in line
     done = run("--master", master.url, "--slave", "nobody", SYNC_TOKENS=TOKEN)
     assert done.returncode == 1
-    assert "no slave is called 'nobody'" in done.stderr
+    assert "no slave has the name 'nobody'" in done.stderr
 
 
 def test_standalone(nodes: Nodes) -> None:

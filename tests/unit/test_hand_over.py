@@ -1,4 +1,4 @@
-"""Handing over: in order, confirmed part by part, tried again as long as there is time."""
+"""Hand-over: in order, confirmed request by request, retried as long as there is time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portable_core.wire.negotiation import ENCODINGS
 
 
 class Master:
-    """Takes what is sent, each request in ``takes_s``, and fails as ``fail`` says."""
+    """Accepts each request in ``takes_s``; fails as ``fail`` says."""
 
     def __init__(self, clock: SimulatedClock, takes_s: float = 0.01) -> None:
         self.clock = clock
@@ -117,7 +117,7 @@ def test_it_begins_where_the_last_window_began() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_fails_for_a_while_is_sent_again(seed: int) -> None:
+def test_a_temporary_failure_is_retried(seed: int) -> None:
     random = Random(seed)
     rig = Rig()
     pairs = rig.receive(50, size=random.choice([10, FIRST_BYTES // 4]))
@@ -126,13 +126,13 @@ def test_whatever_fails_for_a_while_is_sent_again(seed: int) -> None:
     assert rig.master.confirmed == pairs
 
 
-def test_what_makes_no_sense_to_try_again_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_permanent_failure_is_not_retried(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig()
     rig.receive(7)
     rig.master.failures = [HandOverFailed("answered 401")]
     assert not rig.run()
     assert len(rig.master.requests) == 1
-    assert "7 records, which the master may lack, are not handed over" in caplog.text
+    assert "7 records that the master may lack not handed over" in caplog.text
     assert "answered 401" in caplog.text
 
 
@@ -143,13 +143,13 @@ def test_a_slow_master_confirms_what_it_can(caplog: pytest.LogCaptureFixture) ->
     assert not rig.run()
     assert rig.master.confirmed == pairs[:30]  # three requests of ten fit into the time
     assert rig.clock.monotonic() - began <= HAND_OVER_S
-    assert "70 records, which the master may lack, are not handed over" in caplog.text
+    assert "70 records that the master may lack not handed over" in caplog.text
     # Four requests of ten and a record ahead, each read on from the millisecond that all have in
     # common; what is left is counted without its payloads.
     assert rig.store.read == 11 + 21 + 31 + 41
 
 
-def test_what_comes_while_the_server_drains_is_handed_over_too() -> None:
+def test_records_added_while_the_server_drains_are_handed_over_too() -> None:
     rig = Rig()
     rig.drained.clear()
     early = rig.receive(3)

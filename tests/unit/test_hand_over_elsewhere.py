@@ -1,4 +1,4 @@
-"""A slave that is being stopped comes to one process of a master while another one syncs."""
+"""A stopping slave hands over to one process of a master while another one syncs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_slave(clock: SimulatedClock, webhooks: int) -> Slave:
     return slave
 
 
-def test_a_sync_gives_way_to_a_hand_over_that_another_process_takes() -> None:
+def test_a_sync_gives_way_to_a_hand_over_in_another_process() -> None:
     clock = SimulatedClock()
     syncing, stopping = make_slave(clock, 500), make_slave(clock, 5)
     clock.sleep(600)

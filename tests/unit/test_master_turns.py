@@ -1,4 +1,4 @@
-"""However slow some slaves are, each gets its turn: the one that waited longest goes first."""
+"""However slow some slaves are, each gets its turn: the one that waited longest is first."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def names(reports: list[SlaveReport]) -> list[str]:
     return [report.slave for report in reports]
 
 
-def test_who_got_no_turn_is_first_in_the_next_sync() -> None:
+def test_a_slave_without_a_turn_is_first_in_the_next_sync() -> None:
     rig = Rig({"a": 5, "b": 5, "c": 0})
     *_, left_out = rig.sync()
     assert left_out.slave == "c"
@@ -76,7 +76,7 @@ def test_who_got_no_turn_is_first_in_the_next_sync() -> None:
     assert first.saved == 5
 
 
-def test_who_got_only_the_last_moment_is_first_in_the_next_sync() -> None:
+def test_a_slave_with_a_rest_of_a_turn_is_first_in_the_next_sync() -> None:
     # A second is left for c, which needs it to say what it has.
     rig = Rig({"a": 10, "b": 10, "c": 1}, SYNC_SLAVE_S="100", SYNC_BUDGET_S="201")
     *_, cut_short = rig.sync()
@@ -96,7 +96,7 @@ def test_a_slave_that_uses_up_the_whole_sync_does_not_stay_first() -> None:
     assert names(rig.sync()) == ["b", "c", "a"]
 
 
-def test_who_got_no_turn_because_of_a_stop_keeps_its_place() -> None:
+def test_a_slave_without_a_turn_because_of_a_stop_keeps_its_place() -> None:
     rig = Rig({"a": 0, "b": 0, "c": 0})
     assert names(rig.sync()) == ["a", "b", "c"]
     rig.look = lambda name: rig.master.stop() if name == "a" else None
@@ -109,7 +109,7 @@ def test_who_got_no_turn_because_of_a_stop_keeps_its_place() -> None:
     assert all(rig.state(name).report["started"] > began[0] for name in "bc")  # type: ignore[operator]  # integers
 
 
-def test_to_be_left_out_for_long_is_an_error() -> None:
+def test_a_late_slave_without_a_turn_is_an_error() -> None:
     rig = Rig({"a": 0, "b": 0, "c": 0}, CONSOLE_LATE_S="900")
     assert all(report.saved for report in rig.sync())
     rig.clock.sleep(900)

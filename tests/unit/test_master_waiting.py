@@ -1,4 +1,4 @@
-"""A master that waits for a silent slave keeps its lease, its word and its ears open."""
+"""A master that waits for a silent slave keeps its lease, saves records, and can be stopped."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_lease_is_renewed_during_silence() -> None:
     assert rig.count() == 2
 
 
-def test_what_came_before_a_silence_is_saved_within_it() -> None:
+def test_records_received_before_a_silence_are_saved_during_it() -> None:
     rig = Rig(half_seconds=3)
     counts: dict[str, int] = {}
     rig.slave.look = lambda where: counts.update({where: rig.count()})

@@ -1,4 +1,4 @@
-"""The small texts of the sync protocol: what is written is read, and nothing else is."""
+"""The small texts of the sync protocol: what is written is read, and no other text is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_integers(number: int) -> None:
     "text",
     ["", " 1", "1 ", "1\n", "+1", "-1", "1_0", "1.0", "0x1", "١", str(MAX_INTEGER + 1), "9" * 5000],
 )
-def test_what_is_no_integer(text: str) -> None:
+def test_invalid_integers(text: str) -> None:
     with pytest.raises(ValueError, match="must be an integer of 0 to 9007199254740991"):
         parse_integer(text)
     with pytest.raises(ValueError, match="must be an integer"):
@@ -49,13 +49,13 @@ def test_bounds_of_integers() -> None:
 @pytest.mark.parametrize(
     "text", ["", UUID, "/1", f"{UUID.upper()}/1", f"{UUID[:-1]}/1", f"{UUID}\n/1", f" {UUID}/1"]
 )
-def test_what_is_no_store_header(text: str) -> None:
+def test_invalid_store_headers(text: str) -> None:
     with pytest.raises(ValueError, match=r"UUID|<uuid>/<generation>"):
         parse_store(text)
 
 
 @pytest.mark.parametrize(("uuid", "generation"), [("alpha", 1), (UUID, -1), (UUID, 2**53)])
-def test_a_store_that_cannot_be_named(uuid: str, generation: int) -> None:
+def test_a_store_that_cannot_be_written(uuid: str, generation: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         format_store(uuid, generation)
 
@@ -80,7 +80,7 @@ def test_info_through_json(first: int | None) -> None:
 
 
 @pytest.mark.parametrize("member", list(info_to_json(INFO)))
-def test_a_member_that_is_missing(member: str) -> None:
+def test_a_missing_member(member: str) -> None:
     document = info_to_json(INFO)
     del document[member]
     with pytest.raises(ValueError, match=f"^{member}: missing$"):
@@ -100,7 +100,7 @@ def test_a_member_that_is_missing(member: str) -> None:
         ("encodings", [None, "application/json", {}, [], [1], [""], ["x" * 65], ["a"] * 17]),
     ],
 )
-def test_a_member_of_another_kind(member: str, values: list[object]) -> None:
+def test_an_invalid_member(member: str, values: list[object]) -> None:
     for value in values:
         with pytest.raises(ValueError, match=rf"^{member}(\[\d\])?: must be ") as failed:
             info_from_json(info_to_json(INFO) | {member: value})
@@ -108,6 +108,6 @@ def test_a_member_of_another_kind(member: str, values: list[object]) -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 1, [["store", UUID]]])
-def test_what_is_no_object(document: object) -> None:
+def test_invalid_documents(document: object) -> None:
     with pytest.raises(ValueError, match=r"^must be object"):
         info_from_json(document)

@@ -1,4 +1,4 @@
-"""The end of a node that acknowledges before it commits, and the rate that it stands."""
+"""Closing a receiver that acknowledges before it commits, and its rate of commits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portable_core.settings import Settings
 
 
 class SlowStore(MemoryStore):
-    """A real store whose disk hangs when told to, as long as it may."""
+    """A real store whose disk hangs on demand, as long as a disk may."""
 
     hanging = False
 
@@ -35,7 +35,7 @@ def make(store: MemoryStore, **environment: str) -> Receiver:
     return Receiver(settings, store, SystemClock())
 
 
-def test_what_is_lost_at_the_end_is_told_in_time() -> None:
+def test_records_lost_at_the_end_are_reported_in_time() -> None:
     store = SlowStore()
     receiver = make(store)
     for n in range(3):
@@ -47,7 +47,7 @@ def test_what_is_lost_at_the_end_is_told_in_time() -> None:
     assert time.monotonic() - started < CLOSE_S + 1
 
 
-def test_a_stop_lets_nothing_wait_for_its_interval() -> None:
+def test_a_stop_flushes_without_waiting_for_the_interval() -> None:
     store = MemoryStore()
     receiver = make(store, FLUSH_INTERVAL_S="60")
     receiver.receive(b"{}", Meta())

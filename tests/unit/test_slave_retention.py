@@ -1,4 +1,4 @@
-"""What retention takes: only what a master has asked past; by bytes more, which it reports."""
+"""Retention removes only records before a master's window; by bytes more, which it reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portable_core.sync.slave import Slave, SyncQuery
 
 
 @pytest.mark.parametrize("asked", [0, 4, 9])
-def test_a_gap_is_what_no_master_has_asked_past(
+def test_a_gap_holds_the_records_after_the_last_start(
     caplog: pytest.LogCaptureFixture, asked: int
 ) -> None:
     clock = SimulatedClock()
@@ -41,7 +41,7 @@ def test_a_gap_is_what_no_master_has_asked_past(
     assert ("RETENTION_BYTES" in caplog.text) == bool(gaps)
 
 
-def test_what_was_asked_of_another_life_allows_nothing() -> None:
+def test_a_window_of_another_epoch_allows_no_removal() -> None:
     clock = SimulatedClock()
     env = {"STORE": "memory:", "SYNC_AUTH": "none", "RETENTION_S": "1"}
     slave = Slave(Receiver(Settings.from_env("slave", env), MemoryStore(), clock))

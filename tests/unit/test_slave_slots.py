@@ -1,4 +1,4 @@
-"""How many syncs a slave answers at the same time, and what becomes of one that stands still."""
+"""How many syncs a slave answers at the same time, and what becomes of one that stalls."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Rig:
         self.query = SyncQuery(self.begin, self.clock.now(), 1000, "crc32c")
 
 
-def test_no_more_than_the_setting_says() -> None:
+def test_no_more_than_max_syncs() -> None:
     rig = Rig()
     answers = [rig.slave.answer(rig.query, []) for _ in range(MOST)]
-    with pytest.raises(TooManySyncs, match="2 syncs are being answered"):
+    with pytest.raises(TooManySyncs, match="2 syncs are in progress"):
         rig.slave.answer(rig.query, [])
     answers[0].close()
     answers[0].close()  # frees one place, not two
@@ -42,7 +42,7 @@ def test_no_more_than_the_setting_says() -> None:
         rig.slave.answer(rig.query, [])
 
 
-def test_a_refused_question_takes_no_place() -> None:
+def test_a_rejected_request_uses_no_slot() -> None:
     rig = Rig()
     for _ in range(MOST + 1):
         with pytest.raises(BadRequest):
@@ -50,7 +50,7 @@ def test_a_refused_question_takes_no_place() -> None:
     rig.slave.answer(rig.query, [])
 
 
-def test_one_that_stands_still_loses_its_place_when_another_needs_it() -> None:
+def test_a_stalled_sync_loses_its_slot_when_another_needs_it() -> None:
     rig = Rig()
     still = rig.slave.answer(rig.query, [])
     assert len([next(still.records) for _ in range(2)]) == 2
@@ -59,14 +59,14 @@ def test_one_that_stands_still_loses_its_place_when_another_needs_it() -> None:
     next(moving.records)
     rig.clock.sleep(STALLED_S / 2)
     new = rig.slave.answer(rig.query, [])
-    with pytest.raises(StreamCut, match="stood still"):
+    with pytest.raises(StreamCut, match="stalled"):
         next(still.records)
     still.close()
     assert len(list(moving.records)) == 9
     assert len(list(new.records)) == 10
 
 
-def test_one_that_waits_for_the_request_stands_still_too() -> None:
+def test_a_sync_that_waits_for_its_request_stalls_too() -> None:
     rig = Rig()
 
     def request() -> Iterator[Sequence[Pair]]:
@@ -78,12 +78,12 @@ def test_one_that_waits_for_the_request_stands_still_too() -> None:
 
     others: list[object] = []
     still = rig.slave.answer(rig.query, request())
-    with pytest.raises(StreamCut, match="stood still"):
+    with pytest.raises(StreamCut, match="stalled"):
         list(still.records)
     assert len(others) == MOST
 
 
-def test_one_that_stands_still_keeps_its_place_while_nobody_needs_it() -> None:
+def test_a_stalled_sync_keeps_its_slot_while_no_other_needs_it() -> None:
     rig = Rig()
     still = rig.slave.answer(rig.query, [])
     next(still.records)
