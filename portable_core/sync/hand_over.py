@@ -62,7 +62,8 @@ class HandOver:
                 last = drained.wait(_ROUND_S)
                 self._send_until(self._find_end(last=last))
         except WebhookSyncError as error:
-            logger.error("%s not handed over: %s: %s", self._describe_rest(), error.title, error)
+            rest = self._describe_rest()
+            logger.error("the master may lack %s: %s: %s", rest, error.title, error)
             return False
         logger.info("%d records handed over to the master", self.sent)
         return True
@@ -109,8 +110,8 @@ class HandOver:
         try:
             count = self._slave.count_to_hand_over(self._after)
         except WebhookSyncError:
-            return "unreadable records"
-        return f"{count} records that the master may lack"
+            return "records that cannot be read"
+        return f"{count} records that were not handed over"
 
 
 class _Part:

@@ -132,7 +132,7 @@ def test_a_permanent_failure_is_not_retried(caplog: pytest.LogCaptureFixture) ->
     rig.master.failures = [HandOverFailed("answered 401")]
     assert not rig.run()
     assert len(rig.master.requests) == 1
-    assert "7 records that the master may lack not handed over" in caplog.text
+    assert "the master may lack 7 records that were not handed over" in caplog.text
     assert "answered 401" in caplog.text
 
 
@@ -143,7 +143,7 @@ def test_a_slow_master_confirms_what_it_can(caplog: pytest.LogCaptureFixture) ->
     assert not rig.run()
     assert rig.master.confirmed == pairs[:30]  # three requests of ten fit into the time
     assert rig.clock.monotonic() - began <= HAND_OVER_S
-    assert "70 records that the master may lack not handed over" in caplog.text
+    assert "the master may lack 70 records that were not handed over" in caplog.text
     # Four requests of ten and a record ahead, each read on from the millisecond that all have in
     # common; what is left is counted without its payloads.
     assert rig.store.read == 11 + 21 + 31 + 41
