@@ -40,7 +40,7 @@ def fill_disk(store: SqliteStore, start: int) -> list[Record]:
             store.append(batch, 10)
             confirmed.extend(batch)
 
-    with pytest.raises(StoreError, match="disk is full; free some space"):
+    with pytest.raises(StoreError, match=r"disk is full\. Free some space"):
         append_for_ever()
     return confirmed
 

@@ -185,7 +185,7 @@ def test_a_database_that_cannot_be_opened_in_time(tmp_path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
     with held(path):
         writer = Writer(path, ("unnamed",), 1)
-        with pytest.raises(StoreError, match="does not answer"):
+        with pytest.raises(StoreError, match="does not respond"):
             writer.open(time.monotonic() + 0.1)
         assert not writer.ended
     while not writer.ended:

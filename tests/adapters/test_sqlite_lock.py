@@ -41,7 +41,7 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
         assert read_line(process) == "open"
         store = SqliteStore(tmp_path, lock_wait_s=0.1)
         for _ in range(2):
-            with pytest.raises(StoreLocked, match=f"process {process.pid};"):
+            with pytest.raises(StoreLocked, match=rf"process {process.pid}\."):
                 store.open(ALGORITHM)
         with pytest.raises(StoreError):
             store.append(make_records(1))
@@ -120,7 +120,7 @@ def test_a_fork_does_not_share_the_store(tmp_path: Path) -> None:
         os.close(reading)
         assert "before a fork" in used
         assert opened_again.startswith("StoreLocked")
-        assert f"process {os.getpid()};" in opened_again
+        assert f"process {os.getpid()}." in opened_again
         store.append(make_records(3))
         assert len(read_timestamps(store)) == 3
 

@@ -1,11 +1,13 @@
 """The embedded store: a folder of SQLite files, written through sqlitedict.
 
-``store.py`` puts the parts together. Records: ``appender.py`` writes them over ``writer.py`` (one
-file through sqlitedict, with bounded waits), ``scanner.py`` reads many files over ``reader.py``
-(one file), ``retention.py`` chooses what goes. ``registry.py`` knows which files there are and
-which are damaged. ``state.py`` keeps identity and marks, ``master_state.py`` leases, cursors and
-the quarantine, both in ``state_file.py``. ``folder.py`` opens and closes, ``lock.py`` makes one
-process the writer, ``files.py`` has names and errors.
+- ``store.py`` combines the parts; ``folder.py`` opens and closes them.
+- ``appender.py`` writes records to many files, ``writer.py`` to one, with bounded waits.
+- ``scanner.py`` reads records from many files, ``reader.py`` from one.
+- ``retention.py`` chooses the files to remove.
+- ``registry.py`` lists the data files and their damage.
+- ``state.py`` keeps the store's identity and marks; ``master_state.py`` leases, cursors and the
+  quarantine. Both write through ``state_file.py``.
+- ``lock.py`` makes one process the writer; ``files.py`` defines file names and errors.
 """
 
 from portable_core.adapters.sqlite.store import FILE_BYTES, SqliteStore

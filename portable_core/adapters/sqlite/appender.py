@@ -1,4 +1,4 @@
-"""Appending records to the files of their hours, and removing whole files."""
+"""Appending records to the files of their hours, and removing files."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 _RecordRows = list[tuple[str, bytes]]
 
-#: Files open for writing: the hour that is now, and a few for recovered old records.
+#: The most files open for writing: one for the current hour, the others for recovered records.
 _MAX_OPEN_FILES = 3
 
-#: How many damaged files in a row an append goes past before it gives up.
+#: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
 
 
@@ -47,26 +47,29 @@ def _parse_place(name: str) -> tuple[int, int]:
 
 
 class Appender:
-    """For one thread at a time. All ``until`` are moments of ``time.monotonic()``."""
+    """Writes records; to be used by one thread at a time.
+
+    Every ``until`` is a time of ``time.monotonic()``.
+    """
 
     def __init__(
         self, folder: Path, registry: Registry, state: State, reader: Reader, file_bytes: int
     ) -> None:
-        """A file larger than ``file_bytes`` is followed by another one of the same hour."""
+        """Make an appender. Once a file has ``file_bytes``, its hour gets another file."""
         self._folder = folder
         self._registry = registry
         self._state = state
         self._reader = reader
         self.file_bytes = file_bytes
-        #: The writers with the inodes of their files, the one used longest ago first.
+        #: The writers with the inodes of their files, least recently used first.
         self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
-        #: Writers that were given up, by file, until they have ended.
+        #: Closed and abandoned writers, by file, until their threads have ended.
         self._pending: list[tuple[str, Writer]] = []
 
     # -- appending ---------------------------------------------------------------------------------
 
     def append(self, records: Sequence[Record], until: float) -> None:
-        """Commit the records, each hour by itself, and let readers see them all at once."""
+        """Commit the records, one commit for each hour, and make them visible all at once."""
         self.resolve_pending()
         hours: defaultdict[int, _RecordRows] = defaultdict(list)
         for record in records:
@@ -88,7 +91,7 @@ class Appender:
                 statements = build_inserts(TABLE, rows)
                 (row,) = writer.commit(statements, until, then=EXTENT_SQL)
                 extent = make_extent(row)
-                if extent.rows > file.extent.rows:  # where nothing was new, nothing was synced
+                if extent.rows > file.extent.rows:  # without new rows nothing was synced to disk
                     self._state.note_extent(file.name, extent)
                 return file.name, extent
             except FileDamaged as error:
@@ -97,7 +100,7 @@ class Appender:
             except BaseException:
                 self._abandon_writer(file.name)
                 raise
-        raise StoreError(f"{self._folder}: new files are damaged at once; check the disk")
+        raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
 
     def _choose_file(self, hour: int) -> DataFile | None:
         files = [f for f in self._registry.list_hour(hour) if f.readable and not f.loss]
@@ -116,7 +119,7 @@ class Appender:
             inode = self._read_inode(file.name)
             self._writers[file.name] = (writer, inode)
             file = replace(file, inode=inode, in_transition=False)
-            # before the first record is in it: from then on, an empty file is a damaged one
+            # Saved before the first record is written: from then on, an empty file is damaged.
             self._state.save_files({file.name: encode_file(file)}, until)
         except FileDamaged as error:
             self._discard_file(file.name)
@@ -128,7 +131,7 @@ class Appender:
         return file
 
     def _discard_file(self, name: str) -> None:
-        """Forget a file that could not be made, and remove what there is of it."""
+        """Forget a file whose creation failed, and remove it as far as it exists."""
         self._abandon_writer(name)
         if self.ended:
             with suppress(StoreError):
@@ -136,7 +139,7 @@ class Appender:
         self._registry.drop([name])
 
     def _is_in_use(self, name: str) -> bool:
-        """Whether there is a file of that name which holds something."""
+        """Return whether a file of that name exists and is not empty."""
         try:
             return os.path.exists(self._folder / name) and self._reader.read_format(name) != (0, 0)
         except FileDamaged:
@@ -148,10 +151,10 @@ class Appender:
         known = self._writers.get(name)
         if known is not None:
             writer, inode = known
-            if self._read_inode(name) != inode:  # what is written now would be lost with it
+            if self._read_inode(name) != inode:  # records written now would go into a removed file
                 self._abandon_writer(name)
                 self._registry.refresh(lambda: until)
-                raise StoreError(f"{name} was replaced while it was in use; try again")
+                raise StoreError(f"{name} was replaced while in use. Try again.")
             self._writers.move_to_end(name)
             return writer
         inode = self._read_inode(name)
@@ -162,7 +165,7 @@ class Appender:
     def _start_writer(self, name: str, until: float) -> Writer:
         newest = max([name, *self._writers], key=_parse_place)
         if name == newest:
-            self._close_writers(0, until)  # their hour has passed
+            self._close_writers(0, until)  # the hours of the other files have passed
         else:
             self._close_writers(_MAX_OPEN_FILES - 1, until)
         writer = Writer(self._folder / name, (TABLE,), self._registry.version)
@@ -182,15 +185,15 @@ class Appender:
             raise translate_error(error, name) from error
 
     def _close_writers(self, keep: int, until: float) -> None:
-        """Close all but the last ``keep``; their files are whole without write-ahead logs then."""
+        """Close all but the last ``keep``; closed files are complete without write-ahead logs."""
         while len(self._writers) > keep:
             name, (writer, _) = self._writers.popitem(last=False)
             self._reader.forget(name)
             self._pending.append((name, writer))
             try:
                 writer.close(until)
-            except StoreError as error:  # its records are safe in the write-ahead log
-                logger.warning("%s: not tidied up: %s", self._folder, error)
+            except StoreError as error:  # the records are safe in the write-ahead log
+                logger.warning("%s: not checkpointed yet: %s", self._folder, error)
 
     def _abandon_writer(self, name: str) -> None:
         known = self._writers.pop(name, None)
@@ -199,37 +202,37 @@ class Appender:
             self._pending.append((name, known[0]))
 
     def probe(self, until: float) -> None:
-        """See whether the newest file can be written, writing one page that changes nothing."""
+        """Write one page, without a change, to test whether the newest file can be written."""
         files = [file for file in self._registry.list_all() if file.readable and not file.loss]
         if files:
             name = files[-1].name
-            version = f"PRAGMA user_version={self._registry.version}"  # what it is already
+            version = f"PRAGMA user_version={self._registry.version}"  # the value it has already
             statements = [("BEGIN IMMEDIATE", ()), (version, ())]
             try:
                 self._open_writer(name, until).commit(statements, until)
             except FileDamaged as error:
                 self._abandon_writer(name)
-                self._registry.note_damage(error, until)  # the next append goes on in another
+                self._registry.note_damage(error, until)  # the next append uses another file
             except BaseException:
                 self._abandon_writer(name)
                 raise
 
     def measure_logs(self) -> int:
-        """Bytes in the write-ahead logs of open files: by so much the files may still grow."""
+        """Return the bytes in the write-ahead logs of open files; the files may grow by as much."""
         return sum(measure_size(self._folder / f"{name}-wal") for name in self._writers)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing that was asked for can still be written."""
+        """Whether no statement of a closed or abandoned writer can still be executed."""
         return all(writer.ended for _, writer in self._pending)
 
     def resolve_pending(self) -> None:
-        """Find out what became of writes that failed. Raises ``StoreError`` while that is open."""
+        """Read the outcome of failed writes. Raise ``StoreError`` while it may still change."""
         if not self._pending:
             return
         if not self.ended:
             raise StoreError(
-                f"{self._folder}: the disk has not finished an earlier write; try again"
+                f"{self._folder}: the disk has not finished an earlier write. Try again."
             )
         extents: dict[str, Extent] = {}
         for name, _ in self._pending:
@@ -248,14 +251,17 @@ class Appender:
     # -- removing ----------------------------------------------------------------------------------
 
     def remove(self, files: Sequence[DataFile], until: float) -> int:
-        """Remove whole files; returns their bytes. A crash in between is finished by the next
-        process (:meth:`finish_removals`)."""
+        """Remove files; return their bytes.
+
+        The state first marks the files as in transition. If this process crashes during the
+        removal, the next one completes it (:meth:`finish_removals`).
+        """
         self.resolve_pending()
-        leaving = [replace(file, in_transition=True) for file in files]
+        marked = [replace(file, in_transition=True) for file in files]
         size = sum(measure_size(self._folder / file.name) for file in files)
-        self._state.save_files({file.name: encode_file(file) for file in leaving}, until)
-        self._registry.put(*leaving)
-        for file in leaving:
+        self._state.save_files({file.name: encode_file(file) for file in marked}, until)
+        self._registry.put(*marked)
+        for file in marked:
             self._abandon_writer(file.name)
             self._reader.forget(file.name)
         self.finish_removals(until)

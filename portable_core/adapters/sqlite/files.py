@@ -1,14 +1,14 @@
-"""The files of a SQLite store: their names, what is known of each, when one counts as damaged.
+"""The files of a SQLite store: their names, their attributes, and their errors.
 
 ::
 
     <folder>/lock                      held by the one process that writes
-    <folder>/pid                       which one that is
+    <folder>/pid                       the pid of that process
     <folder>/state.sqlite3             identity, generation, marks, the master's state, the files
     <folder>/<hour>.<number>.sqlite3   the records of one hour, by their timestamps
 
-``hour`` is the number of hours since the Unix epoch in ten digits. There are several files of one
-hour where one was damaged or grew too large.
+``hour`` is the number of hours since the Unix epoch in ten digits. One hour has several files if a
+file was damaged or grew too large.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ STATE_NAME = "state.sqlite3"
 LOCK_NAME = "lock"
 PID_NAME = "pid"
 
-#: What SQLite puts beside a database: the write-ahead log and its index.
+#: Suffixes of the files that SQLite creates beside a database: the write-ahead log and its index.
 COMPANIONS = ("-wal", "-shm")
 
 _NAME = re.compile(r"(\d{10})\.(\d{1,6})\.sqlite3")
 
-#: SQLite's primary result codes for a file whose content is not what it should be, and the
-#: extended ones for a disk that cannot read it (https://sqlite.org/rescode.html).
+#: SQLite's primary result codes for a file with invalid content, and the extended ones for a disk
+#: that cannot read the file (https://sqlite.org/rescode.html).
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _DAMAGE_EXTENDED = {
     sqlite3.SQLITE_IOERR_READ,
@@ -48,7 +48,7 @@ _DAMAGE_EXTENDED = {
 
 
 class FileDamaged(Exception):
-    """A data file cannot be read, and trying again would not help. Never leaves this package."""
+    """A data file cannot be read, and a retry would not help. Never leaves this package."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -58,7 +58,7 @@ class FileDamaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a data file holds: ``rows`` is its highest rowid, ``first`` and ``last`` its keys."""
+    """The content of a data file: its highest rowid (``rows``), its first and its last key."""
 
     rows: int = 0
     first: bytes = b""
@@ -69,10 +69,13 @@ class Extent:
 class DataFile:
     """One data file as the store knows it.
 
-    ``extent`` is what readers may see of it: every whole batch, nothing of one under way.
-    ``damage`` tells why it is passed over; ``stamp`` is how the file looked then, so that a change
-    is noticed. ``lost`` tells that a part of it is gone; the rest is read, nothing is added to it.
-    ``in_transition``: it is being made or removed right now.
+    - ``extent``: the part of the file that readers may see: every complete batch, nothing of a
+      batch that is being written.
+    - ``damage``: the reason why the file is skipped; empty for a readable one.
+    - ``fingerprint``: the state of a damaged file when it was noticed, to detect a change.
+    - ``in_transition``: the file is being created or removed right now.
+    - ``loss``: which records have disappeared from the file. The others are still read; nothing is
+      added to a file with a loss.
     """
 
     hour: int
@@ -102,8 +105,12 @@ class DataFile:
 
 
 def encode_file(file: DataFile) -> dict[str, object]:
-    """What the state remembers of a file that is new to it, or changed in another way than by
-    appending. ``told`` is added once something was (``State.commit_with_extents``)."""
+    """Return the JSON form of a file in the state.
+
+    It is saved when the file is new, or changed in another way than by appending. Its member
+    ``told`` is the extent on which a reported horizon or cursor relies; only
+    ``State.commit_with_extents`` advances it.
+    """
     return {
         "inode": file.inode,
         "damage": file.damage,
@@ -119,8 +126,8 @@ def encode_extent(extent: Extent) -> list[object]:
 
 
 def decode_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
-    """A file as the state remembers it: its extent is what was told."""
-    rows, last = value.get("told", (0, ""))  # older versions remembered less
+    """Return a file from its JSON form; its extent is the one that ``told`` holds."""
+    rows, last = value.get("told", (0, ""))  # older versions saved fewer members
     return DataFile(
         hour,
         number,
@@ -138,7 +145,7 @@ def format_name(hour: int, number: int) -> str:
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
-    """``(hour, number)``, or None for a file that is not a data file."""
+    """Return ``(hour, number)``, or None for a file that is not a data file."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -147,7 +154,7 @@ def parse_name(name: str) -> tuple[int, int] | None:
 
 
 def list_files(folder: Path) -> list[str]:
-    """The names of everything in the folder. Raises ``StoreError``."""
+    """Return the names of all entries of the folder. Raise ``StoreError``."""
     try:
         return os.listdir(folder)
     except OSError as error:
@@ -155,7 +162,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def read_fingerprint(path: Path) -> tuple[int, ...]:
-    """Changes whenever the file does; empty if it is not there."""
+    """Return a value that changes whenever the file does; empty if the file does not exist."""
     try:
         stat = os.stat(path)
     except OSError:
@@ -164,7 +171,7 @@ def read_fingerprint(path: Path) -> tuple[int, ...]:
 
 
 def measure_size(path: Path) -> int:
-    """Bytes of a database and its write-ahead log; 0 if it is not there."""
+    """Return the bytes of a database and its write-ahead log; 0 if neither exists."""
     size = 0
     for suffix in ("", "-wal"):
         try:
@@ -175,7 +182,7 @@ def measure_size(path: Path) -> int:
 
 
 def remove_database(path: Path) -> None:
-    """Remove a database with what belongs to it, whatever of it is there."""
+    """Remove a database and its companion files, as far as they exist."""
     for suffix in ("", *COMPANIONS):
         try:
             os.unlink(f"{path}{suffix}")
@@ -186,7 +193,7 @@ def remove_database(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the creation and removal of files durable."""
+    """Make the creation and removal of files in the folder durable."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -198,7 +205,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def explain_damage(error: Exception, path: Path) -> str | None:
-    """Why the file counts as damaged after this error of SQLite; None for any other trouble."""
+    """Return why the file counts as damaged after this error; None if it does not."""
     if not isinstance(error, sqlite3.Error):
         return None
     extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
@@ -206,7 +213,7 @@ def explain_damage(error: Exception, path: Path) -> str | None:
     if code in _DAMAGE_CODES or extended in _DAMAGE_EXTENDED:
         return str(error)
     if code == sqlite3.SQLITE_CANTOPEN:
-        # too many open files look the same to SQLite, and are no damage
+        # SQLite reports too many open files by the same code; that is no damage
         if not path.exists():
             return "the file is missing"
         if not path.is_file() or not os.access(path, os.R_OK):
@@ -217,17 +224,17 @@ def explain_damage(error: Exception, path: Path) -> str | None:
 
 
 def translate_error(error: Exception, name: str) -> StoreError:
-    """The store's own error for one of SQLite, sqlitedict or the system, with what to do."""
+    """Return the ``StoreError`` for an error of SQLite, sqlitedict or the operating system."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     number = getattr(error, "errno", None)
     if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(f"{name}: the disk is full; free some space, the store goes on by itself")
+        return StoreError(f"{name}: the disk is full. Free some space; the store then continues.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreError(f"{name}: another program holds a lock on this file; end it")
+        return StoreError(f"{name}: another program holds a lock on this file. End that program.")
     if code == sqlite3.SQLITE_READONLY or number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreError(f"{name}: this process may not write here; correct the permissions")
+        return StoreError(f"{name}: this process may not write here. Correct the permissions.")
     if code == sqlite3.SQLITE_CANTOPEN or number in (errno.EMFILE, errno.ENFILE):
-        return StoreError(f"{name}: cannot be opened ({error}); raise the limit of open files")
+        return StoreError(f"{name}: cannot be opened ({error}). Raise the limit of open files.")
     if code == sqlite3.SQLITE_IOERR:
-        return StoreError(f"{name}: {error}; see whether the disk has space left and is sound")
+        return StoreError(f"{name}: {error}. Check the disk's free space and health.")
     return StoreError(f"{name}: {error}")

@@ -1,4 +1,4 @@
-"""The life of a store: opening under the lock, closing, and who may write when."""
+"""Opening a store under the lock, closing it, and the locks of its writers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from portable_core.ports import StoreInfo
 
 logger = logging.getLogger(__name__)
 
-#: Bounds in seconds on looking at the folder and on closing, and how often at most it is looked at.
+#: Limits in seconds: duration of a refresh from the folder, least time between two, and duration of
+#: closing.
 REFRESH_TIMEOUT_S = 2.0
 REFRESH_INTERVAL_S = 1.0
 _CLOSE_TIMEOUT_S = 5.0
 
-#: Parts that a fork left in this process. SQLite's connections must not even be closed here.
+#: Parts inherited through a fork. The child process must not even close their SQLite connections.
 _INHERITED: list[object] = []
 
 
@@ -82,17 +83,19 @@ class SqliteFolder:
             return self._make_info()
 
     def _discard_inherited(self) -> None:
-        """After a fork: nothing of the parent's can be used, its lock least of all."""
-        self._lock.release()  # this process's share in it
+        """After a fork, stop using the parent's connections and lock."""
+        self._lock.release()  # closes this process's descriptor; the parent keeps the lock
         _INHERITED.append((self._reader, self._state, self._appender))
         self._write_lock = threading.Lock()
         self._make_parts()
 
     def _open(self, algorithm: str) -> None:
         if self._lock.held:
-            self._close_parts()  # what an earlier close had to leave
+            self._close_parts()  # a disk that hung kept an earlier close from finishing
             if self._lock.held:
-                raise StoreError(f"{self._folder}: the disk has not finished earlier writes")
+                raise StoreError(
+                    f"{self._folder}: the disk has not finished earlier writes. Try again."
+                )
         self._make_parts()
         if self._read_only:
             self._state.open_for_reading(algorithm)
@@ -134,7 +137,7 @@ class SqliteFolder:
                     with self._hold_write_lock(self._until(_CLOSE_TIMEOUT_S)):
                         self._close_parts()
                 except StoreError as error:
-                    logger.error("%s: closed while the disk hangs: %s", self._folder, error)
+                    logger.error("%s: not closed, the disk hangs: %s", self._folder, error)
 
     def _close_parts(self) -> None:
         until = self._until(_CLOSE_TIMEOUT_S)
@@ -142,21 +145,23 @@ class SqliteFolder:
             try:
                 part.close(until)
             except StoreError as error:
-                logger.error("%s: closed in disorder: %s", self._folder, error)
+                logger.error("%s: not closed cleanly: %s", self._folder, error)
         self._reader.close()
         if self._appender.ended and self._state.ended:
             self._lock.release()
         else:
-            # what hangs may still be written: nobody else may become the writer before
-            logger.error("%s: the disk hangs; the lock is kept until it answers", self._folder)
+            # A pending write may still reach the disk; until then no process may become the writer.
+            logger.error(
+                "%s: the disk hangs; the lock is kept until the disk responds", self._folder
+            )
 
     # -- for every method --------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self._opened_by != os.getpid():
             if self._opened_by:
-                raise StoreError("the store was opened before a fork; open it in the worker")
-            raise StoreError("the store is not open; open it first")
+                raise StoreError("the store was opened before a fork. Open it in the worker.")
+            raise StoreError("the store is not open. Open it first.")
 
     def _until(self, seconds: float | None = None) -> float:
         return time.monotonic() + (self._timeout_s if seconds is None else seconds)
@@ -164,7 +169,7 @@ class SqliteFolder:
     @contextmanager
     def _hold_write_lock(self, until: float) -> Iterator[None]:
         if not self._write_lock.acquire(timeout=max(until - time.monotonic(), 0.001)):
-            raise StoreError(f"{self._folder}: an earlier write is still under way; try again")
+            raise StoreError(f"{self._folder}: an earlier write is still running. Try again.")
         try:
             yield
         finally:
@@ -172,10 +177,10 @@ class SqliteFolder:
 
     @contextmanager
     def _appending(self, until: float) -> Iterator[None]:
-        """Be the one thread that writes records."""
+        """Make this thread the only one that writes records."""
         self._check_open()
         if self._read_only:
-            raise StoreError("the store was opened for reading only")
+            raise StoreError("the store is open for reading only")
         with self._hold_write_lock(until):
             self._check_open()
             self._lock.check()
@@ -185,9 +190,11 @@ class SqliteFolder:
 
     @contextmanager
     def _refreshed(self) -> Iterator[None]:
-        """See first what changed in the folder: every second, or, beside a writer, every time.
+        """Refresh the registry from the folder first.
 
-        What is seen counts once it is durable; where it cannot be, all stays as it was.
+        A writer refreshes at most once a second, a read-only process on every call. A writer
+        applies the changes only once they are durable in the state; if they cannot be saved, the
+        registry stays as it was.
         """
         self._check_open()
         if self._read_only:
@@ -201,7 +208,7 @@ class SqliteFolder:
             try:
                 self._registry.refresh(lambda: self._until(REFRESH_TIMEOUT_S))
             except StoreError as error:
-                logger.warning("%s: changes in the folder have to wait: %s", self._folder, error)
+                logger.warning("%s: changes in the folder not applied yet: %s", self._folder, error)
         yield
 
     def _make_info(self) -> StoreInfo:

@@ -1,8 +1,9 @@
 """The lock that makes one process the writer of a folder.
 
-Its file is also the witness of copies and restored backups. Nobody ever changes it, and no tool can
-set a ctime: where its inode and ctime are not those that the state remembers, some other hand was
-here. (Inodes alone would not do: ext4 gives a new file the number of one that was just removed.)
+The lock file is also the witness of copies and restored backups. The store never changes that file,
+and no tool can set a ctime. If the file's inode and ctime differ from those in the state, the
+folder was copied or restored. (Inodes alone are not enough: ext4 gives a new file the number of a
+file that was just removed.)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _POLL_S = 0.02
 
 
 class FolderLock:
-    """``flock`` on a file; the kernel drops it with the process that holds it."""
+    """``flock`` on a file; the kernel releases it when the holding process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK_NAME
@@ -32,13 +33,13 @@ class FolderLock:
         return self._descriptor is not None
 
     def acquire(self, wait_s: float) -> None:
-        """Wait for the lock up to ``wait_s``. Raises ``StoreLocked`` naming the owner's pid."""
+        """Wait for the lock up to ``wait_s``. Raise ``StoreLocked`` with the owner's pid."""
         until = time.monotonic() + wait_s
         while not self._try_acquire():
             if time.monotonic() >= until:
                 raise StoreLocked(
-                    f"{self._path.parent} is being written by process {self._read_owner()}; "
-                    "stop it, or wait until it has ended: this one takes over then"
+                    f"{self._path.parent} is being written by process {self._read_owner()}. "
+                    "Stop that process, or wait until it ends; this one then continues."
                 )
             time.sleep(_POLL_S)
 
@@ -50,7 +51,7 @@ class FolderLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._is_current(descriptor):
-                os.close(descriptor)  # removed by somebody between opening and locking
+                os.close(descriptor)  # removed between opening and locking
                 return False
         except BlockingIOError:
             os.close(descriptor)
@@ -63,7 +64,7 @@ class FolderLock:
         return True
 
     def _is_current(self, descriptor: int) -> bool:
-        """Whether the locked file is still the one that others would lock."""
+        """Return whether the locked file is still the one that other processes would lock."""
         try:
             return os.stat(self._path).st_ino == os.fstat(descriptor).st_ino
         except FileNotFoundError:
@@ -76,23 +77,23 @@ class FolderLock:
             return "unknown"
 
     def read_witness(self) -> list[int]:
-        """The file's inode and ctime, while the lock is held."""
+        """Return the file's inode and ctime; an empty list without the lock."""
         if self._descriptor is None:
             return []
         stat = os.fstat(self._descriptor)
         return [stat.st_ino, stat.st_ctime_ns]
 
     def _write_pid(self) -> None:
-        """Tell those who wait whom they wait for."""
-        with suppress(OSError):  # on a full disk they wait for somebody unknown
+        """Write this process's pid, for the error message of waiting processes."""
+        with suppress(OSError):  # on a full disk their message names no pid
             self._pid_path.write_text(f"{os.getpid()}\n", "ascii")
 
     def check(self) -> None:
-        """Raise ``StoreError`` if the lock does not protect the folder any more."""
+        """Raise ``StoreError`` if the lock no longer protects the folder."""
         if self._descriptor is None or not self._is_current(self._descriptor):
             raise StoreError(
-                f"{self._path} was removed or replaced while it was in use, perhaps the whole "
-                "folder; restart this process to go on with what is there now"
+                f"{self._path} was removed or replaced while in use, perhaps with the whole "
+                "folder. Restart this process to use the folder as it is now."
             )
 
     def release(self) -> None:

@@ -23,10 +23,10 @@ _ITEM_SQL = "SELECT value FROM quarantine WHERE key = ?"
 
 
 class SqliteMasterState:
-    """``MasterState`` but for the records. Safe to use from any thread.
+    """``MasterState`` without the records. Safe to use from any thread.
 
-    A lease is compared and what it covers is written under one lock, which taking a new lease needs
-    too. All ``until`` are moments of ``time.monotonic()``.
+    One lock covers three things: comparing a lease, the write under that lease, and acquiring a new
+    lease. Every ``until`` is a time of ``time.monotonic()``.
     """
 
     def __init__(self, state: State, reader: Reader) -> None:
@@ -39,7 +39,7 @@ class SqliteMasterState:
         with self._state.writing(until):
             held = self._state.lease()
             if now < held.expires:
-                raise LeaseHeld(f"{held.holder} is syncing; try again when it has ended")
+                raise LeaseHeld(f"{held.holder} is syncing. Try again when that sync has ended.")
             return self._save_lease(Lease(held.token + 1, holder, now + ttl), until)
 
     def renew_lease(
@@ -60,7 +60,9 @@ class SqliteMasterState:
 
     def check_lease(self, lease: Lease) -> None:
         if self._state.lease().token != lease.token:
-            raise LeaseLost("this sync lost its lease; nothing was written, the next one goes on")
+            raise LeaseLost(
+                "this sync lost its lease; nothing was written. The next sync continues."
+            )
 
     def slave_states(self) -> dict[str, SlaveState]:
         return {name: SlaveState(**slave) for name, slave in self._state.slaves().items()}
@@ -81,9 +83,9 @@ class SqliteMasterState:
         statements: list[Statement] = []
         for item in items:
             pair = item.record.pair
-            about = [item.id, item.slave, item.at, item.reason, pair.timestamp, pair.hash]
-            place = f"{max(item.at, 0):014x}{item.id}"
-            statements.append((_ORDER_SQL, (place, json.dumps(about).encode(), item.id)))
+            header = [item.id, item.slave, item.at, item.reason, pair.timestamp, pair.hash]
+            key = f"{max(item.at, 0):014x}{item.id}"
+            statements.append((_ORDER_SQL, (key, json.dumps(header).encode(), item.id)))
             statements.append((_QUARANTINE_SQL, (item.id, pack_value(item.record))))
         with self._state.writing(until):
             self.check_lease(lease)
@@ -94,9 +96,9 @@ class SqliteMasterState:
         after = ""
         try:
             while rows := self._reader.query(STATE_NAME, _LIST_SQL, (after,)):
-                for key, about in rows:
+                for key, header in rows:
                     after = key.decode()
-                    id_, slave, at, reason, timestamp, hash_ = json.loads(about)
+                    id_, slave, at, reason, timestamp, hash_ = json.loads(header)
                     for (value,) in self._reader.query(STATE_NAME, _ITEM_SQL, (id_,)):
                         record = unpack_value(Pair(timestamp, hash_), value)
                         yield Quarantined(id_, slave, at, reason, record)

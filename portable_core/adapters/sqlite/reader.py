@@ -1,16 +1,18 @@
-"""Reading data files: ordered, in bounded memory, without holding up anybody.
+"""Reading data files: in order, in bounded memory, without blocking the writer.
 
-A scan sees one moment. There were two ways to get that:
+A scan reads the state of the files at one point in time. There were two ways to implement that:
 
-(a) note the highest rowid of each file when the scan begins, and leave out what is above it;
+(a) note the highest rowid of each file when the scan begins, and skip rows above it;
 (b) open a read transaction on every file when the scan begins.
 
 This module does (a). A transaction would keep SQLite from reusing the write-ahead log for as long
-as the slowest master reads, and needs a connection a file, 168 for a week. With (a) a batch is a
-query of its own: between two batches a scan holds no connection, no transaction and no file, so
-that an abandoned one costs nothing. It needs two things of the writer: rows never move and are
-never deleted one by one (``INSERT OR IGNORE`` only), so that rowids grow with time. The filter is
-free, because the index of the keys holds the rowids too: a scan of keys reads no page of payloads.
+as the slowest master reads, and it needs one connection per file, 168 for a week. With (a), each
+batch is a query of its own: between two batches a scan holds no connection, no transaction and no
+open file, so an abandoned scan costs nothing.
+
+(a) requires that rowids increase with time. So the writer never moves a row and never deletes a
+single row (``INSERT OR IGNORE`` only). The filter costs nothing, because the index of the keys
+contains the rowids: a scan of keys reads no page of payloads.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from portable_core.records import Pair, parse_key, unpack_value
 
 TABLE = "unnamed"
 
-#: The extent of a file in one query. (``SELECT max(..), min(..)`` of both at once would read all.)
+#: Reads the extent of a file in one query. (One ``SELECT max(..), min(..)`` would read every row.)
 EXTENT_SQL = (
     f"SELECT (SELECT max(rowid) FROM {TABLE}), "  # noqa: S608 -- no outside text in it
     f"(SELECT min(key) FROM {TABLE}), (SELECT max(key) FROM {TABLE})"
@@ -61,12 +63,12 @@ _VALUE_SQL = f"SELECT value FROM {TABLE} WHERE key = ?"  # noqa: S608 -- likewis
 _ALL_SQL = f"SELECT key, value FROM {TABLE}"  # noqa: S608 -- likewise
 
 _BATCH = 2048
-_KEY_BYTES = 14  # of a key that was turned from hexadecimal digits into bytes
+_KEY_BYTES = 14  # length of a key, decoded from hexadecimal digits
 _IDLE_CONNECTIONS = 8
 
 
 def make_extent(row: Sequence[Any]) -> Extent:
-    """From a row of :data:`EXTENT_SQL`."""
+    """Return the extent from a row of :data:`EXTENT_SQL`."""
     rows, first, last = row
     return Extent(rows or 0, _to_bytes(first), _to_bytes(last))
 
@@ -76,15 +78,15 @@ def _to_bytes(key: str | bytes | None) -> bytes:
 
 
 def parse_keys(keys: Sequence[bytes]) -> Iterator[Pair]:
-    """The pairs of many keys at once, at 2 million a second where ``int(text, 16)`` makes one.
+    """Return the pairs of many keys, at 2 million a second (``int(text, 16)`` reaches 1 million).
 
-    Raises ``ValueError`` for anything that is not a key.
+    Raise ``ValueError`` for an invalid key.
     """
     raw = binascii.unhexlify(b"".join(keys))
     count = len(keys)
     if len(raw) != _KEY_BYTES * count:
         raise ValueError("a key has the wrong length")
-    # both halves of a key are seven bytes; eight make an integer that struct reads
+    # Both halves of a key are seven bytes long; struct reads integers of eight bytes.
     spread = bytearray(16 * count)
     for index in range(7):
         spread[1 + index :: 16] = raw[index::_KEY_BYTES]
@@ -106,13 +108,16 @@ class Reader:
     # -- connections -------------------------------------------------------------------------------
 
     def query(self, name: str, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """All rows of one query. Raises ``FileDamaged``, ``StoreError`` for what may pass."""
+        """Return all rows of one query.
+
+        Raise ``FileDamaged``, or ``StoreError`` for a fault that may be temporary.
+        """
         with self._connection(name) as connection:
             return connection.execute(sql, values).fetchall()
 
     @contextmanager
     def _connection(self, name: str) -> Iterator[sqlite3.Connection]:
-        """A connection to the file as it is now; what fails within is translated."""
+        """Yield a connection to the current file; translate the errors of the ``with`` block."""
         path = self._folder / name
         connection: sqlite3.Connection | None = None
         try:
@@ -136,7 +141,7 @@ class Reader:
             self._keep_idle(connection, (name, inode))
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        # With an empty host, since a path that begins with two slashes would seem to name one.
+        # With an empty host; otherwise a path that begins with two slashes would name a host.
         address = f"file://{quote(str(path.absolute()))}?mode=ro"
         connection = sqlite3.connect(
             address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
@@ -161,7 +166,7 @@ class Reader:
             old.close()
 
     def forget(self, name: str) -> None:
-        """Close what is idle of this file."""
+        """Close the idle connections to this file."""
         with self._mutex:
             idle = [connection for connection, file in self._idle.items() if file[0] == name]
             for connection in idle:
@@ -170,7 +175,7 @@ class Reader:
             connection.close()
 
     def close(self) -> None:
-        """Close what is idle; what is in use now is closed after it."""
+        """Close the idle connections now, and each used one after its use."""
         with self._mutex:
             self._closed = True
             idle = list(self._idle)
@@ -185,19 +190,21 @@ class Reader:
         return make_extent(row)
 
     def read_format(self, name: str) -> tuple[int, int]:
-        """How many tables and indexes a database has, and the version its maker gave it; both are
-        0 for an empty one."""
+        """Return the number of tables and indexes, and ``user_version``.
+
+        Both are 0 for an empty database.
+        """
         (row,) = self.query(name, _FORMAT_SQL)
         return int(row[0]), int(row[1])
 
     def check_integrity(self, name: str) -> None:
-        """Read all of a file; raises ``FileDamaged`` if anything in it is wrong. Takes its time."""
+        """Read all of a file, which is slow; raise ``FileDamaged`` if any part is invalid."""
         path = self._folder / name
         try:
             with closing(self._connect(path)) as connection:
-                ((verdict,),) = connection.execute("PRAGMA integrity_check(1)").fetchall()
-                if verdict != b"ok":
-                    raise FileDamaged(name, verdict.decode(errors="replace"))
+                ((result,),) = connection.execute("PRAGMA integrity_check(1)").fetchall()
+                if result != b"ok":
+                    raise FileDamaged(name, result.decode(errors="replace"))
                 for key, value in connection.execute(_ALL_SQL):
                     unpack_value(parse_key(key.decode()), value)
         except sqlite3.Error as error:
@@ -209,7 +216,7 @@ class Reader:
             raise FileDamaged(name, str(error)) from error
 
     def scan_keys(self, file: DataFile, after: str, stop: str) -> Iterator[list[bytes]]:
-        """The keys in ``(after, stop)`` that the file's extent covers, in order, in batches."""
+        """Return the keys in ``(after, stop)`` within the file's extent, in order, in batches."""
         while True:
             rows = self.query(file.name, _KEYS_SQL, (after, stop, file.extent.rows, _BATCH))
             if not rows:
@@ -226,8 +233,10 @@ class Reader:
             after = keys[-1].decode("ascii", "replace")
 
     def read_values(self, name: str, keys: Sequence[bytes], max_bytes: int) -> list[bytes | None]:
-        """The values of the first keys, None for what is not there: at least one value, and no
-        more after ``most`` bytes."""
+        """Return the values of the first keys, with None for a missing key.
+
+        Return at least one value, and stop after the value that reaches ``max_bytes``.
+        """
         values: list[bytes | None] = []
         with self._connection(name) as connection:
             for key in keys:
@@ -242,6 +251,6 @@ class Reader:
         return values
 
     def read_latest(self, file: DataFile, stop: str, limit: int) -> list[bytes]:
-        """The last keys before ``stop`` that the file's extent covers, newest first."""
+        """Return the last keys before ``stop`` within the file's extent, newest first."""
         rows = self.query(file.name, _LATEST_SQL, (stop, file.extent.rows, limit))
         return [key for (key,) in rows]

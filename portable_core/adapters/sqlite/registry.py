@@ -1,7 +1,7 @@
-"""Which data files there are, what each holds, and which cannot be read.
+"""The data files of a store: their names, their extents, and their damage.
 
-What readers see of the files changes in one step (:meth:`Registry.publish`), so that a scan over
-many files begins at one moment. What must survive a restart is in the state file.
+Readers see new extents of several files at once (:meth:`Registry.publish`), so that a scan of many
+files begins at one point in time. The state file holds everything that must survive a restart.
 """
 
 from __future__ import annotations
@@ -36,13 +36,18 @@ _LAST_HOUR = 10**10
 
 
 def make_version(algorithm: str) -> int:
-    """What is written into each data file (``PRAGMA user_version``), so that a file of another
-    hash algorithm, or of another program, is not taken for one of this store. Never 0."""
+    """Return the ``PRAGMA user_version`` of the store's data files, which is never 0.
+
+    It distinguishes them from the files of another hash algorithm or of another program.
+    """
     return zlib.crc32(algorithm.encode()) & 0x7FFFFFFF | 1
 
 
 class Registry:
-    """Safe to use from any thread. All ``until`` are moments of ``time.monotonic()``."""
+    """The known data files. Safe to use from any thread.
+
+    Every ``until`` is a time of ``time.monotonic()``.
+    """
 
     def __init__(self, folder: Path, state: State, reader: Reader) -> None:
         self._folder = folder
@@ -52,34 +57,34 @@ class Registry:
         self._files: dict[str, DataFile] = {}
         #: Hour, number and name of every file, in order.
         self._order: list[tuple[int, int, str]] = []
-        #: The highest number that a file of an hour has had. None is used again while scans that
-        #: know the one before may be running: they would take the new file's rows for its own.
+        #: The highest number of a file in each hour, also of removed files. Numbers are not reused:
+        #: a scan that began with the removed file would read the new file's rows as that file's.
         self._numbers: dict[int, int] = {}
         self._version = 0
         self._set_aside: tuple[str, ...] = ()
-        #: Damaged files of which the state does not know yet.
+        #: Damaged files that are not saved in the state yet.
         self._unsaved: dict[str, DataFile] = {}
         self._refresh_lock = threading.Lock()
-        #: What was said in the log about each file.
+        #: The last reason that was logged for each file.
         self._logged: dict[str, str] = {}
 
-    # -- what is known -----------------------------------------------------------------------------
+    # -- the known files ---------------------------------------------------------------------------
 
     def get(self, name: str) -> DataFile | None:
         return self._files.get(name)
 
     def list_all(self, first_hour: int = 0, last_hour: int = _LAST_HOUR) -> list[DataFile]:
-        """The files of these hours, by hour and number."""
+        """Return the files of these hours, by hour and number."""
         with self._mutex:
             low = bisect_left(self._order, (first_hour, 0, ""))
             high = bisect_left(self._order, (last_hour + 1, 0, ""))
             return [self._files[name] for _, _, name in self._order[low:high]]
 
     def list_readable(self, start: Milliseconds, end: Milliseconds) -> list[DataFile]:
-        """The files that may hold records of ``start <= timestamp < end``, at one moment.
+        """Return the files that may hold records with ``start <= timestamp < end``, as a snapshot.
 
-        (Where another process writes, there is no one moment; the newest file is looked at first,
-        so that whatever is seen, what was written before it is seen too.)
+        While another process writes, no exact snapshot exists. A refresh then inspects the newest
+        file first, so that for each record in it, all records written before are seen too.
         """
         return [
             file
@@ -91,7 +96,7 @@ class Registry:
         return self.list_all(hour, hour)
 
     def next_number(self, hour: int) -> int:
-        """For a new file of this hour."""
+        """Return the number for a new file of this hour."""
         return self._numbers.get(hour, -1) + 1
 
     def describe_damage(self) -> tuple[Damage, ...]:
@@ -106,7 +111,7 @@ class Registry:
     # -- changes by the writer ---------------------------------------------------------------------
 
     def put(self, *files: DataFile) -> None:
-        """Take files in or change what is known of them, in one step."""
+        """Add or replace these files, in one step."""
         with self._mutex:
             self._replace({**self._files, **{file.name: file for file in files}})
 
@@ -122,7 +127,7 @@ class Registry:
             self._numbers[hour] = max(self._numbers.get(hour, 0), number)
 
     def publish(self, extents: Mapping[str, Extent]) -> None:
-        """Let readers see these extents, all from the same moment on."""
+        """Make these extents visible to readers, all at once."""
         with self._mutex:
             for name, extent in extents.items():
                 file = self._files.get(name)
@@ -132,11 +137,11 @@ class Registry:
     # -- damage ------------------------------------------------------------------------------------
 
     def note_damage(self, error: FileDamaged, until: float) -> None:
-        """Pass the file over from now on; remember that, and set the cursors back."""
+        """Skip the file from now on; save its damage and set the cursors back."""
         with self._mutex:
             file = self._files.get(error.name)
             if file is None or not file.readable:
-                return  # removed meanwhile, or known
+                return  # removed meanwhile, or known as damaged
             fingerprint = read_fingerprint(self._folder / file.name)
             file = replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
             self._files[file.name] = file
@@ -146,17 +151,17 @@ class Registry:
         try:
             self.save_damage(until)
         except StoreError as failed:
-            logger.error("%s: the damage is not remembered yet: %s", self._folder, failed)
+            logger.error("%s: the damage is not saved yet: %s", self._folder, failed)
 
     def _log_damage(self, file: DataFile) -> None:
-        what = "is damaged and passed over" if file.damage else "has lost records"
+        problem = "is damaged and skipped" if file.damage else "has lost records"
         reason = file.damage or file.loss
         if self._logged.get(file.name) != reason:
             self._logged[file.name] = reason
-            logger.error("%s: %s %s: %s", self._folder, file.name, what, reason)
+            logger.error("%s: %s %s: %s", self._folder, file.name, problem, reason)
 
     def save_damage(self, until: float) -> None:
-        """Write into the state what could not be written before."""
+        """Save the damage that could not be saved when it was noticed."""
         files = list(self._unsaved.values())
         if files and not self._state.read_only:
             self._state.save_files(
@@ -167,12 +172,12 @@ class Registry:
             for file in files:
                 self._unsaved.pop(file.name, None)
 
-    # -- looking at the folder ---------------------------------------------------------------------
+    # -- refreshing from the folder ----------------------------------------------------------------
 
     def open(self, until: Callable[[], float], *, new_generation: bool = False) -> None:
-        """Compare the folder with what the state remembers, looking into every file.
+        """Compare the folder with the state, reading every file.
 
-        Until then the extent of each is what was told of it.
+        Until then the extent of each file is the one saved in the state.
         """
         self._version = make_version(self._state.algorithm)
         files = [
@@ -185,7 +190,7 @@ class Registry:
         self._refresh(until, opening=True, new_generation=new_generation)
 
     def refresh(self, until: Callable[[], float]) -> None:
-        """Notice what changed in the folder from outside: a file that came back, or vanished."""
+        """Notice changes of the folder by other programs: files that came back or disappeared."""
         if self._refresh_lock.acquire(blocking=False):
             try:
                 self.save_damage(until())
@@ -194,7 +199,8 @@ class Registry:
                 self._refresh_lock.release()
 
     def _refresh(self, until: Callable[[], float], *, opening: bool, new_generation: bool) -> None:
-        # The folder first: a file is known before it is made, and until it is removed.
+        # The folder is listed before the known files: this store registers a file before it creates
+        # that file, and forgets a file only after it removed that file.
         found = list_files(self._folder)
         self._set_aside = tuple(
             name for name in found if ".damaged-" in name and not name.endswith(("-wal", "-shm"))
@@ -212,11 +218,11 @@ class Registry:
                 continue
             changed[name] = after
             replaced = before is not None and not before.damage and before.inode != after.inode
-            mended = before is not None and before.loss and not after.loss
+            restored = before is not None and before.loss and not after.loss
             lost = after.damage or (after.loss and (before is None or after.loss != before.loss))
-            if not after.damage and (before is None or before.damage or replaced or mended):
+            if not after.damage and (before is None or before.damage or replaced or restored):
                 if after.extent.rows:
-                    logger.warning("%s: %s came from outside", self._folder, name)
+                    logger.warning("%s: %s was restored, or added from outside", self._folder, name)
                     new_generation = True
             elif lost and (before is None or not before.damage):
                 self._log_damage(after)
@@ -235,29 +241,29 @@ class Registry:
         new_generation: bool,
         lost_from: Milliseconds | None,
     ) -> None:
-        """Remember what :meth:`_look` saw, then act on it."""
-        told: dict[str, object] = {}
+        """Save the changes that :meth:`_refresh` found, then apply them."""
+        values: dict[str, object] = {}
         removed = [
             name
             for name, file in changed.items()
             if file.damage and not file.fingerprint and name in known and known[name].fingerprint
-        ]  # a damaged file that somebody took away: that settles it
+        ]  # the operator removed a damaged file, which ends the damage
         for name, file in changed.items():
             if name in removed:
-                told[name] = None
+                values[name] = None
             elif name not in known or encode_file(known[name]) != encode_file(file):
-                told[name] = encode_file(file)
-        if told or new_generation:
+                values[name] = encode_file(file)
+        if values or new_generation:
             self._state.save_files(
-                told, until(), new_generation=new_generation, lost_from=lost_from
+                values, until(), new_generation=new_generation, lost_from=lost_from
             )
-        for name in told:
+        for name in values:
             self._reader.forget(name)
         self.put(*changed.values())
         self.drop(removed)
 
     def _inspect(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
-        """What is to be known of one file from now on; None if nothing changes."""
+        """Return the new attributes of one file; None if nothing changed."""
         fingerprint = read_fingerprint(self._folder / name)
         inode = fingerprint[0] if fingerprint else 0
         now = self._files.get(name)
@@ -268,7 +274,7 @@ class Registry:
             return noted
         if before is not None:
             if self._state.read_only and before.damage:
-                return None  # whether it came back is for the writer to say
+                return None  # only the writer decides whether a damaged file came back
             if not opening and before.damage and fingerprint == before.fingerprint:
                 return None
             if not opening and not before.damage and inode == before.inode:
@@ -277,15 +283,15 @@ class Registry:
         assert place is not None  # noqa: S101 -- only data files come here
         file = DataFile(*place, inode=inode)
         if before is None and not fingerprint:
-            return None  # removed since the folder was read
+            return None  # removed since the folder was listed
         try:
             origin = self._reader.read_format(name)
             if origin == (0, 0) and before is None:
-                return None  # what remains where a process dies while it makes a file: nothing
+                return None  # a process ended while it created this file; the file has no records
             if origin[0] == 0:
                 raise FileDamaged(name, "the file is empty")
             if origin[1] != self._version:
-                raise FileDamaged(name, "the file is of another hash algorithm or program")
+                raise FileDamaged(name, "the file belongs to another hash algorithm or program")
             if before is not None and before.damage:
                 self._reader.check_integrity(name)
             file = replace(file, extent=self._reader.read_extent(name))
@@ -296,14 +302,14 @@ class Registry:
             return replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
 
     def _find_loss(self, before: DataFile, extent: Extent) -> str:
-        """What is gone of a file since its content was told; empty if nothing is."""
-        told = before.extent
-        if extent.rows >= told.rows and extent.last >= told.last:
-            # nothing is added to a file with a loss: one that has grown was mended
-            return before.loss if extent == replace(told, first=extent.first) else ""
+        """Return which records a file has lost since its extent was saved; empty if none."""
+        saved = before.extent
+        if extent.rows >= saved.rows and extent.last >= saved.last:
+            # Nothing is added to a file with a loss, so if the file has grown, it was restored.
+            return before.loss if extent == replace(saved, first=extent.first) else ""
         if not self._state.read_only:
-            self._reader.check_integrity(before.name)  # half of a checkpoint may be in it
-        return f"it held {told.rows} records and holds {extent.rows} now"
+            self._reader.check_integrity(before.name)  # it may contain half of a checkpoint
+        return f"it held {saved.rows} records and holds {extent.rows} now"
 
     @property
     def version(self) -> int:

@@ -1,4 +1,4 @@
-"""What retention by bytes removes."""
+"""The choice of files that retention by bytes removes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from portable_core.ports import Milliseconds
 
 
 def choose_oldest(folder: Path, files: Sequence[DataFile], limit: int) -> list[DataFile]:
-    """The oldest files, so that the others occupy at most ``limit`` bytes.
+    """Return the oldest files, so that the others occupy at most ``limit`` bytes.
 
-    Never the newest one, which takes what comes in now: where that alone is larger, the limit is
-    exceeded until the next file has begun.
+    The newest file is never returned, because current records are written to it. If that file alone
+    is larger than ``limit``, the limit is exceeded until the next file is created.
     """
-    settled = [file for file in files if not file.in_transition]
-    sizes = [measure_size(folder / file.name) for file in settled]
+    stable = [file for file in files if not file.in_transition]
+    sizes = [measure_size(folder / file.name) for file in stable]
     total = sum(sizes)
     chosen: list[DataFile] = []
-    for file, size in zip(settled[:-1], sizes, strict=False):
+    for file, size in zip(stable[:-1], sizes, strict=False):
         if total <= limit:
             break
         if size:
@@ -32,7 +32,7 @@ def choose_oldest(folder: Path, files: Sequence[DataFile], limit: int) -> list[D
 def find_gap(
     files: Sequence[DataFile], asked: Milliseconds
 ) -> tuple[Milliseconds, Milliseconds] | None:
-    """The window of what goes with these files from ``asked`` on, None if that is nothing."""
+    """Return the window of the records in these files from ``asked`` on; None without any."""
     windows = [window for file in files if (window := _find_window(file)) is not None]
     start = max(min((start for start, _ in windows), default=0), asked)
     end = max((end for _, end in windows), default=0)

@@ -1,4 +1,4 @@
-"""Reading over many files: every pair once, in order, past whatever is damaged."""
+"""Reading many files as one: every pair once, in order, without the damaged files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from portable_core.records import (
     unpack_value,
 )
 
-#: About how many bytes of records are held at a time.
+#: The approximate bytes of records in memory at a time.
 _BATCH_BYTES = 1024 * 1024
 
-#: How long taking note of damage may hold up a scan, in seconds.
+#: Seconds for which saving a damage may delay a scan.
 _NOTE_DAMAGE_S = 2.0
 
 
 class Scanner:
-    """Reads lists of files that the registry gave for one moment. Safe to use from any thread."""
+    """Reads lists of files, each a snapshot of the registry. Safe to use from any thread."""
 
     def __init__(self, reader: Reader, registry: Registry, check_open: Callable[[], None]) -> None:
-        """``check_open`` is called before each batch and raises to end a scan."""
+        """Make a scanner. Before each batch it calls ``check_open``, which raises to end a scan."""
         self._reader = reader
         self._registry = registry
         self._check_open = check_open
@@ -52,7 +52,7 @@ class Scanner:
     def _scan(
         self, files: Sequence[DataFile], start: Milliseconds, end: Milliseconds
     ) -> Iterator[tuple[list[DataFile], list[bytes]]]:
-        """Batches of keys in order, each with the files that hold them."""
+        """Return batches of keys in order, each with the files that contain them."""
         after, stop = format_bounds(start, end)
         for _, same_hour in groupby(files, key=lambda file: file.hour):
             for group in group_overlapping(list(same_hour)):
@@ -78,7 +78,7 @@ class Scanner:
             yield from self._read(hours.get(hour, ()), keys)
 
     def _read(self, files: Sequence[DataFile], keys: Sequence[bytes]) -> Iterator[Record]:
-        """The records of these keys, in their order, without those removed or damaged since."""
+        """Return the records of these keys, in their order; skip removed and damaged records."""
 
         def choose(key: bytes) -> tuple[DataFile, ...]:
             return tuple(file for file in files if file.extent.first <= key <= file.extent.last)
@@ -104,7 +104,7 @@ class Scanner:
                 return
 
     def _read_file(self, file: DataFile, keys: Sequence[bytes]) -> list[Record | None]:
-        """The records of the first keys, None for one that is not there."""
+        """Return the records of the first keys, with None for a missing one."""
         try:
             values = self._reader.read_values(file.name, keys, _BATCH_BYTES)
             return [
@@ -137,13 +137,16 @@ class Scanner:
 
 
 def format_bounds(start: int, end: int) -> tuple[str, str]:
-    """``(after, stop)`` for keys of ``start <= timestamp < end``: both are shorter than a key, so
-    that neither is one and every key of their millisecond comes after them."""
+    """Return ``(after, stop)`` for keys with ``start <= timestamp < end``.
+
+    Both are shorter than a key. So neither equals a key, and every key of the same millisecond
+    sorts after it.
+    """
     return format_key_floor(start), format_key_floor(end)
 
 
 def group_overlapping(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
-    """Groups of files, in order, so that every key of one comes before every key of the next."""
+    """Group files so that every key of one group sorts before every key of the next."""
     group: list[DataFile] = []
     last = b""
     for file in sorted(files, key=lambda file: file.extent.first):
@@ -157,38 +160,42 @@ def group_overlapping(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
 
 
 def merge_batches(scans: Sequence[tuple[bytes, Iterator[list[bytes]]]]) -> Iterator[list[bytes]]:
-    """One ordered scan of several, each key once. Each comes with the smallest key it can give,
-    in their order, and is begun when that is reached: memory grows with the overlap alone."""
+    """Merge several ordered scans into one with each key once.
+
+    Each scan comes with its smallest possible key, in the order of these keys. A scan is started
+    only when the merge reaches that key, so memory grows only with the number of scans that
+    overlap.
+    """
     waiting = list(scans)
     heads: list[tuple[list[bytes], Iterator[list[bytes]]]] = []
     while waiting or heads:
         while waiting and (not heads or waiting[0][0] <= min(batch[-1] for batch, _ in heads)):
             _, scan = waiting.pop(0)
-            begun = next(scan, None)
-            if begun:
-                heads.append((begun, scan))
+            first_batch = next(scan, None)
+            if first_batch:
+                heads.append((first_batch, scan))
         if not heads:
             continue
         limit = min(batch[-1] for batch, _ in heads)
         merged: set[bytes] = set()
-        rest: list[tuple[list[bytes], Iterator[list[bytes]]]] = []
+        remaining: list[tuple[list[bytes], Iterator[list[bytes]]]] = []
         for batch, scan in heads:
             cut = bisect_right(batch, limit)
             merged.update(batch[:cut])
-            left: list[bytes] | None = batch[cut:] or next(scan, None)
-            if left:
-                rest.append((left, scan))
-        heads = rest
+            head: list[bytes] | None = batch[cut:] or next(scan, None)
+            if head:
+                remaining.append((head, scan))
+        heads = remaining
         yield sorted(merged)
 
 
 def find_first(files: Sequence[DataFile]) -> Milliseconds | None:
-    """The smallest timestamp in files that are ordered by hour and not empty."""
+    """Return the smallest timestamp in files that are ordered by hour and not empty."""
     keys = [file.extent.first for file in files if file.hour == files[0].hour]
     return parse_key(min(keys).decode()).timestamp if keys else None
 
 
 def find_last(files: Sequence[DataFile]) -> Milliseconds | None:
-    """The largest timestamp, likewise."""
+    """Return the largest timestamp in files that are ordered by hour and not empty."""
     keys = [file.extent.last for file in files if file.hour == files[-1].hour]
     return parse_key(max(keys).decode()).timestamp if keys else None

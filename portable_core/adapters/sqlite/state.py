@@ -1,4 +1,4 @@
-"""What a SQLite store remembers besides records: identity, generation, marks, files, gaps."""
+"""The state of a SQLite store beside its records: identity, generation, marks, files, gaps."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds
 
 logger = logging.getLogger(__name__)
 
-#: Gaps that are remembered; of more, the oldest become one.
+#: The most gaps that are kept; beyond that, the oldest two are merged.
 _MAX_GAPS = 100
 
 
 class State(StateFile):
-    """What the values mean. Safe to use from any thread."""
+    """The values of the state, by their meaning. Safe to use from any thread."""
 
     def __init__(
         self, folder: Path, reader: Reader, clock: Callable[[], float], *, read_only: bool = False
     ) -> None:
         super().__init__(folder, reader, clock, read_only=read_only)
-        #: What files hold durably and the state does not remember yet, by name.
+        #: Durable extents of files that are not saved in the state yet, by the file's name.
         self._unsaved_extents: dict[str, Extent] = {}
 
-    # -- life --------------------------------------------------------------------------------------
+    # -- opening -----------------------------------------------------------------------------------
 
     def open(self, algorithm: str, witness: list[int], until: float) -> bool:
-        """Read the state, or make it, with a new identity. Returns whether the folder was copied
-        or restored: the ``witness`` is not the one that was left then (see ``lock.py``).
+        """Read the state, or create it with a new identity.
 
-        Raises ``SettingsError`` if the store was made with another hash algorithm.
+        Return whether the folder was copied or restored, which is the case if ``witness`` differs
+        from the saved one (see ``lock.py``). Raise ``SettingsError`` if the store was created with
+        another hash algorithm.
         """
         if self.path.exists():
             try:
@@ -48,7 +49,7 @@ class State(StateFile):
         self.connect(until)
         if not self.values["store"]:
             identity = {"uuid": str(uuid.uuid4()), "algorithm": algorithm, "generation": 1}
-            logger.info("%s: a new store, %s", self.folder, identity["uuid"])
+            logger.info("%s: created a new store, %s", self.folder, identity["uuid"])
             changes = {("store", name): value for name, value in identity.items()}
             self.commit({**changes, ("store", "witness"): [*witness, self.inode]}, until)
         restored: bool = self.values["store"]["witness"] != [*witness, self.inode]
@@ -57,27 +58,29 @@ class State(StateFile):
         return restored
 
     def save_witness(self, witness: list[int], until: float) -> None:
-        """Remember the witness after the generation has grown."""
+        """Save the witness; to be called once the new generation is durable."""
         with self.writing(until):
             self.commit({("store", "witness"): [*witness, self.inode]}, until)
 
     def open_for_reading(self, algorithm: str) -> None:
-        """Read the state. An empty ``algorithm`` stands for any."""
+        """Read the state. An empty ``algorithm`` matches any."""
         try:
             self.load()
         except FileDamaged as error:
-            raise StoreError(f"{self.folder} holds no store that can be read: {error}") from error
+            raise StoreError(
+                f"{self.folder} contains no store that can be read: {error}"
+            ) from error
         if not self.values["store"]:
-            raise StoreError(f"{self.folder} holds no store yet; try again when it was made")
+            raise StoreError(f"{self.folder} contains no store yet. Retry after its first start.")
         if algorithm:
             self._check_algorithm(algorithm)
 
     def _check_algorithm(self, algorithm: str) -> None:
-        made_with = self.values["store"].get("algorithm", algorithm)
-        if made_with != algorithm:
+        created_with = self.values["store"].get("algorithm", algorithm)
+        if created_with != algorithm:
             raise SettingsError(
-                f"HASH: the store in {self.folder} was made with {made_with}, not {algorithm}; "
-                "set HASH and HASH_KEY as they were, or choose another STORE"
+                f"HASH: the store in {self.folder} was created with {created_with} "
+                f"(got {algorithm}). Restore HASH and HASH_KEY, or choose another STORE."
             )
 
     # -- identity, marks, files --------------------------------------------------------------------
@@ -108,32 +111,36 @@ class State(StateFile):
                     self.commit_with_extents({("mark", name): value}, until)
         return self.mark(name)
 
-    # -- what the files hold -----------------------------------------------------------------------
+    # -- the data files ----------------------------------------------------------------------------
 
     def note_extent(self, name: str, extent: Extent) -> None:
-        """A file holds this durably; to be remembered by the next :meth:`commit_with_extents`."""
+        """Note a file's durable extent, for the next :meth:`commit_with_extents` to save."""
         self._unsaved_extents[name] = extent
 
     def commit_with_extents(self, changes: Changes, until: float) -> None:
-        """Commit what tells somebody that all before a moment is here, and with it what the files
-        hold, so that the next process notices if any of it is gone. Under :meth:`writing`."""
-        # noted after its commit, so what is remembered is never ahead of what is durable
+        """Commit changes on which other nodes rely, with the extents of the files behind them.
+
+        To be called within :meth:`writing`. A raised mark or a cursor reports that every record
+        before a time is in the store. The extents in the same commit let the next process notice
+        if any of these records has disappeared.
+        """
+        # An extent is noted after its records are durable, so a saved one is never ahead of them.
         noted = {name: self._unsaved_extents.pop(name) for name in list(self._unsaved_extents)}
         files = self.values["file"]
-        told = {
+        extents = {
             ("file", name): {**files[name], "told": encode_extent(extent)}
             for name, extent in noted.items()
             if name in files and not files[name]["damage"]
         }
         try:
-            self.commit({**changes, **told}, until)
+            self.commit({**changes, **extents}, until)
         except BaseException:
             for name, extent in noted.items():
                 self._unsaved_extents.setdefault(name, extent)
             raise
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """What is remembered of each data file."""
+        """Return the saved attributes of each data file, by name."""
         return dict(self.values["file"])
 
     def save_files(
@@ -144,14 +151,15 @@ class State(StateFile):
         new_generation: bool = False,
         lost_from: Milliseconds | None = None,
     ) -> None:
-        """Remember the files, None for one that is gone, all at once; what they held before is
-        forgotten.
+        """Save the files in one commit, with None to delete one; their saved extents are replaced.
 
-        ``grow``: records may have come back, so the generation grows. ``lost_from``: records from
-        then on cannot be read any more, so that they are not represented here, nor what they
-        represented within a span of them. Every cursor is set back to before that, and a sync under
-        way loses its lease, or it would move its cursor on again.
-        Nothing happens in a process that only reads.
+        - ``new_generation``: records may have come back, so the generation increases.
+        - ``lost_from``: records from this time on can no longer be read. They are not represented
+          here any more, and neither are the webhooks that they represented within a span of them.
+          So every cursor is set back to at least one span before this time. A running sync loses
+          its lease; otherwise it would advance its cursor again.
+
+        A read-only process saves nothing.
         """
         if self.read_only:
             return
@@ -176,7 +184,7 @@ class State(StateFile):
                 self._unsaved_extents.pop(name, None)
 
     def lease(self) -> Lease:
-        """The newest lease; one without a holder is free."""
+        """Return the newest lease; a lease without a holder is free."""
         return Lease(*self.values["store"].get("lease", (0, "", 0)))
 
     def slaves(self) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,8 @@
-"""``state.sqlite3`` itself: one table of small JSON values, all of them kept in memory too, and the
-tables of the quarantine (``master_state.py``), which are not."""
+"""The file ``state.sqlite3``.
+
+It has one table of small JSON values, all of which are also kept in memory, and the tables of the
+quarantine (``master_state.py``), which are not.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +32,26 @@ _VERSION = 1
 _TABLES = ("state", "quarantine", "quarantine_order")
 _SECTIONS = ("store", "mark", "slave", "file")
 
-#: What the section of the store has in any whole state.
+#: Names in the section ``store`` of every complete state.
 _IDENTITY = {"uuid", "algorithm", "generation", "witness"}
 
 _READ_SQL = "SELECT key, value FROM state"
 _SAVE_SQL = "REPLACE INTO state (key, value) VALUES (?, ?)"
 _DELETE_SQL = "DELETE FROM state WHERE key = ?"
 
-#: The write-ahead log is used again from its beginning once it has so many pages, of 4 KiB: it has
-#: to fit into what a disk filled with records leaves (``store.py``).
+#: Pages of 4 KiB after which the write-ahead log is reused from its beginning. The log must fit
+#: into the space that is left on a disk filled with records (``store.py``).
 _LOG_PAGES = 100
 
-#: Changes of a write: by section and name, None to delete.
+#: The changes of one commit: values by section and name, None to delete one.
 Changes = Mapping[tuple[str, str], object]
 
 
 class StateFile:
-    """Safe to use from any thread. All ``until`` are moments of ``time.monotonic()``."""
+    """The state file and its values. Safe to use from any thread.
+
+    Every ``until`` is a time of ``time.monotonic()``.
+    """
 
     def __init__(
         self, folder: Path, reader: Reader, clock: Callable[[], float], *, read_only: bool = False
@@ -63,32 +69,35 @@ class StateFile:
     # -- reading -----------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read everything but the quarantine. Raises ``FileDamaged``, ``StoreDamaged``."""
+        """Read all values but the quarantine. Raise ``FileDamaged`` or ``StoreDamaged``."""
         values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
         try:
             for key, value in self._reader.query(STATE_NAME, _READ_SQL):
                 section, _, name = key.decode().partition(":")
                 values[section][name] = json.loads(value)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreDamaged(f"{self.path} cannot be understood: {error!r}") from error
+            raise StoreDamaged(f"{self.path} contains an invalid value: {error!r}") from error
         if values["store"] and not values["store"].keys() >= _IDENTITY:
             raise StoreDamaged(f"{self.path} has no identity")
         self.values = values
 
     def check_integrity(self) -> bool:
-        """Whether there is something to read. Raises ``FileDamaged``."""
+        """Return whether the file contains a state. Raise ``FileDamaged``."""
         tables, version = self._reader.read_format(STATE_NAME)
         if tables == 0:
-            return False  # making it was interrupted
+            return False  # its creation was interrupted
         if version > _VERSION:
-            raise StoreError(f"{self.path} was made by a newer version of this program; use that")
-        for (verdict,) in self._reader.query(STATE_NAME, "PRAGMA quick_check(1)"):
-            if verdict != b"ok":
-                raise FileDamaged(STATE_NAME, verdict.decode(errors="replace"))
+            raise StoreError(f"{self.path} was created by a newer version. Use that version.")
+        for (result,) in self._reader.query(STATE_NAME, "PRAGMA quick_check(1)"):
+            if result != b"ok":
+                raise FileDamaged(STATE_NAME, result.decode(errors="replace"))
         return True
 
     def set_aside(self, error: Exception) -> None:
-        logger.error("%s: %s; it is set aside, the store gets a new identity", self.folder, error)
+        """Rename the damaged file, so that a new state, with a new identity, can be created."""
+        logger.error(
+            "%s: %s. The file is set aside; the store gets a new identity.", self.folder, error
+        )
         self._reader.forget(STATE_NAME)
         aside = f"{self.path}.damaged-{int(self.clock() * 1000)}"
         try:
@@ -99,7 +108,7 @@ class StateFile:
             raise translate_error(failed, STATE_NAME) from failed
 
     def connect(self, until: float) -> None:
-        """Open the file for writing, making it if it is not there."""
+        """Open the file for writing; create it if it does not exist."""
         self._start_writer(until)
         self.inode = self.read_inode()
 
@@ -109,7 +118,7 @@ class StateFile:
             self._writer.open(until)
             self._writer.query(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}", until)
         except FileDamaged as error:
-            raise StoreDamaged(f"{error}; restart to set the file aside") from error
+            raise StoreDamaged(f"{error}. Restart to set the file aside.") from error
 
     def read_inode(self) -> int:
         try:
@@ -126,24 +135,24 @@ class StateFile:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing that was asked of this state can still be written."""
+        """Whether no write of this process can still reach the file."""
         return self._writer is None or self._writer.ended
 
     @property
     def needs_recovery(self) -> bool:
-        """Whether the last write failed, so that the next one has to begin anew."""
+        """Whether the last write failed, so that the next one needs a new connection."""
         return self._writer is not None and self._writer.abandoned
 
     # -- writing -----------------------------------------------------------------------------------
 
     @contextmanager
     def writing(self, until: float) -> Iterator[None]:
-        """Hold the lock, with a connection that works and values that are what the file says."""
+        """Hold the lock, with a working connection and values that agree with the file."""
         if not self._lock.acquire(timeout=max(until - time.monotonic(), 0.001)):
-            raise StoreError("the store's state is still being written; try again")
+            raise StoreError("the store's state is still being written. Try again.")
         try:
             if self._writer is None:
-                raise StoreError("the store is not open for writing; open it first")
+                raise StoreError("the store is not open for writing. Open it first.")
             self.check_file()
             if self._writer.abandoned:
                 self._recover(until)
@@ -152,22 +161,24 @@ class StateFile:
             self._lock.release()
 
     def check_file(self) -> None:
-        """Raise ``StoreError`` if the file that is written is no longer the one in the folder."""
+        """Raise ``StoreError`` if the open file is no longer the one in the folder."""
         if self.read_inode() != self.inode:
             raise StoreError(
-                f"{self.path} was removed or replaced while it was in use; restart this process"
+                f"{self.path} was removed or replaced while in use. Restart this process."
             )
 
     def _recover(self, until: float) -> None:
-        """After a failed write: once it cannot happen any more, see whether it did."""
+        """Reconnect after a failed write and read its outcome, once that can no longer change."""
         if not self.ended:
-            raise StoreError(f"{STATE_NAME}: the disk has not finished an earlier write; try again")
+            raise StoreError(
+                f"{STATE_NAME}: the disk has not finished an earlier write. Try again."
+            )
         self._start_writer(until)
         try:
             self.load()
         except (StoreError, FileDamaged) as error:
             self.close(until)
-            raise StoreDamaged(f"{error}; restart to set the file aside") from error
+            raise StoreDamaged(f"{error}. Restart to set the file aside.") from error
 
     def commit(self, changes: Changes, until: float, more: Sequence[Statement] = ()) -> None:
         texts = {place: json.dumps(value).encode() for place, value in changes.items()}
@@ -181,7 +192,7 @@ class StateFile:
         try:
             self._writer.commit([*statements, *more], until)
         except FileDamaged as error:
-            raise StoreDamaged(f"{error}; restart to set the file aside") from error
+            raise StoreDamaged(f"{error}. Restart to set the file aside.") from error
         for (section, name), text in texts.items():
             if text == b"null":
                 self.values[section].pop(name, None)
@@ -189,6 +200,6 @@ class StateFile:
                 self.values[section][name] = json.loads(text)  # a copy of its own
 
     def touch(self, until: float) -> None:
-        """Write something small, durably: proof that the store can be written."""
+        """Write a small value durably, as proof that the store can be written."""
         with self.writing(until):
             self.commit({("store", "checked"): int(self.clock() * 1000)}, until)

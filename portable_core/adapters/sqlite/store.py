@@ -22,33 +22,34 @@ from portable_core.ports import (
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
 
-#: A file that has grown to this is followed by another one of the same hour.
+#: Once a file has this size, the next records of its hour go into another file.
 FILE_BYTES = 256 * 1024 * 1024
 
-#: Where retention by bytes asks for less, files are smaller, so that few records go at a time.
+#: Retention by bytes begins a new file after fewer bytes, to remove fewer records at a time: after
+#: its limit divided by the first number, but never after fewer bytes than the second.
 _FILES_WITHIN_LIMIT = 8
 _SMALLEST_FILE = 1024 * 1024
 
-#: With less than this, besides what records under way may take, the disk counts as full, in bytes.
-#: It serves the state: with marks that can be raised and files that can be removed, a master can
-#: empty a disk that records filled.
+#: Free bytes below which the disk counts as full, beside the bytes of records that are being
+#: written. They are reserved for the state: as long as marks can be raised and files removed, a
+#: master can empty a disk that records filled.
 _SPARE_BYTES = 1024 * 1024
 
-#: The bound on :meth:`SqliteStore.check`, in seconds, and how much must fit then, in bytes.
+#: The time limit of :meth:`SqliteStore.check`, in seconds, and the bytes that must fit on the disk.
 _CHECK_TIMEOUT_S = 2.0
 _CHECK_BYTES = 512 * 1024
 
-#: For so many seconds after an append failed, the store counts as unusable unless one succeeds.
+#: Seconds for which the store counts as unusable after a failed append, unless one succeeds.
 _FAILURE_S = 3.0
 
 _EVERYTHING = (0, MAX_INTEGER + 1)
 
 
 class SqliteStore(SqliteFolder):
-    """Store and master's state in a folder. See ``portable_core.ports`` for what it promises.
+    """Store and master's state in a folder. ``portable_core.ports`` defines the contract.
 
-    With ``read_only`` it reads beside the process that writes, takes no lock and changes nothing;
-    ``open`` takes any hash algorithm then if it is given an empty one.
+    With ``read_only`` the store reads while another process writes; it acquires no lock and changes
+    nothing. ``open`` then accepts any hash algorithm if its argument is empty.
     """
 
     shared = False
@@ -63,9 +64,12 @@ class SqliteStore(SqliteFolder):
         file_bytes: int = FILE_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``lock_wait_s``: how long ``open`` waits for another writer. ``timeout_s``: the bound on
-        everything that writes, where ``append`` has no deadline. ``clock``: seconds since the Unix
-        epoch, for generations."""
+        """Make an unopened store.
+
+        - ``lock_wait_s``: how long ``open`` waits for another writer.
+        - ``timeout_s``: the time limit of every write, and of ``append`` without a deadline.
+        - ``clock``: seconds since the Unix epoch, for generations.
+        """
         super().__init__(
             path,
             read_only=read_only,
@@ -74,9 +78,9 @@ class SqliteStore(SqliteFolder):
             file_bytes=file_bytes,
             clock=clock,
         )
-        #: When the store last took something.
+        #: The time of the last write that succeeded.
         self._succeeded_at = 0.0
-        #: Why the last append failed, if it did, and when.
+        #: The error and the time of the last append, if it failed.
         self._failure: StoreError | None = None
         self._failed_at = 0.0
 
@@ -106,32 +110,32 @@ class SqliteStore(SqliteFolder):
         self._failure, self._failed_at = error, time.monotonic()
 
     def prune(self, before: Milliseconds) -> int:
-        """Remove the files of hours that ended before; returns their bytes."""
+        """Remove the files of hours that ended at or before ``before``; return their bytes."""
         self._check_open()
-        meant = {file for file in self._registry.list_all() if file.end <= before}
-        if not meant:
+        candidates = {file for file in self._registry.list_all() if file.end <= before}
+        if not candidates:
             return 0
         until = self._until()
         with self._appending(until):
-            # Not what has become readable while this waited: no master can have asked past that.
-            old = [f for f in self._registry.list_all() if f in meant and not f.in_transition]
+            # A file that became readable during the wait is kept: no master has asked past it yet.
+            old = [f for f in self._registry.list_all() if f in candidates and not f.in_transition]
             return self._appender.remove(old, until) if old else 0
 
     def prune_to_size(
         self, limit: int, asked: Milliseconds = 0
     ) -> tuple[Milliseconds, Milliseconds] | None:
-        """Remove the oldest files, but never the newest one, which takes what comes in now."""
+        """Remove the oldest files, never the newest one, to which current records are written."""
         until = self._until()
         with self._appending(until):
             self._appender.file_bytes = min(
                 self._file_bytes, max(limit // _FILES_WITHIN_LIMIT, _SMALLEST_FILE)
             )
-            going = choose_oldest(self._folder, self._registry.list_all(), limit)
-            gap = find_gap(going, asked)
+            oldest = choose_oldest(self._folder, self._registry.list_all(), limit)
+            gap = find_gap(oldest, asked)
             if gap is not None:
                 self._state.save_gap(gap, until)
-            if going:
-                self._appender.remove(going, until)
+            if oldest:
+                self._appender.remove(oldest, until)
             return gap
 
     def mark(self, name: str) -> int:
@@ -157,7 +161,7 @@ class SqliteStore(SqliteFolder):
         with self._appending(until):
             self._check_spare(_CHECK_BYTES)
             if self._failure is not None:
-                # a probe is small: it may pass where no append does
+                # A probe is small and may succeed where an append fails, so the failure counts.
                 if time.monotonic() - self._failed_at < _FAILURE_S:
                     raise StoreError(str(self._failure)) from self._failure
                 self._appender.probe(until)
@@ -170,15 +174,15 @@ class SqliteStore(SqliteFolder):
             pass
 
     def _check_spare(self, size: int = 0) -> None:
-        """Raise ``StoreFull`` if the disk is too full for records of so many bytes."""
-        # they are written twice: into a write-ahead log, and from there into their file
+        """Raise ``StoreFull`` if the disk is too full for records of ``size`` bytes."""
+        # Records are written twice: into a write-ahead log, and from there into their file.
         needed = _SPARE_BYTES + self._appender.measure_logs() + 2 * size
         try:
             disk = os.statvfs(self._folder)
         except OSError as error:
             raise translate_error(error, str(self._folder)) from error
         if disk.f_bavail * disk.f_frsize < needed:
-            raise StoreFull(f"{self._folder}: the disk is full; free some space")
+            raise StoreFull(f"{self._folder}: the disk is full. Free some space.")
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class SqliteStore(SqliteFolder):
 
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
         until = self._until()
-        # no save under the old lease may be under way, or come to its end later
+        # Holding the write lock excludes a save under the old lease, running or still pending.
         with self._appending(until):
             return self._master.acquire_lease(holder, now, ttl, until)
 

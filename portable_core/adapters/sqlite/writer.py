@@ -1,17 +1,19 @@
-"""Writing one database through sqlitedict, with a bound on every wait.
+"""Writing one database through sqlitedict, with a time limit on every wait.
 
-A ``SqliteDict`` runs its connection in a thread that is fed through a queue. Three things about it
-shape this module (sqlitedict 2.1):
+A ``SqliteDict`` runs its connection in a thread that reads statements from a queue. Three of its
+properties determine this module (sqlitedict 2.1):
 
-- ``commit()`` waits without limit, and its thread dies without an answer if the commit fails (a
-  full disk). So ``COMMIT`` is sent as a statement like any other, whose error is caught and kept,
-  and the answer is waited for with a deadline.
-- An error is kept until somebody asks for it. A failed statement may have rolled everything back,
-  and the next one would begin a new transaction: all statements are confirmed before ``COMMIT``.
-- ``synchronous=OFF`` is set on every connection: it is set to ``FULL`` afterwards, and read back.
+1. ``commit()`` waits without a limit, and if the commit fails (a full disk), the thread ends
+   without a response. So ``COMMIT`` is sent like any other statement: sqlitedict then catches and
+   keeps its error, and this module waits for the response with a deadline.
+2. sqlitedict keeps an error until the next call asks for it. A failed statement may have rolled
+   back the transaction, and the statement after it would begin a new one. So all statements are
+   confirmed before ``COMMIT`` is sent.
+3. sqlitedict sets ``synchronous=OFF`` on every connection. This module sets it to ``FULL``
+   afterwards, and reads it back.
 
-After any error or missed deadline the connection is given up. Whether its last commit took place is
-known only once its thread has ended (:attr:`Writer.ended`).
+After any error or missed deadline the connection is abandoned. Whether its last commit took place
+is known only once its thread has ended (:attr:`Writer.ended`).
 """
 
 from __future__ import annotations
@@ -39,25 +41,25 @@ from portable_core.errors import StoreError
 Statement = tuple[str, Sequence[object]]
 Rows = list[tuple[Any, ...]]
 
-#: How long SQLite itself waits for a lock that another program holds.
+#: Seconds for which SQLite itself waits for a lock that another program holds.
 BUSY_TIMEOUT_S = 1.0
 
-_FULL = 2  # what PRAGMA synchronous answers
+_FULL = 2  # the value of PRAGMA synchronous for FULL
 _POLL_S = 0.25
 _JOIN_S = 0.2
 
-#: Rows in one INSERT. A smaller batch is one statement of its own length; sqlite3 keeps the last
-#: 128 of them prepared.
+#: The most rows in one INSERT. A smaller batch is one statement of its own length; the sqlite3
+#: module caches the last 128 prepared statements.
 _ROWS_PER_INSERT = 100
 
-# Every error is raised here, translated; sqlitedict would log each one as a dozen lines before.
+# This module raises every error itself; sqlitedict would first log each one in a dozen lines.
 logging.getLogger("sqlitedict").setLevel(logging.CRITICAL)
 
 
 def build_inserts(table: str, rows: Sequence[tuple[str, bytes]]) -> Iterable[Statement]:
-    """Statements that insert what is not there yet.
+    """Return statements that insert the rows whose keys do not exist yet.
 
-    A row that exists stays where it is: scans under way rely on rowids (see ``reader.py``).
+    An existing row keeps its rowid, because running scans rely on rowids (see ``reader.py``).
     """
     for at in range(0, len(rows), _ROWS_PER_INSERT):
         chunk = rows[at : at + _ROWS_PER_INSERT]
@@ -71,10 +73,10 @@ def _unchanged(value: bytes) -> bytes:
 
 
 class Writer:
-    """One database open for writing. For one thread at a time.
+    """One database, open for writing. To be used by one thread at a time.
 
-    All ``until`` are moments of ``time.monotonic()``. Methods raise ``FileDamaged``, or
-    ``StoreError`` for what may pass.
+    Every ``until`` is a time of ``time.monotonic()``. Methods raise ``FileDamaged``, or
+    ``StoreError`` for a fault that may be temporary.
     """
 
     def __init__(self, path: Path, tables: Sequence[str], version: int) -> None:
@@ -90,19 +92,19 @@ class Writer:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing that was asked of this writer can still happen."""
+        """Whether no statement sent to this writer can still be executed."""
         return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def abandoned(self) -> bool:
-        """Whether it was closed, by an error or by :meth:`close`."""
+        """Whether the connection was closed, after an error or by :meth:`close`."""
         return self._abandoned
 
     # -- opening -----------------------------------------------------------------------------------
 
     def open(self, until: float) -> None:
-        """Open the database, making it if it is not there; its entry in the folder is durable."""
-        # in a thread of its own: on a disk that hangs, connecting would wait for ever
+        """Open the database; create it, with a durable folder entry, if it does not exist."""
+        # In a thread of its own, because connecting to a file on a hung disk has no time limit.
         outcome: Queue[Exception | None] = Queue()
         opener = threading.Thread(
             target=self._connect, args=(outcome,), name=f"open-{self._path.name}", daemon=True
@@ -114,7 +116,7 @@ class Writer:
         except Empty:
             self.abandon()
             raise StoreError(
-                f"{self._path.name}: the disk does not answer; the store goes on once it does"
+                f"{self._path.name}: the disk does not respond. The store continues once it does."
             ) from None
         opener.join(_JOIN_S)
         if error is not None:
@@ -135,15 +137,16 @@ class Writer:
             outcome.put(error)
 
     def _open_database(self) -> None:
-        # A plain connection first: it makes the tables and reports what is wrong. The thread of
-        # sqlitedict would die of an error at this point, after printing it.
+        # A plain connection comes first: it creates the tables and reports errors. In sqlitedict's
+        # thread, an error at this point would be printed and end the thread.
         with closing(
             sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         ) as plain:
             (mode,) = plain.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != "wal":
                 raise RuntimeError(
-                    "this file system cannot hold the database (a network mount?); use a local disk"
+                    "this file system does not support WAL mode (a network mount?). "
+                    "Use a local disk."
                 )
             plain.execute("PRAGMA synchronous=FULL")
             self._make_tables(plain)
@@ -155,7 +158,7 @@ class Writer:
                     tablename=self._tables[0],
                     autocommit=False,
                     journal_mode="WAL",
-                    encode=_unchanged,  # the defaults would be pickle
+                    encode=_unchanged,  # the default is pickle
                     decode=_unchanged,
                     outer_stack=False,
                 )
@@ -184,9 +187,9 @@ class Writer:
     # -- writing -----------------------------------------------------------------------------------
 
     def commit(self, statements: Iterable[Statement], until: float, then: str = "") -> Rows:
-        """Execute the statements as one transaction, durably; returns the rows of query ``then``.
+        """Execute the statements as one durable transaction; return the rows of query ``then``.
 
-        After an error nothing of it, or all of it, is there.
+        After an error, either all of the transaction is in the database or nothing.
         """
         self._run(statements, until)
         after: list[Statement] = [("COMMIT", ())]
@@ -195,26 +198,26 @@ class Writer:
         return self._run(after, until)
 
     def query(self, sql: str, until: float) -> Rows:
-        """The rows of one statement, on the connection that writes."""
+        """Return the rows of one statement, executed on the writing connection."""
         return self._run([(sql, ())], until)
 
     def _run(self, statements: Iterable[Statement], until: float) -> Rows:
         database = self._database
         if database is None or self._abandoned:
-            raise StoreError(f"{self._path.name}: the connection was given up; try again")
+            raise StoreError(f"{self._path.name}: the connection was abandoned. Try again.")
         answers: Queue[Any] = Queue()
         rows: Rows = []
         try:
-            asked = 0
+            open_statements = 0
             for sql, values in statements:
                 database.conn.execute(sql, values, answers)
-                asked += 1
-            while asked:
+                open_statements += 1
+            while open_statements:
                 answer = self._wait_for_answer(database.conn, answers, until)
                 if isinstance(answer, tuple):
                     rows.append(answer)
                 else:
-                    asked -= 1  # the mark after the rows of a statement
+                    open_statements -= 1  # a marker follows the rows of each statement
             database.conn.check_raise_error()
         except (sqlite3.Error, OSError, RuntimeError) as error:
             self._fail(error)
@@ -231,19 +234,19 @@ class Writer:
             except Empty:
                 if rest <= 0:
                     raise StoreError(
-                        f"{self._path.name}: the disk did not finish in time; send it again"
+                        f"{self._path.name}: the disk did not finish in time. Try again."
                     ) from None
                 if not thread.is_alive():
                     raise StoreError(
-                        f"{self._path.name}: the writing thread has ended; send it again"
+                        f"{self._path.name}: the writing thread has ended. Try again."
                     ) from None
 
     # -- ending ------------------------------------------------------------------------------------
 
     def close(self, until: float) -> None:
-        """Move everything from the write-ahead log into the database and close it.
+        """Move the write-ahead log into the database and close the database.
 
-        Raises ``StoreError`` if that cannot be done in time; the writer ends then when it can.
+        Raise ``StoreError`` if that does not finish in time; the thread then ends when it can.
         """
         if self._database is None or self._abandoned:
             return
@@ -255,7 +258,10 @@ class Writer:
             self.abandon(max(until - time.monotonic(), _JOIN_S))
 
     def abandon(self, wait_s: float = _JOIN_S) -> None:
-        """Close without waiting for long; what was not committed is rolled back."""
+        """Close without a checkpoint; uncommitted statements are rolled back.
+
+        Wait at most ``wait_s`` for the threads to end.
+        """
         with self._mutex:
             if not self._abandoned:
                 self._abandoned = True
@@ -266,7 +272,7 @@ class Writer:
             thread.join(max(until - time.monotonic(), 0))
 
     def _fail(self, error: Exception) -> None:
-        """Give up and raise ``error`` as one of the store's."""
+        """Abandon the connection and raise ``error`` as ``FileDamaged`` or ``StoreError``."""
         self.abandon()
         reason = explain_damage(error, self._path)
         if reason is not None:
