@@ -2,8 +2,8 @@
 
 ``python -m tests.support.stores.sqlite_child append FOLDER START`` appends batches until it is
 killed and prints each batch's last timestamp once ``append`` has returned; ``hold FOLDER`` opens
-the store, prints ``open`` and waits for its input to end; ``wait FOLDER`` tries to open it until it can and
-prints ``open``, appends a record, and prints ``done``.
+the store, prints ``open`` and waits for its input to end; ``wait FOLDER`` tries to open it until it
+can and prints ``open``, appends a record, and prints ``done``.
 """
 
 from __future__ import annotations
