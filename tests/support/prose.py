@@ -194,10 +194,14 @@ def read_settings() -> Iterator[Text]:
 
 
 def read_console() -> Iterator[Text]:
-    """The console's templates and its script, without what is filled in."""
+    """Return the lines of the console's templates, and the strings of its script."""
     console = PACKAGE / "adapters/flask_app/console"
     for path in sorted([*console.glob("templates/*.html"), *console.glob("static/*.js")]):
         text = re.sub(r"\{[%#{].*?[%#}]\}", "…", path.read_text(), flags=re.S)
+        if path.suffix == ".js":
+            text = "\n".join(
+                " ".join(re.findall(r'"[^"]*"|`[^`]*`', line)) for line in text.split("\n")
+            )
         for number, line in enumerate(text.splitlines(), 1):
             yield Text(f"{path.name}:{number}", line)
 
