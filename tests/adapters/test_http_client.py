@@ -301,7 +301,7 @@ def test_closing_ends_what_runs_and_allows_more() -> None:
                 assert next(answer.chunks) == b"!"
                 client.close()
                 client.close()
-                with pytest.raises(SlaveUnreachable, match="ended from this side"):
+                with pytest.raises(SlaveUnreachable, match="ended by this side"):
                     next(answer.chunks)
         slave.wait()
 

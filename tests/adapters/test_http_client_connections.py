@@ -48,7 +48,7 @@ def test_nobody_listens() -> None:
     with connect(url) as client, pytest.raises(SlaveUnreachable) as failed:
         exchange(client, pairs)
     assert str(failed.value) == (
-        f"slave alpha ({url}): no connection (Connection refused); is it running there?"
+        f"slave alpha ({url}): no connection (Connection refused). Is the node running?"
     )
     assert next(pairs, None) is None  # it was closed all the same
 
@@ -56,8 +56,8 @@ def test_nobody_listens() -> None:
 def test_addresses_that_cannot_be_used() -> None:
     for url, message in (
         ("http://slave.invalid", "host name cannot be resolved"),
-        ("http://127.0.0.1:99999", "are address and token right"),
-        ("http://", "are address and token right"),
+        ("http://127.0.0.1:99999", "Are address and token correct"),
+        ("http://", "Are address and token correct"),
         ("ftp://127.0.0.1", "connection broke|are address"),
     ):
         with connect(url) as client, pytest.raises(SlaveUnreachable, match=message):
@@ -129,7 +129,7 @@ def test_certificates_are_verified(server_tls: ssl.SSLContext) -> None:
 
 def test_https_to_a_plain_port_and_back(server_tls: ssl.SSLContext) -> None:
     with HostileSlave(say_garbage) as slave:
-        hint = pytest.raises(SlaveUnreachable, match="does it speak https there")
+        hint = pytest.raises(SlaveUnreachable, match="Does the address speak https")
         with connect(slave.url.replace("http", "https")) as client, hint:
             exchange(client)
     with (

@@ -68,13 +68,13 @@ def test_hand_over_that_fails() -> None:
         return str(failed.value)
 
     with HostileSlave(refuse) as master:
-        assert re.fullmatch(r"master \(.*\): answered 503; Stopping", hand_over(master.url))
+        assert re.fullmatch(r"master \(.*\): answered 503: Stopping", hand_over(master.url))
     with HostileSlave(refuse_plainly) as master:
         assert re.fullmatch(r"master \(.*\): answered 400", hand_over(master.url))
     with HostileSlave(list_only) as master:
         assert "POST /records: must be object" in hand_over(master.url)
     with HostileSlave(lambda talk: talk.wait_for_end()) as master:
         # It reads for ever: there is no silence, only a limit of the whole.
-        assert "not done in time" in hand_over(master.url, 0.5)
+        assert "timeout: not complete in time" in hand_over(master.url, 0.5)
     assert closed == ["http-body"] * 4
-    assert "is it running" in hand_over("http://127.0.0.1:1")
+    assert "Is the node running?" in hand_over("http://127.0.0.1:1")

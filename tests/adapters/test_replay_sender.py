@@ -45,7 +45,7 @@ def dripping(first: bytes, drip: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("first", "drip", "status", "reason"),
     [
-        (b"HTTP/1.1 200 OK\r\n", b"X-Wait: 1\r\n", 0, "no whole answer within 0.5 s"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Wait: 1\r\n", 0, "no complete response within 0.5 s"),
         (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", b"x", 204, "No Content"),
         (b"HTTP/1.1 500 No\r\nConnection: close\r\n\r\n", b"x", 500, "No"),
     ],

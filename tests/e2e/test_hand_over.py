@@ -125,7 +125,7 @@ def check_a_master_that_is_down(nodes: Nodes) -> None:
     stop_in_time(slave)
     log = slave.log.read_text()
     assert "the master may lack 3 records that were not handed over" in log
-    assert "is it running there?" in log
+    assert "Is the node running?" in log
 
 
 def check_a_master_that_comes_back_in_time(nodes: Nodes) -> None:

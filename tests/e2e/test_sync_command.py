@@ -96,7 +96,7 @@ def test_through_a_running_master(nodes: Nodes) -> None:
     failed = run("--master", master.url, SYNC_TOKENS=TOKEN)
     assert failed.returncode == 1
     assert "slave-2: " in failed.stderr
-    assert "is it running there?" in failed.stderr
+    assert "Is the node running?" in failed.stderr
 
 
 def test_what_a_master_refuses_is_one_line(nodes: Nodes) -> None:

@@ -66,7 +66,7 @@ def test_limits_hold(result: dict[str, Any]) -> None:
 def test_another_slave_is_synced_all_the_same(result: dict[str, Any]) -> None:
     assert result["status"] == 502
     assert result["ok"] is False
-    assert "is it running there?" in result["reports"]["nobody"]["error"]
+    assert "Is the node running?" in result["reports"]["nobody"]["error"]
     assert result["reports"]["good"]["saved"] == len(result["good"])
     assert {r.payload for r in result["good"]} <= {r.payload for r in result["held"]}
     assert result["again"].status == 200

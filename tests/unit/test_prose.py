@@ -10,6 +10,7 @@ from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned
 PENDING: set[str] = {*SCOPES} - {
     *("documents", "containers", "settings", "help"),
     *(
+        "portable_core/adapters/http",
         "portable_core/cli",
         "portable_core/demo",
         "portable_core/functions",

@@ -1,6 +1,6 @@
-"""Two threads beside a plain caller: one runs the event loop, one pulls a request's body.
+"""Two threads that let synchronous code use an event loop: its own, and one per request body.
 
-Both are daemons: neither a stuck network nor a stuck body keeps a process from ending.
+Both are daemons, so that neither a network nor a body that blocks keeps a process from exiting.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ logger = logging.getLogger(__name__)
 #: The most bytes of one chunk, in either direction.
 CHUNK_BYTES = 65_536
 
-_READY_BYTES = 2 * CHUNK_BYTES  # pulled from a body, not yet asked for by the event loop
+_READY_BYTES = 2 * CHUNK_BYTES  # read from a body ahead of the event loop
 _STOP_S = 2.0
 
 
 class LoopThread:
-    """An event loop in a thread, one in each process that uses this object."""
+    """An event loop in a thread, one per process that uses this object."""
 
     def __init__(self) -> None:
-        # By process: a fork copies the object but not its thread. A parent's loop stays here
-        # unused; closing it in the child would take its descriptors out of the epoll set that
+        # By process: a fork copies the object but not its thread. The parent's loop is kept here
+        # unused; closing it in the child would remove its descriptors from the epoll set that
         # both processes share.
         self._loops: dict[int, _RunningLoop] = {}
 
     def get(self) -> asyncio.AbstractEventLoop:
-        """This process's loop, started by the first call. Raises ``SlaveError`` if that fails."""
+        """Return this process's loop; the first call starts it. Raises ``SlaveError``."""
         running = self._loops.setdefault(os.getpid(), _RunningLoop())
         try:
             return running.get()
@@ -43,7 +43,7 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Cancel what runs and end the thread. Idempotent; a later :meth:`get` starts another."""
+        """Cancel all tasks and end the thread. Idempotent; :meth:`get` starts a new one."""
         running = self._loops.pop(os.getpid(), None)
         if running is not None:
             running.stop()
@@ -64,11 +64,11 @@ class _RunningLoop:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    raise SlaveError(f"no thread for HTTP can be started: {error}") from error
+                    raise SlaveError(f"the thread for HTTP cannot be started: {error}") from error
                 self._thread = thread
         self._ready.wait()
         if self._loop is None:
-            raise SlaveError("no event loop can be started; see the log")
+            raise SlaveError("the event loop for HTTP cannot be started; see the log")
         return self._loop
 
     def _run(self) -> None:
@@ -100,10 +100,9 @@ class _RunningLoop:
 class BodyThread:
     """A blocking iterable of bytes as an asynchronous one, in chunks of up to 64 KiB.
 
-    A thread of its own pulls the iterable, at most 128 KiB and one item ahead, and in the end calls
-    its iterator's ``close()``, in any case and in that same thread. If the iterable raises,
-    ``on_error`` gets the exception, on the event loop, and the iteration waits to be cancelled: a
-    request that ended here would look whole.
+    A thread of its own reads the iterable, at most 128 KiB and one item ahead, and always calls its
+    iterator's ``close()``. If the iterable raises, ``on_error`` gets the exception, on the event
+    loop, and the iteration waits to be cancelled: a request that ended there would look complete.
     """
 
     def __init__(
@@ -117,18 +116,18 @@ class BodyThread:
         self._on_error = on_error
         self._thread = threading.Thread(target=self._run, name="http-body", daemon=True)
         self._changed = threading.Condition()
-        # All below is changed under that condition's lock only.
+        # The following attributes are changed only under the lock of that condition.
         self._ready = bytearray()
         self._started = False
         self._ended = False
         self._stopped = False
         self._error: BaseException | None = None
         self._wake = asyncio.Event()
-        #: Bytes handed to the event loop so far.
-        self.taken = 0
+        #: Number of bytes passed to the event loop.
+        self.passed = 0
         #: Whether the event loop is waiting for the next chunk.
-        self.hungry = False
-        #: Whether the last chunk was handed over.
+        self.waiting = False
+        #: Whether the last chunk was passed to the event loop.
         self.sent = False
 
     def __aiter__(self) -> Self:
@@ -145,13 +144,13 @@ class BodyThread:
                 if self._ready:
                     chunk = bytes(self._ready[:CHUNK_BYTES])
                     del self._ready[:CHUNK_BYTES]
-                    self.taken += len(chunk)
+                    self.passed += len(chunk)
                     self._changed.notify_all()
                     return chunk
                 if self._ended:
                     break
                 self._wake.clear()
-                self.hungry = True
+                self.waiting = True
             await self._wake.wait()
         if self._error is not None:
             self._on_error(self._error)
@@ -159,25 +158,25 @@ class BodyThread:
             self.sent = True
             raise StopAsyncIteration
         await self._loop.create_future()
-        raise AssertionError("a future that nobody has was set")
+        raise AssertionError("a future without a reference was set")
 
     def stop(self) -> None:
-        """Let the thread close the iterable as soon as it gets hold of it; from any thread."""
+        """Make the thread close the iterable once its ``next()`` returns. Thread-safe."""
         with self._changed:
             self._stopped = True
-            self.hungry = False
+            self.waiting = False
             self._changed.notify_all()
 
     def finish(self, timeout: float) -> bool:
-        """Stop, and wait until the iterable is closed; False if it is stuck for so long.
+        """Stop, and wait until the iterable is closed. Returns False on a timeout.
 
-        A thread that is stuck stays behind, and closes the iterable when it gets hold of it.
+        After a timeout the thread is left running; it closes the iterable once ``next()`` returns.
         """
         self.stop()
         if self._started:
             self._thread.join(timeout)
             return not self._thread.is_alive()
-        # Nobody else ever touched it.
+        # No thread has used the iterable.
         self._close(self._source)
         return True
 
@@ -189,7 +188,7 @@ class BodyThread:
             for chunk in iterator:
                 if not self._offer(chunk):
                     break
-        except BaseException as raised:  # noqa: BLE001  # it is raised again in the caller's thread
+        except BaseException as raised:  # noqa: BLE001  # raised again in the caller's thread
             error = raised
         finally:
             self._close(self._source if iterator is None else iterator)
@@ -199,7 +198,7 @@ class BodyThread:
                 self._feed()
 
     def _offer(self, chunk: bytes) -> bool:
-        """Hand over a chunk as soon as there is room for more; False once the body is stopped."""
+        """Add a chunk and wait until there is room for another. Returns False once stopped."""
         with self._changed:
             self._ready += chunk
             self._feed()
@@ -208,8 +207,8 @@ class BodyThread:
             return not self._stopped
 
     def _feed(self) -> None:
-        if self.hungry:
-            self.hungry = False
+        if self.waiting:
+            self.waiting = False
             self._loop.call_soon_threadsafe(self._wake.set)
 
     @staticmethod
@@ -219,4 +218,4 @@ class BodyThread:
             if close is not None:
                 close()
         except Exception:
-            logger.exception("a request's body failed while it was being closed")
+            logger.exception("closing the body of a request failed")

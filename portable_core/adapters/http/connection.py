@@ -1,4 +1,4 @@
-"""The one TCP connection of one HTTP exchange: watched, heard out, ended abruptly, explained."""
+"""The TCP connection of one HTTP exchange: its progress, its end, and its errors in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portable_core.errors import AnswerInvalid, SlaveError, SlaveUnreachable
 try:
     from fcntl import ioctl
     from termios import TIOCOUTQ
-except ImportError:  # not a Unix: what moves inside the kernel's buffer stays unseen there
+except ImportError:  # not a Unix: the bytes in the kernel's buffer cannot be counted
     ioctl = None  # type: ignore[assignment]  # a function elsewhere
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeConnector(aiohttp.TCPConnector):
-    """Makes one connection, and keeps hold of it to watch it and to end it abruptly."""
+    """Makes one connection and keeps it, to observe its progress and to abort it."""
 
     def __init__(self, tls: ssl.SSLContext | None, on_broken: Callable[[], None]) -> None:
         super().__init__(
@@ -46,7 +46,7 @@ class ExchangeConnector(aiohttp.TCPConnector):
         return connection
 
     def count_unsent(self) -> tuple[int, int]:
-        """Bytes in the transport's buffer, and bytes in the kernel's that the peer has not got."""
+        """Return the unsent bytes in the transport's buffer and in the kernel's."""
         if self.transport is None or self._socket is None or self.transport.is_closing():
             return 0, 0
         queued = 0
@@ -56,7 +56,7 @@ class ExchangeConnector(aiohttp.TCPConnector):
         return self.transport.get_write_buffer_size(), queued
 
     def end(self, *, reset: bool) -> None:
-        """Drop the connection and all that waits in it; a ``reset`` tells the peer at once."""
+        """Abort the connection and drop its buffers; with ``reset`` the peer notices at once."""
         if self.transport is None:
             return
         if reset and self._socket is not None:
@@ -68,11 +68,11 @@ class ExchangeConnector(aiohttp.TCPConnector):
 
 
 class _Socket(socket.socket):
-    """A socket whose peer can be heard out after it has stopped listening.
+    """A socket that can still be read after writing to it has failed.
 
-    A slave that refuses answers at once and closes, with the request unread; its kernel then resets
-    the connection. asyncio drops a socket when a write fails, with the answer unread in it. Here
-    writes seem to go on, into nothing, and the reading side finds the answer, then the end.
+    A slave that rejects a request answers at once and closes, with the request unread; its kernel
+    then resets the connection. asyncio drops a socket when a write fails, and the unread response
+    with it. Here a failed write seems to succeed, so that the response can be read to its end.
     """
 
     def __init__(self, family: int, kind: int, proto: int, on_broken: Callable[[], None]) -> None:
@@ -96,7 +96,7 @@ class _Socket(socket.socket):
 
 
 def translate_error(error: Exception, peer: str, connect_s: float) -> SlaveError:
-    """What went wrong with the connection to ``peer``, in words that say what to look at."""
+    """Return the error of a connection to ``peer`` as a ``SlaveError`` with a hint."""
     reason = shorten(str(error)) or type(error).__name__
     match error:
         case SlaveError():
@@ -104,29 +104,29 @@ def translate_error(error: Exception, peer: str, connect_s: float) -> SlaveError
         case aiohttp.ClientConnectorCertificateError():
             text = f"its TLS certificate is not trusted: {error.certificate_error}"
         case aiohttp.ClientConnectorSSLError():
-            text = f"TLS failed; does it speak https there? {reason}"
+            text = f"TLS failed ({reason}). Does the address speak https?"
         case aiohttp.ClientConnectorDNSError():
-            text = "its host name cannot be resolved; is the address right?"
+            text = "its host name cannot be resolved. Is the address correct?"
         case aiohttp.ClientConnectorError():
             number = error.os_error.errno
             cause = os.strerror(number) if number else reason
-            text = f"no connection ({cause}); is it running there?"
+            text = f"no connection ({cause}). Is the node running?"
         case aiohttp.ConnectionTimeoutError():
-            text = f"no connection within {connect_s:g} s; is it reachable?"
+            text = f"no connection within {connect_s:g} s. Is the node reachable?"
         case aiohttp.ClientResponseError():
-            return AnswerInvalid(f"{peer}: what answers there is not HTTP: {reason}")
+            return AnswerInvalid(f"{peer}: the response is not HTTP: {reason}")
         case aiohttp.ServerDisconnectedError():
-            text = "closed the connection without an answer"
+            text = "closed the connection without a response"
         case aiohttp.ClientPayloadError():
-            text = f"the answer was cut: {reason}"
+            text = f"the response was cut: {reason}"
         case aiohttp.InvalidURL() | ValueError():
-            text = f"the request cannot be made; are address and token right? {reason}"
+            text = f"the request cannot be made ({reason}). Are address and token correct?"
         case _:
             text = f"the connection broke: {type(error).__name__}: {reason}"
     return SlaveUnreachable(f"{peer}: {text}")
 
 
 def shorten(text: str, limit: int = 200) -> str:
-    """One line of printable characters, at most ``limit`` of them."""
+    """Return ``text`` as one line of at most ``limit`` printable characters."""
     printable = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
     return " ".join(printable.split())[:limit].rstrip()

@@ -1,12 +1,12 @@
-"""One HTTP request and its answer, both under way at once, for callers that are plain threads.
+"""One HTTP request and its response, both streamed at the same time, for synchronous callers.
 
-aiohttp reads an answer while the request is still being written; most other clients do not, and
+aiohttp reads a response while the request is still being written. Most other clients do not, and
 deadlock once both are larger than the sockets' buffers. Memory does not grow with either, and a
-slow caller makes the peer wait.
+slow caller slows the peer down.
 
-Every exchange has its own connection, so that none can meet what another left behind. Proxies and
-credentials of the environment (``HTTPS_PROXY``, ``~/.netrc``) are not used, cookies not kept,
-redirects not followed, compressed answers not unpacked.
+Every exchange has its own connection, so that it never reads the remainder of another one. Proxies
+and credentials of the environment (``HTTPS_PROXY``, ``~/.netrc``) are not used, cookies are not
+kept, redirects are not followed, and compressed responses are not decompressed.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# aiohttp stops reading at twice this, and goes on below it. When a TLS connection ends meanwhile,
-# asyncio passes on all that it still holds, up to 512 KiB, with the end right behind, and aiohttp
-# loses what it cannot take at once: so there must always be room for that.
+# aiohttp pauses reading at twice this size. When a TLS connection ends during the pause, asyncio
+# passes on all of its buffer, up to 512 KiB, directly followed by the end, and aiohttp loses the
+# bytes beyond its own buffer. So the buffer must always have room for 512 KiB.
 _READ_BYTES = 2**20
-_WAITING_CHUNKS = 4  # of an answer, between the event loop and the caller
-_LEAVE_S = 0.4  # what leaving may wait for the connection, and again for a stuck body
+_WAITING_CHUNKS = 4  # of a response, between the event loop and the caller
+_LEAVE_S = 0.4  # the wait for the connection to end, and again for a body that blocks
 _KEEP_WAITING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long what may take, in seconds.
+    """Timeouts in seconds.
 
-    ``idle_s``: without a byte going either way, and for the answer's headers once the request was
-    sent; the time for which the caller or the request's own body holds things up does not count.
-    ``body_s``: the body's own silence. ``total_s``: everything together.
+    - ``idle_s``: without a byte in either direction, and for the response's headers once the
+      request was sent. Time spent waiting for the caller or for the request's body does not count.
+    - ``connect_s``: for the connection.
+    - ``body_s``: between two chunks of the request's body.
+    - ``total_s``: for the whole exchange.
     """
 
     idle_s: float
@@ -61,7 +63,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent. ``peer`` is what messages call the other side; a body is sent chunked."""
+    """A request. ``peer`` is the other node's label in messages; a body is sent chunked."""
 
     peer: str
     method: str
@@ -73,22 +75,25 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The beginning of an answer."""
+    """Status and headers of a response."""
 
     status: int
     headers: CIMultiDictProxy[str]
 
 
 class Exchange:
-    """A context in which a request is sent and its answer read. Made for one use.
+    """A context manager that sends a request and reads the response. For one use.
 
-    Entering waits for the answer's headers; ``status``, ``headers`` and ``chunks()`` tell the rest.
-    Meanwhile ``keep_waiting`` is called; what it raises ends the exchange and comes out here.
-    Leaving ends both directions at once, by a reset of the connection if anything was still to
-    come, and waits until the request's body is closed, for less than half a second: a body that is
-    stuck inside its own ``next()`` is left to its thread, which closes it when that returns.
+    Entering waits for the response's headers and sets ``status`` and ``headers``; ``chunks()``
+    yields the body. While waiting, ``keep_waiting`` is called; an exception of it ends the exchange
+    and is raised to the caller.
 
-    Errors: ``SlaveUnreachable``; ``AnswerInvalid`` for what is not HTTP; whatever the body raised.
+    Leaving ends both directions at once, with a reset of the connection unless both are complete.
+    It waits less than half a second for the request's body to be closed; a body whose ``next()``
+    blocks is closed later, by its own thread.
+
+    Raises ``SlaveUnreachable``, ``AnswerInvalid`` for a response that is not HTTP, and what the
+    request's body raises.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._link: ExchangeConnector | None = None
         self._content: aiohttp.StreamReader | None = None
-        self._reading = False  # waiting for the peer's next bytes, not for the caller
+        self._reading = False  # waiting for bytes from the peer, not for the caller
         self._left = False
         self.deadline = (
             float("inf") if limits.total_s is None else time.monotonic() + limits.total_s
@@ -144,7 +149,7 @@ class Exchange:
         self._leave()
 
     def chunks(self) -> Iterator[bytes]:
-        """The answer's body as it comes, everything that was received before an error included."""
+        """Yield the response's body, including all that was received before an error."""
         while not self._left:
             item = self._next()
             if item is None:
@@ -157,9 +162,9 @@ class Exchange:
         raise self._ended()
 
     def read(self, limit: int, seconds: float) -> bytes:
-        """The answer's body, no more than about ``limit`` bytes of it, within ``seconds``.
+        """Return the response's body, read within ``seconds``.
 
-        Longer than ``limit`` means that there was more.
+        A body longer than ``limit`` is returned in part, but with more than ``limit`` bytes.
         """
         self.deadline = min(self.deadline, time.monotonic() + seconds)
         body = bytearray()
@@ -175,7 +180,7 @@ class Exchange:
             try:
                 return self._items.get(timeout=_KEEP_WAITING_S)
             except queue.Empty:
-                # Closing the client ends exchanges in order, unless one begins at that moment.
+                # Closing the client ends its exchanges, unless one begins at that moment.
                 if closed:
                     return self._ended()
             self._keep_waiting()
@@ -186,17 +191,19 @@ class Exchange:
         self._left = True
         self._call(self._fail, self._ended())
         wait([self._running], _LEAVE_S)
-        self._items.put(self._ended())  # for another thread that may still wait in chunks()
+        self._items.put(self._ended())  # for another thread that may be waiting in chunks()
         if self._body is not None and not self._body.finish(_LEAVE_S):
-            logger.warning("%s: the request's body is stuck; its thread stays", self._request.peer)
+            logger.warning(
+                "%s: the request's body blocks; its thread is left running", self._request.peer
+            )
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        # The loop is closed if the client was; then everything on it has ended already.
+        # The loop is closed if the client was; then all of its exchanges have ended.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _ended(self) -> SlaveUnreachable:
-        return SlaveUnreachable(f"{self._request.peer}: the exchange was ended from this side")
+        return SlaveUnreachable(f"{self._request.peer}: the exchange was ended by this side")
 
     # -- the event loop ------------------------------------------------------------------------
 
@@ -210,7 +217,7 @@ class Exchange:
             end = self._failure
         except asyncio.CancelledError:
             end = self._failure or self._ended()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the caller waits for it
+        except Exception as error:  # noqa: BLE001  # the caller waits for an end of any kind
             end = self._failure or translate_error(error, peer, self._limits.connect_s)
         finally:
             watch.cancel()
@@ -254,7 +261,7 @@ class Exchange:
             while chunk := await self._wait_for_peer(content.read(CHUNK_BYTES)):
                 await self._hand_over(chunk)
         except (aiohttp.ClientError, OSError):
-            # The reader raises at once, whatever it still holds; that came before the error.
+            # The reader raises at once, even if it has bytes that came before the error.
             content.set_exception(None)  # type: ignore[arg-type]  # clears it
             while chunk := content.read_nowait(CHUNK_BYTES):
                 await self._hand_over(chunk)
@@ -276,14 +283,14 @@ class Exchange:
             self._body.stop()
 
     def _fail(self, error: BaseException) -> None:
-        """End the exchange with ``error``, unless it has ended or is ending for another reason."""
+        """End the exchange with ``error``, unless another error is ending it."""
         if self._failure is None:
             self._failure = error
             if self._task is not None:
                 self._task.cancel()
 
     async def _watch(self) -> None:
-        """Look several times in ``idle_s`` whether anything moved, and give up when it is due."""
+        """Check for progress several times in ``idle_s``, and end the exchange on a timeout."""
         limits, peer = self._limits, self._request.peer
         pause = min(max(limits.idle_s / 10, 0.01), 0.25)
         silent_s = unfed_s = 0.0
@@ -294,10 +301,10 @@ class Exchange:
             last = now
             await asyncio.sleep(pause)
             now = time.monotonic()
-            # A process that was suspended has yet to see what came in the meantime.
+            # A process that was suspended has yet to read what came during that time.
             step_s = min(now - last, 2 * pause)
             body, content, state = self._body, self._content, self._progress()
-            unfed_s = unfed_s + step_s if body is not None and body.hungry else 0.0
+            unfed_s = unfed_s + step_s if body is not None and body.waiting else 0.0
             waits_for_caller = content is not None and not self._reading
             if state != before or not state or waits_for_caller or unfed_s:
                 silent_s, before = 0.0, state
@@ -305,25 +312,25 @@ class Exchange:
                 silent_s += step_s
             broken = broken + 1 if self._is_broken() else 0
             if now >= self.deadline:
-                self._fail(SlaveUnreachable(f"{peer}: not done in time; given up"))
+                self._fail(SlaveUnreachable(f"{peer}: timeout: not complete in time"))
             elif silent_s >= limits.idle_s:
-                doing = "answered nothing" if content is None else "went silent"
-                self._fail(SlaveUnreachable(f"{peer}: {doing} for {limits.idle_s:g} s; given up"))
+                what = "no response" if content is None else "no bytes"
+                self._fail(SlaveUnreachable(f"{peer}: timeout: {what} for {limits.idle_s:g} s"))
             elif unfed_s >= limits.body_s:
-                self._fail(SlaveError(f"{peer}: this side had no data for {limits.body_s:g} s"))
+                self._fail(SlaveError(f"{peer}: timeout: no data to send for {limits.body_s:g} s"))
             elif broken > 1:
-                self._fail(SlaveUnreachable(f"{peer}: the answer stopped being HTTP"))
+                self._fail(SlaveUnreachable(f"{peer}: the response stopped being HTTP"))
 
     def _progress(self) -> tuple[int, ...]:
-        """Numbers that change whenever bytes move; empty while there is no connection."""
+        """Return numbers that change whenever bytes move; an empty tuple without a connection."""
         if self._link is None or self._link.transport is None:
             return ()
         received = 0 if self._content is None else self._content.total_bytes
-        taken = 0 if self._body is None else self._body.taken
-        return received, taken, *self._link.count_unsent()
+        passed = 0 if self._body is None else self._body.passed
+        return received, passed, *self._link.count_unsent()
 
     def _is_broken(self) -> bool:
-        """Whether the parser gave up on the answer's body, which aiohttp tells nobody who reads."""
+        """Return whether the parser has failed, which aiohttp does not report to readers."""
         protocol = None if self._link is None else self._link.protocol
         return (
             self._reading

@@ -1,4 +1,4 @@
-"""Sends webhooks again over HTTP (http.client), on one connection as long as that lives."""
+"""Send webhooks again over HTTP, on one connection for as long as the receiver keeps it open."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from urllib.parse import urlsplit
 
 from portable_core.webhooks.replay import Outcome
 
-#: How long the receiver may be silent, how long all of one webhook may take, in seconds, and how
-#: much of its answer is read.
+#: The timeout in seconds without a byte from the receiver, and for the whole of one webhook.
 TIMEOUT_S = 15.0
 TOTAL_S = 30.0
-_MAX_ANSWER_BYTES = 65_536
+_MAX_RESPONSE_BYTES = 65_536
 
 _FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
 @contextmanager
 def connect(url: str) -> Iterator[HttpConnection]:
-    """A way to ``url`` for one thread; the port ``Connect``."""
+    """Open a connection to ``url`` for one thread; the port ``Connect``."""
     connection = HttpConnection(url)
     try:
         yield connection
@@ -33,13 +32,13 @@ def connect(url: str) -> Iterator[HttpConnection]:
 
 
 class HttpConnection:
-    """Redirects are answers like any other: not 2xx, and not followed."""
+    """A connection to a receiver. A redirect is not followed: it is a failure, as any non-2xx."""
 
     def __init__(self, url: str, total_s: float = TOTAL_S) -> None:
         self._total_s = total_s
         self._expired = threading.Event()
         self._sock: socket.socket | None = (
-            None  # the connection lets go of it before the answer is read
+            None  # http.client drops its own reference before the response is read
         )
         parts = urlsplit(url)
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -54,10 +53,10 @@ class HttpConnection:
         self._used = False
 
     def post(self, headers: Mapping[str, str], body: bytes) -> Outcome:
-        """One ``POST``. A connection that the receiver closed meanwhile is opened once more."""
+        """Send one ``POST``. A connection that the receiver has closed is opened once more."""
         reused = self._used
         self._expired.clear()
-        # A receiver that sends a byte now and then is never silent, and never done.
+        # A receiver that sends a byte now and then never causes a timeout of the socket.
         timer = threading.Timer(self._total_s, self._expire)
         timer.daemon = True
         timer.start()
@@ -81,26 +80,26 @@ class HttpConnection:
         sock = self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # whatever reads it ends at once
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # ends a blocking read at once
 
     def _fail(self, error: Exception) -> Outcome:
         self.close()
         if self._expired.is_set():
-            return Outcome(0, f"no whole answer within {self._total_s:g} s")
+            return Outcome(0, f"no complete response within {self._total_s:g} s")
         return Outcome(0, _explain(error))
 
     def _post(self, headers: Mapping[str, str], body: bytes) -> Outcome:
         self._http.request("POST", self._path, body=body, headers=dict(headers))
         self._sock = self._http.sock
         self._used = True
-        answer = self._http.getresponse()
-        if self._expired.is_set():  # what was cut looks like the end of the head
+        response = self._http.getresponse()
+        if self._expired.is_set():  # a head that was cut looks like a complete one
             raise TimeoutError
-        outcome = Outcome(answer.status, answer.reason[:100])
-        # The status is there; what becomes of the rest only decides about the connection.
+        outcome = Outcome(response.status, response.reason[:100])
+        # The status decides; the rest only decides whether the connection can be reused.
         with contextlib.suppress(OSError, http.client.HTTPException):
-            answer.read(_MAX_ANSWER_BYTES)
-        if not answer.isclosed():
+            response.read(_MAX_RESPONSE_BYTES)
+        if not response.isclosed():
             self.close()
         return outcome
 
@@ -111,7 +110,7 @@ class HttpConnection:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {error.verify_message}"
+        return f"its certificate is invalid: {error.verify_message}"
     if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_S:.0f} s"
+        return f"no response within {TIMEOUT_S:.0f} s"
     return f"{type(error).__name__}: {error}"[:200]
