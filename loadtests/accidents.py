@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from loadtests.fault_nodes import FaultNodes
 from loadtests.faults import MASTER, Fault
-from loadtests.proxy import FaultProxy
+from loadtests.proxy import Proxy
 from loadtests.timeline import Timeline
 from portable_core.demo.cluster import trigger_sync
 from portable_core.errors import WebhookSyncError
@@ -36,9 +36,9 @@ class Accidents:
             "sigterm": self._terminate,
             "freeze": self._freeze,
             "reset": self._reset,
-            "cut-answer": lambda f: self._door(f, cut_after=f.amount),
-            "cut-sync": lambda f: self._link(f, cut_after=f.amount),
-            "slow": lambda f: self._door(f, bytes_per_s=f.amount),
+            "cut-answer": lambda f: self._door(f, cut_answer=f.amount, reset=True),
+            "cut-sync": lambda f: self._link(f, cut_answer=f.amount, reset=True),
+            "slow": lambda f: self._door(f, rate=f.amount),
             "half-open": lambda f: self._door(f, silent=True),
             "half-open-sync": lambda f: self._link(f, silent=True),
             "full-disk": self._fill_disk,
@@ -108,7 +108,7 @@ class Accidents:
     def _link(self, fault: Fault, **changes: object) -> str:
         return self._bend(self._nodes.links[fault.target], fault.seconds, changes)
 
-    def _bend(self, proxy: FaultProxy, seconds: float, changes: Mapping[str, object]) -> str:
+    def _bend(self, proxy: Proxy, seconds: float, changes: Mapping[str, object]) -> str:
         before, held = proxy.resets, proxy.held
         proxy.behave(**changes)
         time.sleep(seconds)

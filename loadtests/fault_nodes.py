@@ -25,7 +25,7 @@ from pathlib import Path
 
 from loadtests.faults import CONTAINER, FIRESTORE, FUNCTION, MASTER, SLAVES
 from loadtests.ledger import Excuse, Held, PairIndex, find_needless
-from loadtests.proxy import FaultProxy
+from loadtests.proxy import Proxy
 from loadtests.timeline import Presence, note_presence
 from portable_core.demo.cluster import read_records
 from portable_core.demo.emulator import HOST_VARIABLE, FirestoreEmulator
@@ -67,9 +67,9 @@ class FaultNodes:
         if broken:
             self._env["PYTHONPATH"] = str(_BROKEN)
         self.nodes: dict[str, NodeProcess] = {}
-        self.doors: dict[str, FaultProxy] = {}
-        self.links: dict[str, FaultProxy] = {}
-        self.firestore: FaultProxy | None = None
+        self.doors: dict[str, Proxy] = {}
+        self.links: dict[str, Proxy] = {}
+        self.firestore: Proxy | None = None
 
     # -- making ------------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class FaultNodes:
             if name == CONTAINER:
                 env |= self._use_faketime()
             self._add(name, NodeProcess(name, "slave", kind, env, self._folder / f"{name}.log"))  # type: ignore[arg-type]  # one of the two kinds
-            self.links[name] = FaultProxy(f"master to {name}", self.nodes[name].port)
+            self.links[name] = Proxy(self.nodes[name].port, name=f"master to {name}")
             self.links[name].start()
         addresses = ",".join(f"{name}={self.links[name].url}" for name in SLAVES)
         store = f"sqlite:{self._folder / MASTER / 'store'}"
@@ -100,7 +100,7 @@ class FaultNodes:
     def _add(self, name: str, node: NodeProcess) -> None:
         (self._folder / name).mkdir(exist_ok=True)
         self.nodes[name] = node
-        self.doors[name] = FaultProxy(f"senders to {name}", node.port)
+        self.doors[name] = Proxy(node.port, name=f"senders to {name}")
         self.doors[name].start()
 
     def _mount(self, name: str) -> None:
@@ -122,7 +122,7 @@ class FaultNodes:
         except SettingsError as error:
             self.without["firestore-gone"] = str(error)
             return {}
-        self.firestore = FaultProxy("slave-3 to Firestore", int(host.rpartition(":")[2]))
+        self.firestore = Proxy(int(host.rpartition(":")[2]), name="slave-3 to Firestore")
         self.firestore.start()
         database = f"chaos-{secrets.token_hex(6)}"
         return {

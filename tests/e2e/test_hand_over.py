@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.proxy import Plan, Proxy
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.wire.negotiation import ENCODINGS
 from tests.support.nodes.hostile_slave import HostileSlave, Talk
-from tests.support.nodes.proxy import Plan, Proxy
 from tests.support.nodes.sync_nodes import (
     TOKEN,
     Answer,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.proxy import Plan, Proxy
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.settings import Settings
 from portable_core.wiring import build_node
-from tests.support.nodes.proxy import Plan, Proxy
 from tests.support.nodes.sync_nodes import (
     TOKEN,
     Nodes,

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from msgspec import structs
 
+from loadtests.proxy import Plan, Proxy
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.sqlite import SqliteStore
@@ -25,7 +26,6 @@ from portable_core.settings import Settings
 from portable_core.sync.master import Master
 from portable_core.sync.report import SlaveReport
 from portable_core.wire.negotiation import ENCODINGS
-from tests.support.nodes.proxy import Plan, Proxy
 from tests.support.nodes.sync_nodes import (
     SPAN_MS,
     TOKEN,

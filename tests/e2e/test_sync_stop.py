@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.proxy import Plan, Proxy
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.records import Record
 from portable_core.wire.negotiation import ENCODINGS
 from tests.e2e.test_sync_streaming import MSGPACK, RawSync
 from tests.support.nodes.hostile_slave import HostileSlave, Talk
-from tests.support.nodes.proxy import Plan, Proxy
 from tests.support.nodes.sync_nodes import (
     TOKEN,
     Answer,

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from loadtests.proxy import Plan, Proxy
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.ports import SyncRequest
 from portable_core.records import Pair, Record
 from portable_core.wire.negotiation import ENCODINGS
-from tests.support.nodes.proxy import Plan, Proxy
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 
 JSON = "application/json"

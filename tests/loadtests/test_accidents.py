@@ -10,7 +10,7 @@ import pytest
 from loadtests.accidents import Accidents, find_idle_kinds
 from loadtests.fault_nodes import FaultNodes
 from loadtests.faults import MASTER, Fault
-from loadtests.proxy import FaultProxy
+from loadtests.proxy import Proxy
 from loadtests.timeline import Timeline
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("kind", ["reset", "cut-answer", "slow", "half-open"])
 def test_a_fault_without_traffic_had_no_effect(tmp_path: Path, kind: str) -> None:
     nodes = FaultNodes(tmp_path)
-    door = nodes.doors[MASTER] = FaultProxy("idle", 1)
+    door = nodes.doors[MASTER] = Proxy(1, name="idle")
     door.start()
     try:
         accidents = Accidents(nodes, Timeline())

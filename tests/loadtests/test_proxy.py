@@ -10,17 +10,17 @@ from contextlib import closing
 
 import pytest
 
-from loadtests.proxy import FaultProxy
+from loadtests.proxy import Proxy
 
 ANSWER = bytes(range(256)) * 4096
 
 
 @pytest.fixture
-def proxy() -> Iterator[FaultProxy]:
+def proxy() -> Iterator[Proxy]:
     """Before a server that sends back ``ANSWER`` for every line."""
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_serve, args=(listener,), daemon=True).start()
-    proxy = FaultProxy("test", listener.getsockname()[1])
+    proxy = Proxy(listener.getsockname()[1])
     proxy.start()
     yield proxy
     proxy.close()
@@ -45,7 +45,7 @@ def _answer(client: socket.socket) -> None:
             return
 
 
-def connect(proxy: FaultProxy) -> socket.socket:
+def connect(proxy: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
 
 
@@ -68,17 +68,17 @@ def read_until_reset(client: socket.socket) -> tuple[bytes, bool]:
     return got, False
 
 
-def test_everything_passes_unchanged(proxy: FaultProxy) -> None:
+def test_everything_passes_unchanged(proxy: Proxy) -> None:
     with closing(connect(proxy)) as client:
         assert ask(client) == ANSWER
         assert ask(client) == ANSWER
 
 
 @pytest.mark.parametrize("size", [1, 100, 70_000])
-def test_an_answer_is_cut_after_so_many_bytes(proxy: FaultProxy, size: int) -> None:
+def test_an_answer_is_cut_after_so_many_bytes(proxy: Proxy, size: int) -> None:
     with closing(connect(proxy)) as client:
         assert ask(client) == ANSWER
-        proxy.behave(cut_after=size)  # counts from now on
+        proxy.behave(cut_answer=size, reset=True)  # counts from now on
         client.sendall(b"?")
         got, was_reset = read_until_reset(client)
         assert was_reset
@@ -89,7 +89,7 @@ def test_an_answer_is_cut_after_so_many_bytes(proxy: FaultProxy, size: int) -> N
         assert ask(client) == ANSWER
 
 
-def test_connections_are_reset_and_new_ones_refused(proxy: FaultProxy) -> None:
+def test_connections_are_reset_and_new_ones_refused(proxy: Proxy) -> None:
     with closing(connect(proxy)) as client:
         assert ask(client) == ANSWER
         proxy.behave(refuse=True)
@@ -101,7 +101,7 @@ def test_connections_are_reset_and_new_ones_refused(proxy: FaultProxy) -> None:
         client.recv(1)
 
 
-def test_half_open_connections_are_silent_until_healed(proxy: FaultProxy) -> None:
+def test_half_open_connections_are_silent_until_healed(proxy: Proxy) -> None:
     with closing(connect(proxy)) as client:
         assert ask(client) == ANSWER
         proxy.behave(silent=True)
@@ -115,8 +115,8 @@ def test_half_open_connections_are_silent_until_healed(proxy: FaultProxy) -> Non
             client.recv(1)
 
 
-def test_a_slow_connection_carries_everything_later(proxy: FaultProxy) -> None:
-    proxy.behave(bytes_per_s=100_000)
+def test_a_slow_connection_carries_everything_later(proxy: Proxy) -> None:
+    proxy.behave(rate=100_000)
     with closing(connect(proxy)) as client:
         begun = time.monotonic()
         assert ask(client, 30_000) == ANSWER[:30_000]
