@@ -1,117 +1,125 @@
-# make demo      the main job on this machine          (ARGS="--seed 7 --webhooks 1000")
-# make test      linters, types, import rules, tests
+# `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 EXAMPLES ?= 20000
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-# Set up once, again only when the dependencies change; needs the network only then. What nodes get
-# is what is tested: their packages have the versions of requirements.txt.
-.venv/.installed: pyproject.toml requirements.txt
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+# Set up once, again only when the dependencies change; the network is needed only then. Nodes and
+# tests have the versions of requirements.txt, tools those of requirements-dev.txt.
+.venv/.installed: pyproject.toml requirements.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	grep -v '^-e' requirements.txt >.venv/pins.txt
+	cat requirements.txt requirements-dev.txt | grep -v '^-e' >.venv/pins.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[dev]'
 	touch $@
 
 .PHONY: setup
-setup: .venv/.installed
+setup: .venv/.installed ## Make .venv with everything that development needs.
 
 .PHONY: demo
-demo: setup
+demo: setup ## Run real nodes with real faults, and prove the promises (ARGS="--seed 7").
 	$(BIN)/webhook-sync demo $(ARGS)
 
+# -- the three loops -------------------------------------------------------------------------------
+
 .PHONY: lint
-lint: setup
+lint: setup ## Run the linters, the type checker and the import rules.
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: quick
+quick: lint ## Lint, and run the unit tests and the contract on the memory store: under a minute.
+	$(PYTEST) -m 'not deep and not slow' tests/unit
+	$(PYTEST) -m 'not deep and not slow' -k memory tests/contract
 
 .PHONY: test
-test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+test: lint ## Lint, and run every test but the deep ones: under six minutes.
+	$(PYTEST) -m 'not deep' $(ARGS)
 
-# The images, built and run; their sizes and start times.
-.PHONY: containers
-containers: setup
-	$(BIN)/pytest -s tests/e2e/test_containers.py
+.PHONY: deep
+deep: lint ## Run everything, long sweeps included: before a release.
+	$(PYTEST) $(ARGS)
+	$(MAKE) properties cut-sweep simulate simulate-mutants fuzz
 
-# The versions that containers and functions get: the newest, which are installed here first.
-.PHONY: pins
-pins: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
-	$(BIN)/python containers/pin.py >requirements.new
-	mv requirements.new requirements.txt
+# -- what `deep` consists of -----------------------------------------------------------------------
 
-# The laws of the payload hash, deep (LAWS=tests/property for all laws).
-LAWS ?= tests/property/test_hash_*.py
+# LAWS=tests/property for all laws.
+LAWS ?= tests/property/test_hash_*.py tests/property/test_identity_laws.py
 .PHONY: properties
-properties: setup
+properties: setup ## Run the laws of hash and identity on many examples (EXAMPLES=20000).
 	EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n 2 --dist worksteal -p no:cacheprovider --timeout 0 $(LAWS)
 
-# 5,000 simulated histories (ARGS="--histories 1 --seed 7").
 .PHONY: simulate
-simulate: setup
+simulate: setup ## Run 5,000 simulated histories (ARGS="--histories 1 --seed 7").
 	$(BIN)/python -m loadtests.simulation $(ARGS)
 
-# Each rule of the core taken away, and the first simulated history that shows it.
 .PHONY: simulate-mutants
-simulate-mutants: setup
+simulate-mutants: setup ## Take each rule of the core away, and find a history that shows it.
 	$(BIN)/python -m tests.support.laws.simulation_faults
 
-# A sync cut after every byte, its master killed at every write.
 .PHONY: cut-sweep
-cut-sweep: setup
+cut-sweep: setup ## Cut a sync after every byte, and kill its master at every write.
 	$(BIN)/python -m tests.support.laws.cut_sweep
 
-.PHONY: bench-console
-bench-console: setup
-	$(BIN)/python loadtests/bench_console.py $(ARGS)
+.PHONY: fuzz
+fuzz: setup ## Fuzz the parsers (ARGS="--runs 1000000 --target json-records").
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m loadtests.fuzz $(ARGS)
 
-.PHONY: bench-hash
-bench-hash: setup
-	$(BIN)/python loadtests/bench_hash.py
+# -- load and benchmarks ---------------------------------------------------------------------------
 
-.PHONY: bench-receive
-bench-receive: setup
-	$(BIN)/python loadtests/bench_receive.py $(ARGS)
-
-.PHONY: bench-sync
-bench-sync: setup
-	$(BIN)/python -m loadtests.bench_sync $(ARGS)
-
-.PHONY: bench-wire
-bench-wire: setup
-	$(BIN)/python loadtests/bench_wire.py
-
-# Locust against three slaves and a master here (ARGS="--scenario mixed -- --webhooks 3000").
 .PHONY: load
-load: setup
+load: setup ## Load three slaves and a master with Locust (ARGS="--scenario mixed").
 	$(BIN)/python -m loadtests.load $(ARGS)
 
-# A load with accidents: the ledger has to balance. BROKEN=1 breaks the build on purpose.
 SEED ?= 1
 .PHONY: chaos
-chaos: setup
+chaos: setup ## Load with accidents: the ledger has to balance (BROKEN=1 breaks the build).
 	$(BIN)/python -m loadtests.chaos --seed $(SEED) $(if $(filter-out 0,$(BROKEN)),--broken) $(ARGS)
 
-# Hash, receive and sync beside their peers: reports/bench.md.
 ROUNDS ?= 5
 .PHONY: bench
-bench: setup
+bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
+.PHONY: bench-console bench-hash bench-receive bench-sync bench-wire
+bench-console: setup ## Measure the console's pages.
+	$(BIN)/python loadtests/bench_console.py $(ARGS)
+bench-hash: setup ## Measure the hash.
+	$(BIN)/python loadtests/bench_hash.py $(ARGS)
+bench-receive: setup ## Measure receiving.
+	$(BIN)/python loadtests/bench_receive.py $(ARGS)
+bench-sync: setup ## Measure a sync.
+	$(BIN)/python -m loadtests.bench_sync $(ARGS)
+bench-wire: setup ## Measure the encodings of the sync.
+	$(BIN)/python loadtests/bench_wire.py $(ARGS)
+
 .PHONY: simulate-hour
-simulate-hour: setup
+simulate-hour: setup ## Simulate an hour of load.
 	$(BIN)/python -m loadtests.simulate_hour --json reports/hour.json $(ARGS)
 
 .PHONY: cost
-cost: setup
+cost: setup ## Compute what a month costs.
 	$(BIN)/python -m loadtests.capacity $(ARGS)
 
-# 200,000 random inputs for the parsers (ARGS="--runs 1000000 --target json-records").
-.PHONY: fuzz
-fuzz: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	$(BIN)/python -m loadtests.fuzz $(ARGS)
+# -- releases --------------------------------------------------------------------------------------
+
+.PHONY: containers
+containers: setup ## Build and run the images; print their sizes and start times.
+	$(BIN)/pytest -s tests/e2e/test_containers.py
+
+.PHONY: pins
+pins: setup ## Pin the newest versions that pyproject.toml allows.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(BIN)/python containers/pin.py >requirements.new
+	mv requirements.new requirements.txt
+	$(BIN)/python containers/pin.py --dev >requirements.new
+	mv requirements.new requirements-dev.txt

@@ -1,8 +1,10 @@
-"""Prints ``requirements.txt``: the versions of everything that a node needs, as installed here.
+"""Print ``requirements.txt``: the versions of everything that a node needs, as installed here.
 
-    .venv/bin/python containers/pin.py > requirements.txt      (make pins)
+    .venv/bin/python containers/pin.py > requirements.txt              (make pins does both)
+    .venv/bin/python containers/pin.py --dev > requirements-dev.txt
 
-Containers install it without looking at dependencies again and check that the set is whole.
+Containers install the first without looking at dependencies again and check that the set is whole.
+The second has what only development needs, and constrains it.
 Google's Python buildpack takes ``requirements.txt`` before ``pyproject.toml``, so ``--source .``
 gets the same versions. It keeps what it installed for a day if this file has not changed: that is
 why the project itself comes last, and as an editable one, which is never a stale copy.
@@ -10,12 +12,14 @@ why the project itself comes last, and as an editable one, which is never a stal
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import distribution
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = "webhook-sync"
+FOR_NODES, FOR_DEVELOPMENT = f"{PROJECT}[all]", f"{PROJECT}[dev]"
 
 #: The versions of Python that the pins are for: a package that any of them needs is pinned.
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -27,7 +31,10 @@ HEAD = f"""\
 
 
 def find_dependencies(project: str) -> dict[str, str]:
-    """The names and installed versions of everything that ``project`` needs, itself left out."""
+    """Return names and installed versions of everything that ``project`` needs, itself left out.
+
+    ``project`` may name extras, as in ``webhook-sync[all]``.
+    """
     found: dict[str, str] = {}
     todo = [Requirement(project)]
     while todo:
@@ -43,7 +50,7 @@ def find_dependencies(project: str) -> dict[str, str]:
             if is_needed(requirement, needed.extras):
                 todo.append(requirement)
     versions = {name.partition("[")[0]: version for name, version in found.items()}
-    del versions[canonicalize_name(project)]
+    del versions[canonicalize_name(PROJECT)]
     return versions
 
 
@@ -61,8 +68,14 @@ def is_needed(requirement: Requirement, extras: set[str]) -> bool:
 
 
 def main() -> None:
-    pins = sorted(find_dependencies(PROJECT).items())
-    print(HEAD + "".join(f"{name}=={version}\n" for name, version in pins) + "-e .")
+    pins = find_dependencies(FOR_NODES)
+    if "--dev" in sys.argv[1:]:
+        more = find_dependencies(FOR_DEVELOPMENT)
+        lines = [f"{name}=={more[name]}" for name in sorted(more.keys() - pins.keys())]
+        print("# Made by `make pins` from what is installed; not edited by hand.", *lines, sep="\n")
+        return
+    lines = [f"{name}=={version}" for name, version in sorted(pins.items())]
+    print(HEAD + "".join(f"{line}\n" for line in lines) + "-e .")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from tests.support.missing import give_up
 from tests.support.nodes.sync_nodes import TOKEN, fill, make_record, now_ms, post, sync
 from tests.support.nodes.sync_nodes import Nodes as Reader
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("buildpack")]
+pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

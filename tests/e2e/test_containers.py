@@ -25,7 +25,7 @@ from portable_core.demo.processes import find_free_port
 from portable_core.settings import Role
 from tests.support.missing import give_up
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("containers")]
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-for-tests"

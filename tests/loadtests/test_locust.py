@@ -25,8 +25,6 @@ SECRETS = (
 #: Short, because a run waits for one in its end.
 SPAN_S = 3
 
-pytestmark = pytest.mark.xdist_group("locust")
-
 
 class Ended(NamedTuple):
     """A run of Locust: its exit code, its verdict, what it printed, where its files are."""

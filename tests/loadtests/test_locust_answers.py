@@ -18,8 +18,6 @@ from portable_core.payload_hash.canonical import hash_payload
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.xdist_group("locust")
-
 
 class Handler(BaseHTTPRequestHandler):
     """A pair for every webhook but for a few, by the order in which they come first."""

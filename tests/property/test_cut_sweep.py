@@ -31,8 +31,9 @@ from tests.support.laws.simulation_mutants import Mutant
 
 encodings = pytest.mark.parametrize("media_type", ENCODINGS)
 
-#: Each test takes every tenth byte, so that processes can share the work.
+#: Each test takes every tenth byte, so that processes can share the work; most are deep.
 _SHARES = 10
+_shares = [0, *(pytest.param(share, marks=pytest.mark.deep) for share in range(1, _SHARES))]
 
 
 @encodings
@@ -54,7 +55,7 @@ def test_request_cut_after_every_byte(media_type: str) -> None:
 
 
 @encodings
-@pytest.mark.parametrize("share", range(_SHARES))
+@pytest.mark.parametrize("share", _shares)
 def test_answer_cut_after_every_byte(media_type: str, share: int) -> None:
     faults = islice(make_faults(media_type, "answer"), share, None, _SHARES)
     totals = cut(media_type, faults)

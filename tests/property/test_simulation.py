@@ -15,9 +15,9 @@ from loadtests.simulation.conditions import THEMES
 from loadtests.simulation.history import run_history
 from loadtests.simulation.oracle import Violation
 
-#: Histories in one test; each test has other seeds.
+#: Histories in one test; each test has other seeds, and most are deep.
 _HISTORIES = 8
-_TESTS = 5
+_tests = [0, *(pytest.param(test, marks=pytest.mark.deep) for test in range(1, 5))]
 
 #: What has to happen in some of the histories, or they would prove little.
 _EXPECTED = ("acknowledged", "syncs", "fetched")
@@ -32,7 +32,7 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("test", range(_TESTS))
+@pytest.mark.parametrize("test", _tests)
 def test_no_promise_is_broken(theme: str, test: int) -> None:
     counts: Counter[str] = Counter()
     first = 10_000 + test * _HISTORIES
