@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from portable_core.payload_hash.canonical import canonicalize, hash_payload
-from portable_core.records import Pair, Record
+from portable_core.ingest.identifier import Identifier
+from portable_core.payload_hash.canonical import canonicalize
+from portable_core.records import Meta, Pair, Record
 
 #: The header that senders name each webhook in; nodes keep it in a record's meta by default.
 DELIVERY_HEADER = "X-GitHub-Delivery"
@@ -158,15 +159,17 @@ class Ledger:
         """A webhook is going to be sent, in this or any other spelling. Returns its value."""
         value = digest_value(body)
         self.values[value] = number
-        self.hashes[value] = hash_payload(body, self.algorithm, self.key)
         return value
 
     def send(self, node: str, value: bytes, source: str, body: bytes, name: str = "") -> None:
         """A try begins: from now on the node may have it, whatever it answers.
 
-        ``name``: what is in its :data:`DELIVERY_HEADER`.
+        ``name``: what is in its :data:`DELIVERY_HEADER`. A value is always sent to one source, and
+        without event headers.
         """
         self.tries[node, value] += 1
+        identifier = Identifier(self.algorithm, self.key, {})
+        self.hashes[value] = identifier.identify(body, Meta(source)).hash
         self.bodies.add(digest_delivery(source, name, body))
 
     def acknowledge(self, node: str, value: bytes, pair: Pair, at: float) -> None:

@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -55,7 +56,8 @@ def _build_sqlite(settings: Settings, read_only: bool) -> MasterStore:
 
 
 def _build_firestore(settings: Settings, read_only: bool) -> MasterStore:
-    from portable_core.adapters.firestore import FirestoreStore
+    with _needing("firestore", "STORE"):
+        from portable_core.adapters.firestore import FirestoreStore
 
     project, _, database = settings.store.path.partition("/")
     return FirestoreStore(
@@ -65,6 +67,17 @@ def _build_firestore(settings: Settings, read_only: bool) -> MasterStore:
         native_data=settings.firestore_data,
         ttl_ms=settings.firestore_ttl_ms,
     )
+
+
+@contextmanager
+def _needing(extra: str, setting: str) -> Iterator[None]:
+    """Name the extra of the distribution that brings a package which is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{setting}: needs the package {error.name}; install webhook-sync[{extra}]"
+        ) from error
 
 
 #: By the kind's name: one builder for each row of :data:`.STORE_KINDS`.
@@ -82,7 +95,8 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     observer = observer or Observer()
     store = build_store(settings)
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
-    guard = build_guard(settings)
+    with _needing("oidc", "SYNC_AUTH"):
+        guard = build_guard(settings)
     slave = Slave(receiver) if settings.role == "slave" else None
     master = None
     if settings.role == "master":

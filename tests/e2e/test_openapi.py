@@ -78,9 +78,7 @@ def describe_problem(entry: dict[str, Any]) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "kind", ["container", pytest.param("function", marks=pytest.mark.deep)]
-)
+@pytest.mark.parametrize("kind", ["container", pytest.param("function", marks=pytest.mark.deep)])
 @pytest.mark.parametrize("name", ["slave", "master"])
 def test_real_nodes_answer_as_described(tmp_path: Path, name: str, kind: Kind) -> None:
     with Nodes(tmp_path) as nodes:
