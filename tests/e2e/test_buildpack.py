@@ -222,4 +222,4 @@ def test_without_a_place_to_hand_over_to_it_does_not_start(
         slave.start()
         assert slave.pid
         slave._process.wait(30)  # type: ignore[union-attr]  # it was started
-        assert "dies with its instance" in slave.log.read_text()
+        assert "are lost when an instance of Cloud Run ends" in slave.log.read_text()

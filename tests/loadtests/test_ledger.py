@@ -14,7 +14,7 @@ SPAN = 1000
 BODY = b'{"n": 1}'
 HASH = hash_payload(BODY)
 DELIVERY = "x-github-delivery"
-META = Meta("github", {"content-type": "application/json", DELIVERY: "1"})
+META = Meta("", {"content-type": "application/json", DELIVERY: "1"})
 
 #: Two payloads with one crc32c.
 COLLIDING = (b'{"n":19899720567}', b'{"n":827585941002}')
@@ -31,7 +31,7 @@ def ledger() -> Ledger:
     ledger = Ledger(SPAN)
     value = ledger.add(1, BODY)
     for node in ("master", "slave-1"):
-        ledger.send(node, value, "github", BODY, "1")
+        ledger.send(node, value, "", BODY, "1")
     ledger.acknowledge("slave-1", value, Pair(5000, HASH), 0.1)
     return ledger
 
@@ -51,7 +51,7 @@ def test_a_webhook_is_represented_up_to_one_span_away(ledger: Ledger) -> None:
 
 def test_what_was_not_acknowledged_may_be_missing_or_stored(ledger: Ledger) -> None:
     value = ledger.add(2, b'{"n":2}')
-    ledger.send("master", value, "github", b'{"n":2}', "1")
+    ledger.send("master", value, "", b'{"n":2}', "1")
     stored = Record(Pair(9000, hash_payload(b'{"n":2}')), b'{"n":2}', META)
     assert judge(ledger, make(5000)).holds
     assert judge(ledger, make(5000), stored).holds
@@ -80,7 +80,7 @@ def test_copies_that_senders_brought_are_not_needless_but_counted(ledger: Ledger
     verdict = judge(ledger, make(4800), make(5000))
     assert [held.pair.timestamp for held in verdict.needless] == [5000]  # sent to it once only
     value = next(iter(ledger.values))
-    ledger.send("master", value, "github", BODY, "1")
+    ledger.send("master", value, "", BODY, "1")
     verdict = judge(ledger, make(4800), make(5000))
     assert verdict.holds
     assert verdict.repeated == 1
@@ -91,14 +91,14 @@ def test_what_nobody_sent_is_found(ledger: Ledger) -> None:
     assert judge(ledger, make(5000), foreign).foreign == 1
     respelled = replace(make(5000), payload=b'{"n":1}')
     assert judge(ledger, respelled).altered == 1
-    for meta in (Meta("other", META.headers), Meta("github"), Meta("github", {DELIVERY: "2"})):
+    for meta in (Meta("other", META.headers), Meta(), Meta("", {DELIVERY: "2"})):
         assert judge(ledger, replace(make(5000), meta=meta)).altered == 1
 
 
 def test_a_collision_represents_but_is_told(ledger: Ledger) -> None:
     first, second = COLLIDING
     for number, body in enumerate(COLLIDING, 2):
-        ledger.send("master", ledger.add(number, body), "github", body, "1")
+        ledger.send("master", ledger.add(number, body), "", body, "1")
     pair = Pair(7000, hash_payload(first))
     ledger.acknowledge("slave-1", digest_value(first), pair, 0.2)
     verdict = judge(ledger, make(5000), Record(pair, second, META))
@@ -108,7 +108,7 @@ def test_a_collision_represents_but_is_told(ledger: Ledger) -> None:
 
 def test_a_payload_under_the_pair_of_a_lost_one_is_no_collision(ledger: Ledger) -> None:
     other = b'{"n":2}'
-    ledger.send("master", ledger.add(2, other), "github", other, "1")
+    ledger.send("master", ledger.add(2, other), "", other, "1")
     verdict = judge(ledger, Record(Pair(5000, HASH), other, META))
     assert (verdict.altered, verdict.holds) == (1, False)
 
