@@ -166,9 +166,7 @@ def test_without_a_disk(nodes: Nodes) -> None:
         timeout=30,
     )
     assert done.returncode != 0
-    assert (
-        "STORE: the records in memory: are lost when an instance" in done.stderr
-    )
+    assert "STORE: the records in memory: are lost when an instance" in done.stderr
 
 
 def test_without_a_signal_before_the_end(nodes: Nodes) -> None:
