@@ -54,6 +54,18 @@ def test_nothing_is_lost_by_an_installed_wheel(
     assert re.search(rf"│ slave-1 │ {kind} ", done.stdout)
     reported = "slave-1 runs as a container: functions-framework is not installed" in done.stdout
     assert reported == (kind == "container")
+    if kind == "function":
+        readme = (Path(__file__).parents[2] / "README.md").read_text()
+        [shown] = re.findall(r"```\n(Webhooks by node.*?)```", readme, re.DOTALL)
+        assert set(mask_figures(shown)) <= set(mask_figures(done.stdout))
+
+
+def mask_figures(output: str) -> list[str]:
+    """The lines with text, without their figures and the widths of their columns."""
+    lines = [
+        " ".join(re.sub(r"\d+( by master)?", "N", line).split()) for line in output.splitlines()
+    ]
+    return [line for line in lines if re.search(r"\w", line)]
 
 
 def _remove_functions_framework(environment: Path) -> None:
