@@ -53,6 +53,6 @@ class Flusher:
         self._due.set()
 
     def stop(self) -> None:
-        """Let the thread end; closing the buffer commits what is left."""
+        """End the thread. Closing the buffer commits the rest."""
         self._stopped.set()
         self._due.set()

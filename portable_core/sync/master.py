@@ -76,7 +76,7 @@ class Master:
         return self._store.quarantine()
 
     def stop(self) -> None:
-        """Let a running sync end in order at the next chunk, and start no other."""
+        """End a running sync in order at its next chunk, and start no other."""
         self._stopping.set()
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Bytes <-> pairs and records: the formats that two nodes exchange."""
+"""Bytes <-> pairs and records: the encodings that two nodes exchange."""

@@ -1,16 +1,17 @@
 """Pairs and records in JSON (RFC 8259): one array, whose ``]`` is the closing mark.
 
-Pairs are the numbers ``[hash1,timestamp1,hash2,timestamp2,…]``. A record is an object with
-``hash``, ``timestamp``, ``data`` (the payload) or ``raw`` (base64 of its bytes) and, where there is
-any, ``meta``, in any order; other members are ignored, and of a repeated one the last counts.
-``raw`` is for what a common reader of JSON would change, and for white space around the object.
+Pairs are the numbers ``[hash1,timestamp1,hash2,timestamp2,…]``. A record is an object with the
+members ``hash``, ``timestamp``, ``data`` (the payload) or ``raw`` (base64 of its bytes), and
+``meta`` unless it is empty, in any order. Other members are ignored; of a repeated member the last
+counts. ``raw`` carries payloads that a common JSON reader would change, or that have white space
+around the object.
 
-The readers cut the text into elements themselves and let a JSON parser read each: an element of
-pairs ends at the next comma, one of records where its braces, outside strings, are closed. So the
-payload is taken out byte for byte as it was sent, no number and no string of it is ever converted,
-and the cost is linear in the bytes whatever the chunks. A parser that makes events or values of
-everything can do neither: ijson 3.6 ends the process on an integer of 4,301 digits, reads a lone
-surrogate as a question mark, and starts long strings over with each chunk.
+The readers divide the text into elements themselves, and a JSON parser reads each element: a number
+ends at the next comma, a record where its braces, outside strings, are closed. So the payload stays
+byte for byte as it was sent, none of its numbers and strings is ever converted, and the cost is
+linear in the bytes, whatever the chunks. A parser that makes events or values of the whole text
+offers neither: ijson 3.6 ends the process on an integer of 4,301 digits, reads a lone surrogate as
+a question mark, and scans a long string again with each chunk.
 """
 
 from __future__ import annotations
@@ -34,26 +35,26 @@ from portable_core.wire.base import (
     Reader,
     WireLimits,
     check_integer,
+    flatten_pairs,
     not_an_integer,
     quote,
-    take_batches,
 )
 
 _SPACE = b" \t\n\r"
 
-#: An integer of some 63 bits, and what may become one with the next chunk.
+#: An integer of some 63 bits, and a text that the next chunk may complete to one.
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,18})")
 _INTEGER_START = re.compile(rb"-?(?:0|[1-9][0-9]{0,18})?")
 
 
 class JsonEncoding:
-    """``application/json``: about 25 bytes a pair; for a person with curl, and for any client."""
+    """``application/json``: about 25 bytes a pair; for people with curl, and for any client."""
 
     media_type = "application/json"
 
     def encode_pairs(self, pairs: Iterable[Pair], chunk_pairs: int = 2048) -> Iterator[bytes]:
         opening = b"["
-        for values in take_batches(pairs, chunk_pairs):
+        for values in flatten_pairs(pairs, chunk_pairs):
             yield opening + orjson.dumps(values)[1:-1]
             opening = b","
         yield b"[]" if opening == b"[" else b"]"
@@ -76,7 +77,7 @@ def _encode_record(opening: bytes, record: Record) -> Iterator[bytes]:
     (timestamp, hash_), payload = record.pair, record.payload
     head = b'%b{"hash":%d,"timestamp":%d,' % (opening, hash_, timestamp)
     meta = b',"meta":' + orjson.dumps(record.meta.to_mapping()) if record.meta else b""
-    # White space around the object would be lost as "data", and a signature of the bytes with it.
+    # As "data" it would lose white space around the object, which a signature may cover.
     if payload.startswith(b"{") and payload.endswith(b"}") and is_plain(payload):
         head, tail = head + b'"data":', meta + b"}"
     else:
@@ -104,53 +105,53 @@ class _PairReader(PairReader):
             if not data:
                 return
             if not data.startswith(b"["):
-                raise MalformedStream(f"the stream is not a JSON array but {quote(data)}", 0)
+                raise MalformedStream(f"the stream must be a JSON array (got {quote(data)})", 0)
             self._opened = True
             data = data[1:]
         if self._closed:
             _check_trailing(data, self._count)
             return
         text = self._rest + data
-        # Between the brackets there are numbers only, so that the first `]` is the closing mark.
+        # Between the brackets there are only numbers, so the first `]` is the closing mark.
         end = text.find(b"]")
         cut = text.rfind(b",") if end < 0 else end
         if cut >= 0:
-            self._take_text(text[:cut], items, last=end >= 0)
+            self._read_numbers(text[:cut], items, last=end >= 0)
         if end >= 0:
             self._close(items)
             _check_trailing(text[end + 1 :], self._count + len(items))
             return
-        self._keep(text[cut + 1 :], items)
+        self._keep_rest(text[cut + 1 :], items)
 
-    def _take_text(self, text: bytes, items: list[Pair], *, last: bool) -> None:
-        """Take the numbers of ``text``, which ends before a comma, or the last ones."""
+    def _read_numbers(self, text: bytes, items: list[Pair], *, last: bool) -> None:
+        """Add the numbers of ``text``, which ends before a comma or, if ``last``, before ``]``."""
         empty = not text.strip(_SPACE)
         if empty and last and not self._commas:
             return
         self._commas = True
         try:
             if empty:
-                raise ValueError("there is nothing")
+                raise ValueError("no number")
             values = self._decode(b"[%b]" % text)
         except (ValueError, RecursionError):
-            self._take_tokens(text, items)
+            self._read_tokens(text, items)
         else:
-            self._take(values, items)
+            self._add(values, items)
 
-    def _take_tokens(self, text: bytes, items: list[Pair]) -> None:
-        """The same number by number, to find the one at fault."""
+    def _read_tokens(self, text: bytes, items: list[Pair]) -> None:
+        """Add the numbers one by one, to find the number at fault."""
         values: list[Any] = []
         for token in text.split(b","):
             token = token.strip(_SPACE)
             if not _INTEGER.fullmatch(token):
-                self._take(values, items)
+                self._add(values, items)
                 element, name = self._next_value(items)
                 raise not_an_integer(name, quote(token), element)
             values.append(int(token))
-        self._take(values, items)
+        self._add(values, items)
 
-    def _keep(self, rest: bytes, items: list[Pair]) -> None:
-        """Keep the beginning of a number for the next chunk, however much space is around it."""
+    def _keep_rest(self, rest: bytes, items: list[Pair]) -> None:
+        """Keep the beginning of a number for the next chunk, without the space around it."""
         token = rest.strip(_SPACE)
         if not _INTEGER_START.fullmatch(token):
             element, name = self._next_value(items)
@@ -159,7 +160,7 @@ class _PairReader(PairReader):
 
 
 class _Element(msgspec.Struct, frozen=True):
-    """A record as it is written; ``Raw`` is a text that was checked but not converted."""
+    """A record as it is written. A ``Raw`` member is validated, but not converted."""
 
     hash: int
     timestamp: int
@@ -168,15 +169,15 @@ class _Element(msgspec.Struct, frozen=True):
     meta: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-# Each of these matches at any place, if only nothing.
+# Each of these matches at any position, the empty text if nothing else.
 
-#: From a place between elements to the next byte that is not white space.
+#: From a position between elements to the next byte that is not white space.
 _TO_TOKEN = re.compile(rb"[ \t\n\r]*+")
 
-#: From any place outside a string to the next brace, or to the quote of a string that does not end.
+#: From a position outside strings to the next brace, or to the quote of a string without an end.
 _TO_BRACE = re.compile(rb'[^"{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}]*+)*+', re.DOTALL)
 
-#: From any place inside a string to its end, or to a backslash that is the last byte.
+#: From a position inside a string to its end, or to a backslash that is the last byte.
 _TO_QUOTE = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 _QUOTE, _OPENING, _CLOSING = b'"{}'
@@ -189,9 +190,9 @@ class _RecordReader(Reader[Record]):
         super().__init__()
         self._limits = limits
         self._decode = msgspec.json.Decoder(_Element).decode
-        # Between two elements `expected` has the bytes that may come next, white space aside.
+        # Between two elements: the bytes that may come next, besides white space.
         self._expected = b"["
-        # Inside an element: its text so far, how many braces are open, whether a string is.
+        # Inside an element: its text so far, the number of open braces, whether a string is open.
         self._text = bytearray()
         self._depth = 0
         self._in_string = False
@@ -209,13 +210,13 @@ class _RecordReader(Reader[Record]):
                 position = self._read_between(data, position, items)
 
     def _read_between(self, data: bytes, position: int, items: list[Record]) -> int:
-        """Read one of ``[``, ``,``, ``]`` or the first byte of an element. Returns what follows."""
+        """Read ``[``, ``,``, ``]`` or the first byte of an element; return the next position."""
         position = _TO_TOKEN.match(data, position).end()  # type: ignore[union-attr]  # it always matches
         byte = data[position : position + 1]
         if byte not in self._expected:
             expected = " or ".join(f"`{chr(byte)}`" for byte in self._expected)
             raise MalformedStream(
-                f"{expected} is expected, not `{quote(data[position : position + 20])}`",
+                f"{expected} is expected (got `{quote(data[position : position + 20])}`)",
                 self._count + len(items),
             )
         if not byte:
@@ -231,7 +232,7 @@ class _RecordReader(Reader[Record]):
         return position + 1
 
     def _read_element(self, data: bytes, start: int, items: list[Record]) -> int:
-        """Read up to the end of the element, or of ``data``. Returns the position reached."""
+        """Read to the end of the element, or of ``data``; return the next position."""
         position, length = start, len(data)
         while position < length and self._depth:
             if self._in_string:
@@ -249,13 +250,14 @@ class _RecordReader(Reader[Record]):
         self._text += data[start:position]
         index = self._count + len(items)
         if len(self._text) > self._limits.element_bytes:
-            raise StreamTooLarge(f"it has more than {self._limits.element_bytes} bytes", index)
+            raise StreamTooLarge(f"must have at most {self._limits.element_bytes} bytes", index)
         if not self._depth:
             text, self._text = self._text, bytearray()
             items.append(self._build(text, index))
         return position
 
     def _read_string(self, data: bytes, position: int) -> int:
+        """Read to the end of the string, or of ``data``; return the next position."""
         if self._escaped:
             self._escaped = False
             return position + 1
@@ -269,13 +271,15 @@ class _RecordReader(Reader[Record]):
         return position
 
     def _build(self, text: bytearray, index: int) -> Record:
-        """The record of one element's whole text."""
+        """Return the record of one element's whole text."""
         try:
             if not text.isascii():
                 text.decode()
             element = self._decode(text)
         except RecursionError as error:
-            raise StreamTooLarge("its data is nested too deep; send it as raw", index) from error
+            raise StreamTooLarge(
+                "data: nested too deeply; send the payload as raw", index
+            ) from error
         except ValueError as error:
             raise MalformedStream(str(error), index) from error
         check_integer("hash", element.hash, index)
@@ -291,7 +295,7 @@ class _RecordReader(Reader[Record]):
             return Meta()
         text = bytes(element.meta)
         if len(text) > self._limits.meta_bytes:
-            raise StreamTooLarge(f"its meta has more than {self._limits.meta_bytes} bytes", index)
+            raise StreamTooLarge(f"meta: must have at most {self._limits.meta_bytes} bytes", index)
         try:
             return Meta.from_mapping(msgspec.json.decode(text))
         except (ValueError, RecursionError) as error:
@@ -301,18 +305,20 @@ class _RecordReader(Reader[Record]):
 def _extract_payload(element: _Element, index: int) -> bytes:
     data, raw = element.data, element.raw
     if isinstance(data, msgspec.UnsetType) == isinstance(raw, msgspec.UnsetType):
-        raise MalformedStream("it has to have data or raw, one of them", index)
+        raise MalformedStream("must have either data or raw", index)
     if isinstance(raw, msgspec.UnsetType):
         return bytes(data)  # type: ignore[arg-type]  # one of the two is set
     try:
-        # Even the strict mode passes over padding after a complete group (Python 3.11).
+        # Even the strict mode ignores padding after a complete group (Python 3.11).
         if len(raw) % 4 or raw.endswith("==="):
             raise ValueError("wrong padding")
         return binascii.a2b_base64(raw, strict_mode=True)
     except ValueError as error:
-        raise MalformedStream(f"its raw is not base64: {error}", index) from error
+        raise MalformedStream(f"raw: must be base64 ({error})", index) from error
 
 
 def _check_trailing(data: bytes, index: int) -> None:
     if data.strip(_SPACE):
-        raise MalformedStream(f"there is more after the closing `]`: {quote(data)}", index)
+        raise MalformedStream(
+            f"the stream continues after the closing `]` (got {quote(data)})", index
+        )

@@ -1,4 +1,4 @@
-"""Pairs and records in MessagePack: objects one after the other, and a final nil.
+"""Pairs and records in MessagePack: one object after the other, and a final nil.
 
 Pairs are integers: hash, timestamp, hash, timestamp, … A record is an array of four: hash,
 timestamp, meta (a map), payload (binary). The format: https://github.com/msgpack/msgpack.
@@ -21,23 +21,23 @@ from portable_core.wire.base import (
     Reader,
     WireLimits,
     check_integer,
+    flatten_pairs,
     not_an_integer,
     quote,
-    take_batches,
 )
 
 _NIL = b"\xc0"
 
-#: The largest integer on the wire: one byte that tells the kind, eight of value.
+#: The largest integer on the wire: a byte for its type and eight for its value.
 _INTEGER_BYTES = 9
 
-#: Entries of one array or map within meta. The parser sets aside room for all the entries that an
-#: array announces, so the first one is small.
+#: The most entries of an array and of a map within meta. The parser allocates memory for all the
+#: entries that an array announces, so the first limit is small.
 _MAX_ARRAY_LENGTH = 1024
 _MAX_MAP_LENGTH = 65535
 
-#: What the parser raises; its errors have no root of their own. (FormatError, StackError and
-#: UnicodeDecodeError are ValueErrors.)
+#: The parser's errors, which have no common root. (FormatError, StackError and UnicodeDecodeError
+#: are ValueErrors.)
 _PARSER_ERRORS = (ValueError, msgpack.UnpackException)
 
 
@@ -48,8 +48,8 @@ class MsgpackEncoding:
 
     def encode_pairs(self, pairs: Iterable[Pair], chunk_pairs: int = 4096) -> Iterator[bytes]:
         pack = msgpack.Packer().pack
-        for values in take_batches(pairs, chunk_pairs):
-            # An array is packed in one call; its header is not wanted.
+        for values in flatten_pairs(pairs, chunk_pairs):
+            # One call packs an array; its header is not sent.
             yield pack(values)[_array_header_size(len(values)) :]
         yield _NIL
 
@@ -64,7 +64,7 @@ class MsgpackEncoding:
             if len(payload) < OWN_CHUNK_BYTES:
                 yield packer.pack((hash_, timestamp, meta.to_mapping(), payload))
             else:
-                # An array of three and the size of a binary make the first part of one of four.
+                # The start of an array of four: the items of one of three, and a binary's size.
                 head = packer.pack((hash_, timestamp, meta.to_mapping()))
                 yield b"\x94" + head[1:] + b"\xc6" + len(payload).to_bytes(4, "big")
                 yield payload
@@ -77,7 +77,7 @@ class MsgpackEncoding:
 class _PairReader(PairReader):
     def __init__(self) -> None:
         super().__init__()
-        # Nothing but integers is allowed: every length is 0.
+        # Only integers are allowed: every length is 0.
         self._unpacker = msgpack.Unpacker(
             max_buffer_size=2 * SLICE_BYTES,
             max_array_len=0,
@@ -96,14 +96,14 @@ class _PairReader(PairReader):
         self._unpacker.feed(data)
         self._fed += len(data)
         try:
-            # `extend` keeps what it got when the iterator raises.
+            # `extend` keeps the values read before the iterator raises.
             values.extend(iter(self._unpacker.unpack, None))
             closed = True
         except msgpack.OutOfData:
             closed = False
         except _PARSER_ERRORS as error:
             problem, closed = error, False
-        self._take(values, items)
+        self._add(values, items)
         rest = self._fed - self._unpacker.tell()
         if closed:
             self._close(items)
@@ -111,7 +111,7 @@ class _PairReader(PairReader):
                 raise _trailing(self._count + len(items))
         elif problem is not None or rest >= _INTEGER_BYTES:
             element, name = self._next_value(items)
-            raise not_an_integer(name, "something else", element) from problem
+            raise not_an_integer(name, "another type", element) from problem
 
 
 class _RecordReader(Reader[Record]):
@@ -121,7 +121,7 @@ class _RecordReader(Reader[Record]):
         super().__init__()
         self._limits = limits
         self._unpacker = msgpack.Unpacker(
-            # Room for one record and for what comes with its end in one slice.
+            # Room for one record, and for the bytes that follow its end in the same slice.
             max_buffer_size=limits.element_bytes + limits.meta_bytes + 2 * SLICE_BYTES,
             max_array_len=_MAX_ARRAY_LENGTH,
             max_map_len=_MAX_MAP_LENGTH,
@@ -150,8 +150,8 @@ class _RecordReader(Reader[Record]):
             try:
                 element = unpack()
             except msgpack.OutOfData:
-                # What the parser has consumed of an unfinished record it has turned into objects,
-                # which may take many times the room; an unfinished payload it has not consumed.
+                # The parser has consumed the objects of an unfinished record, which may need many
+                # times the memory of their bytes; it has not consumed an unfinished payload.
                 self._check_size(tell() - self._start, self._count + len(items))
                 return
             end = tell()
@@ -164,41 +164,43 @@ class _RecordReader(Reader[Record]):
             self._start = end
 
     def _check_size(self, size: int, index: int) -> None:
+        """Raise :class:`StreamTooLarge` if a record has too many bytes besides its payload."""
         if size > self._limits.meta_bytes:
             raise StreamTooLarge(
-                f"it has more than {self._limits.meta_bytes} bytes besides its payload", index
+                f"must have at most {self._limits.meta_bytes} bytes besides its payload", index
             )
 
     def _build(self, element: object, size: int, index: int) -> Record:
-        """The record that ``element`` stands for; it took ``size`` bytes."""
+        """Return the record of an element, which has ``size`` bytes."""
         fields = element if isinstance(element, list) else []
         payload = fields[-1] if fields else None
         self._check_size(size - len(payload) if isinstance(payload, bytes) else size, index)
         if len(fields) != 4:
             kind = f"an array of {len(fields)}" if fields else quote(element)
-            raise MalformedStream(f"a record is an array of four, not {kind}", index)
+            raise MalformedStream(f"must be an array of four (got {kind})", index)
         hash_, timestamp, meta, payload = fields
         check_integer("hash", hash_, index)
         check_integer("timestamp", timestamp, index)
         if not isinstance(payload, bytes):
-            raise MalformedStream(f"its payload is not binary but {quote(payload)}", index)
+            raise MalformedStream(f"payload: must be binary (got {quote(payload)})", index)
         try:
             return Record(Pair(timestamp, hash_), payload, Meta.from_mapping(meta))
         except ValueError as error:
             raise MalformedStream(str(error), index) from error
 
     def _translate(self, error: Exception, index: int) -> MalformedStream:
+        """Return an error of the parser as one of a stream."""
         reason = str(error) or type(error).__name__
         if "max_ext_len" in reason:
-            return MalformedStream("it has an extension type", index)
+            return MalformedStream("must not have an extension type", index)
         if isinstance(error, msgpack.BufferFull) or "exceeds max_" in reason:
             limits = self._limits
             return StreamTooLarge(
-                f"it is too large ({reason}): a payload may have {limits.element_bytes} bytes, "
-                f"everything else {limits.meta_bytes}",
+                f"too large ({reason}): a payload may have {limits.element_bytes} bytes, "
+                f"the rest of a record {limits.meta_bytes}",
                 index,
             )
-        return MalformedStream(f"it cannot be read as MessagePack: {reason}", index)
+        return MalformedStream(f"not valid MessagePack: {reason}", index)
 
 
 def _array_header_size(length: int) -> int:
@@ -206,4 +208,4 @@ def _array_header_size(length: int) -> int:
 
 
 def _trailing(index: int) -> MalformedStream:
-    return MalformedStream("there is more after the closing nil", index)
+    return MalformedStream("the stream continues after the closing nil", index)

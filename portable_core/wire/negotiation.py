@@ -1,7 +1,7 @@
-"""Byte chunks <-> pairs, byte chunks <-> records: the two encodings, and the choice between them.
+"""The two encodings of pairs and records, and the choice between them.
 
-The request of a sync carries pairs, hash first, in order of their timestamps; its answer carries
-records. Either ends with a closing mark, the proof that it is whole.
+The request of a sync carries pairs, hash first, in order of their timestamps; its response carries
+records. Both end with a closing mark, which proves that they are whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from portable_core.errors import UnsupportedEncoding
-from portable_core.wire.base import DEFAULT_LIMITS, Encoding, Reader, T, WireLimits, take_slices
+from portable_core.wire.base import DEFAULT_LIMITS, Encoding, Reader, T, WireLimits, split_slices
 from portable_core.wire.json_encoding import JsonEncoding
 from portable_core.wire.msgpack_encoding import MsgpackEncoding
 
@@ -30,7 +30,7 @@ __all__ = [
 _JSON: Encoding = JsonEncoding()
 _MSGPACK: Encoding = MsgpackEncoding()
 
-#: By media type, the preferred one first.
+#: The encodings by media type, the preferred one first.
 ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
     {encoding.media_type: encoding for encoding in (_MSGPACK, _JSON)}
 )
@@ -42,7 +42,7 @@ _WEIGHT = re.compile(r"q\s*=\s*(0(?:\.[0-9]*)?|1(?:\.0*)?|\.[0-9]+)", re.IGNOREC
 
 
 def choose_encoding(content_type: str | None) -> Encoding:
-    """The encoding of a body with this ``Content-Type``: JSON where there is none.
+    """Return the encoding of a body with this ``Content-Type``; JSON without one.
 
     Parameters such as ``charset`` are ignored. Raises ``UnsupportedEncoding`` for any other type.
     """
@@ -51,16 +51,16 @@ def choose_encoding(content_type: str | None) -> Encoding:
         return _JSON
     if media_type not in ENCODINGS:
         raise UnsupportedEncoding(
-            f"Content-Type: {media_type[:100]!r} is not one of {', '.join(ENCODINGS)}"
+            f"Content-Type: must be one of {', '.join(ENCODINGS)} (got {media_type[:100]!r})"
         )
     return ENCODINGS[media_type]
 
 
 def negotiate(accept: str | None) -> Encoding:
-    """The encoding that an ``Accept`` header prefers (RFC 9110, 12.5.1): JSON where there is none.
+    """Return the encoding that an ``Accept`` header prefers (RFC 9110, 12.5.1); JSON without one.
 
-    The highest weight decides, then the more exact range, then MessagePack if it was named and JSON
-    if it was not. Raises ``UnsupportedEncoding`` if neither is acceptable.
+    The highest weight decides, then the more exact range; of two equal ones MessagePack if the
+    header names it, else JSON. Raises ``UnsupportedEncoding`` if neither is acceptable.
     """
     if accept is None or not accept.strip():
         return _JSON
@@ -72,7 +72,9 @@ def negotiate(accept: str | None) -> Encoding:
             tie = named_first if exactness == _EXACT else -named_first
             ranked.append((weight, exactness, tie, encoding))
     if not ranked:
-        raise UnsupportedEncoding(f"Accept: {accept[:100]!r} allows none of {', '.join(ENCODINGS)}")
+        raise UnsupportedEncoding(
+            f"Accept: must allow one of {', '.join(ENCODINGS)} (got {accept[:100]!r})"
+        )
     return max(ranked, key=lambda rank: rank[:3])[3]
 
 
@@ -80,7 +82,7 @@ _EXACT = 2
 
 
 def _weigh(media_type: str, ranges: Mapping[str, float]) -> tuple[int, float]:
-    """How exactly the closest of ``ranges`` names the media type (2 to 0), and its weight."""
+    """Return how exactly the best of ``ranges`` names the media type (2 to 0), and its weight."""
     kind = media_type.partition("/")[0]
     for exactness, name in ((_EXACT, media_type), (1, f"{kind}/*"), (0, "*/*")):
         if name in ranges:
@@ -89,10 +91,10 @@ def _weigh(media_type: str, ranges: Mapping[str, float]) -> tuple[int, float]:
 
 
 def _parse_accept(accept: str) -> dict[str, float]:
-    """The media ranges of an ``Accept`` header and their weights.
+    """Return the media ranges of an ``Accept`` header and their weights.
 
-    Forgiving, since clients are what they are: ``*`` counts as ``*/*`` (java.net sends it), other
-    parameters than the weight are ignored, and so is a range whose weight is none. The greatest
+    It tolerates headers that clients do send: ``*`` counts as ``*/*`` (java.net sends it);
+    parameters other than the weight, and ranges with an invalid weight, are ignored. The greatest
     weight of a repeated range counts.
     """
     ranges: dict[str, float] = {}
@@ -110,13 +112,13 @@ def _parse_accept(accept: str) -> dict[str, float]:
 
 
 def read_batches(reader: Reader[T], chunks: Iterable[bytes]) -> Iterator[list[T]]:
-    """What ``reader`` makes of ``chunks``, in lists as soon as anything is completed.
+    """Return the items that ``reader`` reads from ``chunks``, in lists, as soon as any is complete.
 
-    Raises ``MalformedStream`` as soon as it is known, after the items before it, and ``StreamCut``
-    if the chunks end without the closing mark.
+    Raises ``MalformedStream`` at once, after the items before the fault, and ``StreamCut`` if the
+    chunks end without the closing mark.
     """
     for chunk in chunks:
-        for piece in take_slices(chunk):
+        for piece in split_slices(chunk):
             batch = reader.feed(piece)
             if batch:
                 yield batch
@@ -125,6 +127,6 @@ def read_batches(reader: Reader[T], chunks: Iterable[bytes]) -> Iterator[list[T]
 
 
 def read_stream(reader: Reader[T], chunks: Iterable[bytes]) -> Iterator[T]:
-    """The items of :func:`read_batches`, one by one."""
+    """Return the items of :func:`read_batches` one by one."""
     for batch in read_batches(reader, chunks):
         yield from batch

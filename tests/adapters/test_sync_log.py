@@ -38,7 +38,7 @@ def test_a_slave_that_was_synced_is_none(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_what_an_answer_held_is_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
-    error = MalformedStream("its hash is not an integer but 'part of a payload'", 7)
+    error = MalformedStream("hash: must be an integer (got 'part of a payload')", 7)
     progress = Progress("alpha")
     progress.fail(error)
     LogObserver().observe_sync(SyncReport(0, 0.0, [progress.report()]))

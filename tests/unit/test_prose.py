@@ -14,7 +14,11 @@ PENDING: set[str] = {*SCOPES} - {
         "portable_core/cli",
         "portable_core/demo",
         "portable_core/functions",
+        "portable_core/ingest",
+        "portable_core/payload_hash",
         "portable_core/sources",
+        "portable_core/sync",
+        "portable_core/wire",
     ),
 }
 

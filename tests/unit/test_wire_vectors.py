@@ -94,7 +94,7 @@ def test_vector_with_trailing_data(
     assert seen == items
     assert not reader.whole
     assert type(error) is MalformedStream
-    assert "more after the closing" in str(error)
+    assert "continues after the closing" in str(error)
 
 
 @pytest.mark.parametrize(("make_reader", "name", "data", "items", "vector"), SOUND_CASES)

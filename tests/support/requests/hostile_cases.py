@@ -217,7 +217,7 @@ CASES: dict[str, Case] = {
     "hashes": Case(give_wrong_hashes, "", saved=1, set_aside=3),
     "garbage": Case(send_garbage, "Malformed stream: element 0: .*"),
     "garbage-later": Case(send_garbage_later, "Malformed stream: element 0: .*", saved=3),
-    "more": Case(send_more_after_the_end, "Malformed stream: .* more after .*", saved=2),
+    "more": Case(send_more_after_the_end, "Malformed stream: .* continues after .*", saved=2),
     "endless": Case(never_end, "", saved=-1, warning="a limit of this sync was reached"),
     "endless-one": Case(never_end_one, "Limit reached: nothing could be saved within .*"),
     "no-mark": Case(stop_in_the_middle, "Stream cut: .* without its closing mark", saved=3),
