@@ -1,6 +1,6 @@
-"""``memory:``, the store that dies with its process: for tests, simulations and a first look.
+"""``memory:``, a store that exists as long as its process: for tests, simulations and trials.
 
-The object itself is the database: closing and opening it again keeps everything.
+The object itself is the database: it keeps everything when it is closed and opened again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from portable_core.ports import (
 )
 from portable_core.records import Pair, Record
 
-#: Pairs that an iterator looks at between two moments in which others may append.
+#: Pairs that an iterator reads while it holds the lock.
 _BATCH = 1024
 
-#: What a record costs besides its payload and meta, in bytes: roughly the objects around them.
+#: Approximate bytes of a record's objects, beside its payload and metadata.
 _OVERHEAD = 200
 
 
@@ -41,7 +41,7 @@ class MemoryStore:
         self._opened = False
         self._order: list[Pair] = []
         self._records: dict[Pair, Record] = {}
-        #: When each record came, counted in records; an iterator leaves out what came after it.
+        #: The number of each record in the order of appending; an iterator skips later ones.
         self._arrival: dict[Pair, int] = {}
         self._arrivals = 0
         self._bytes = 0
@@ -51,7 +51,7 @@ class MemoryStore:
         self._slaves: dict[str, SlaveState] = {}
         self._quarantine: dict[str, Quarantined] = {}
 
-    # -- life --------------------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     def open(self, algorithm: str) -> StoreInfo:
         with self._lock:
@@ -59,7 +59,8 @@ class MemoryStore:
                 self._algorithm = algorithm
             elif self._algorithm != algorithm:
                 raise SettingsError(
-                    f"HASH: the store was made with {self._algorithm}, not {algorithm}"
+                    f"HASH: the store was created with {self._algorithm} (got {algorithm}). "
+                    "Restore HASH and HASH_KEY."
                 )
             self._opened = True
             return self.info()
@@ -79,7 +80,7 @@ class MemoryStore:
 
     def _check_open(self) -> None:
         if not self._opened:
-            raise StoreError("the store is not open; open it first")
+            raise StoreError("the store is not open. Open it first.")
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -95,14 +96,14 @@ class MemoryStore:
             self._arrival[pair] = self._arrivals
             self._records[pair] = record
             self._bytes += record.size + _OVERHEAD
-        fresh = sorted(new)
-        behind = not self._order or not fresh or fresh[0] > self._order[-1]
-        self._order += fresh
-        if not behind:
-            self._order.sort()  # two runs, merged in linear time
+        new_pairs = sorted(new)
+        in_order = not self._order or not new_pairs or new_pairs[0] > self._order[-1]
+        self._order += new_pairs
+        if not in_order:
+            self._order.sort()  # merges two sorted runs in linear time
 
     def prune(self, before: Milliseconds) -> int:
-        """Remove exactly what is older than ``before``; returns the bytes."""
+        """Remove exactly the records older than ``before``; return their bytes."""
         with self._lock:
             self._check_open()
             return self._remove(bisect_left(self._order, Pair(before, 0)))
@@ -212,7 +213,9 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             if now < self._lease.expires:
-                raise LeaseHeld(f"{self._lease.holder} is syncing; try again later")
+                raise LeaseHeld(
+                    f"{self._lease.holder} is syncing. Try again when that sync has ended."
+                )
             self._lease = Lease(self._lease.token + 1, holder, now + ttl)
             return self._lease
 

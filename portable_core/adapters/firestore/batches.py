@@ -1,7 +1,7 @@
-"""Records -> commits: each within Firestore's limits, each with the pages of its own records.
+"""Grouping records into commits, each within Firestore's limits and with its records' pages.
 
-n records in b commits are n + b writes, plus one for each further time bucket that a commit reaches
-into, plus the parts of large records.
+n records in b commits are n + b writes, plus one for each further time bucket in a commit, plus the
+parts of large records.
 """
 
 from __future__ import annotations
@@ -29,22 +29,26 @@ from portable_core.errors import RecordRefused
 from portable_core.ports import Milliseconds
 from portable_core.records import Record
 
-#: A commit is closed before it exceeds so many bytes. Firestore takes 10 MiB; a smaller request
-#: costs no more, is sooner repeated, and passes servers with gRPC's default limit of 4 MiB.
+#: The most bytes of a commit. Firestore accepts 10 MiB. A smaller request costs no more, is faster
+#: to retry, and fits servers with gRPC's default limit of 4 MiB.
 COMMIT_BYTES = 3_900_000
 
-#: Most documents in a commit besides its pages; Firestore sets no limit, but time grows with them.
+#: The most documents of a commit beside its pages. Firestore sets no limit, but more documents take
+#: longer.
 COMMIT_WRITES = 1000
 
 _WRITE_OVERHEAD = 8  # bytes around a write in a request
-_ENTRY_BYTES = 24  # what a record adds to a page
-_PAGE_BYTES = 400  # what an empty page has
+_ENTRY_BYTES = 24  # bytes that a record adds to a page
+_PAGE_BYTES = 400  # bytes of an empty page
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentOptions:
-    """``native_data``: add the payload as a map. ``ttl_ms``: how long after its timestamp a TTL
-    policy may remove a document, None for never."""
+    """Options of records' documents.
+
+    - ``native_data``: add the payload as a map.
+    - ``ttl_ms``: the age at which a TTL policy may remove a document, None for never.
+    """
 
     native_data: bool = False
     ttl_ms: Milliseconds | None = None
@@ -54,7 +58,7 @@ class DocumentOptions:
 
 
 class CommitBuilder:
-    """Collects writes into commits. ``fence`` goes first into each of them."""
+    """Collects writes into commits, each of which begins with ``fence``."""
 
     def __init__(
         self, database: Database, options: DocumentOptions, fence: Sequence[Any] = ()
@@ -68,9 +72,9 @@ class CommitBuilder:
         self._bytes = 0
 
     def add_records(self, records: Iterable[Record]) -> Iterator[list[Any]]:
-        """Commits that are complete; what is left over comes from :meth:`finish`.
+        """Add records; return the commits that are full. :meth:`finish` returns the last one.
 
-        Raises ``RecordRefused``.
+        Raise ``RecordRefused``.
         """
         for record in records:
             id_ = format_id(record.pair)
@@ -88,13 +92,13 @@ class CommitBuilder:
     def add_parts(
         self, id_: str, parts: Sequence[bytes], expires: Milliseconds | None = None
     ) -> Iterator[list[Any]]:
-        """The parts of a large value; to be followed by the document that counts them."""
+        """Add the parts of a large value; the document that counts them must follow."""
         for number, part in enumerate(parts):
             name = self._database.name(PARTS, format_part_id(id_, number))
             yield from self.add(set_expiry(write_document(name, {"body": part}), expires))
 
     def add(self, write: Any, entry: PageEntry | None = None) -> Iterator[list[Any]]:
-        """One document; with ``entry``, a page of the same commit will hold that pair."""
+        """Add one document; with ``entry``, add its pair to a page of the same commit."""
         size = write.ByteSize() + _WRITE_OVERHEAD + (_ENTRY_BYTES if entry else 0)
         pages = _PAGE_BYTES * (len(self._buckets) + 1)
         full = self._bytes + size + pages > COMMIT_BYTES
@@ -107,7 +111,7 @@ class CommitBuilder:
             self._buckets.add(floor_bucket(entry.timestamp))
 
     def finish(self, *, fence_alone: bool = False) -> Iterator[list[Any]]:
-        """The last commit, if there is anything left for it, or if the fence is to be tried."""
+        """Return the last commit, if it has writes, or only a fence to check."""
         if self._writes or (fence_alone and self._fence):
             yield self._close()
 

@@ -1,11 +1,11 @@
 """One Firestore database through google-cloud-firestore: requests, deadlines, retries, errors.
 
-The generated client of the package is used, one request at a time: its higher layer resumes no
-broken query and hides what is sent. Messages are plain protocol buffers, ``Any`` to the type
-checker: they are made at run time and have no types.
+This module uses the generated client of that package, one request at a time, because the higher
+layer does not resume a broken query and hides the requests. Messages are plain protocol buffers,
+which are created at run time and have no types: they are ``Any`` to the type checker.
 
-A connection is made with the first :meth:`Database.connect`, never when the module is imported or
-the object is made, so that a server may fork in between.
+:meth:`Database.connect` opens the connection, not the import or the constructor, so that a server
+can fork in between.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from portable_core.adapters.firestore.operations import Operations, check_limits
 from portable_core.adapters.firestore.queries import RangeQuery, describe_query
 from portable_core.errors import RecordRefused, StoreError
 
-#: How long one operation of the store may take, retries included.
+#: The time limit of one operation of the store, with its retries, in seconds.
 TIMEOUT_S = 60.0
 
 _CHANNEL_OPTIONS = [
@@ -61,10 +61,10 @@ class Database:
         self._metadata = self._routing
         self._api: FirestoreClient | None = None
 
-    # -- life ------------------------------------------------------------------------------------
+    # -- connection --------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Raises ``StoreError`` where there are no credentials. Idempotent."""
+        """Make the client. Idempotent. Raise ``StoreError`` without credentials."""
         if self._api is not None:
             return
         emulator = os.environ.get("FIRESTORE_EMULATOR_HOST")
@@ -79,8 +79,8 @@ class Database:
                 self._metadata = self._routing
         except GoogleAuthError as error:
             raise StoreError(
-                f"no credentials for Firestore: {error}; run where the service has an account, or "
-                "gcloud auth application-default login"
+                f"no credentials for Firestore: {error}. Give the service an account, or run "
+                "gcloud auth application-default login."
             ) from error
         self._api = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
 
@@ -90,26 +90,28 @@ class Database:
             api.transport.close()  # type: ignore[no-untyped-call]  # it has no annotations
 
     def name(self, collection: str, id_: str) -> str:
-        """The full name of a document."""
+        """Return the full name of a document."""
         return f"{self.path}/documents/{collection}/{id_}"
 
     def require_client(self) -> FirestoreClient:
-        """The client. Raises ``StoreError`` before :meth:`connect` and after :meth:`close`."""
+        """Return the client. Raise ``StoreError`` if the store is not open."""
         api = self._api
         if api is None:
-            raise StoreError("the store is not open; open it first")
+            raise StoreError("the store is not open. Open it first.")
         return api
 
     # -- writing ---------------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[Any], *, timeout_s: float = TIMEOUT_S) -> int:
-        """Apply all writes or none; durable when it returns. Returns the commit's time in ns.
+        """Apply all writes durably, or none; return the time of the commit in ns.
 
-        Writes with preconditions go first: a server that applies them one by one then has changed
-        nothing when it refuses. It is sent again as long as there is time when the outcome is
-        unknown, so the writes must give the same when applied twice. Raises :class:`Refused` for a
-        precondition, ``RecordRefused`` for what Firestore can never hold, ``StoreError`` for
-        anything else.
+        - Writes with preconditions must come first: a server that applies writes one by one has
+          then changed nothing when it rejects the commit.
+        - A commit whose outcome is unknown is sent again until the time limit, so the writes must
+          be idempotent.
+
+        Raise :class:`.CommitRejected` for a failed precondition, ``RecordRefused`` for a value that
+        Firestore can never hold, and ``StoreError`` for any other fault.
         """
         api = self.require_client()
         request = types.CommitRequest.pb()(database=self.path, writes=writes)
@@ -123,22 +125,25 @@ class Database:
         try:
             committed = self._call_with_retries(call, timeout_s)
         except REJECTIONS as error:
-            raise CommitRejected(f"Firestore refused a commit: {shorten_error(error)}") from error
+            raise CommitRejected(f"Firestore rejected a commit: {shorten_error(error)}") from error
         except google.InvalidArgument as error:
-            raise RecordRefused(f"Firestore cannot hold it: {shorten_error(error)}") from error
+            raise RecordRefused(f"Firestore cannot hold a value: {shorten_error(error)}") from error
         except CLIENT_ERRORS as error:
             raise translate_error(error) from error
         self.operations.count_commit(writes)
         return _nanoseconds(committed)
 
     def _call_with_retries(self, call: Callable[[float], T], timeout_s: float) -> T:
-        """Call until it succeeds. An attempt gets half of the time that is left, so that one lost
-        in the network leaves time for another."""
+        """Retry ``call`` until it succeeds.
+
+        Each attempt gets half of the remaining time, so that a request lost in the network leaves
+        time for another one.
+        """
         deadline = time.monotonic() + timeout_s
 
         def attempt() -> T:
-            rest = deadline - time.monotonic()
-            return call(max(rest / 2 if rest > 1 else rest, 0.001))
+            remaining = deadline - time.monotonic()
+            return call(max(remaining / 2 if remaining > 1 else remaining, 0.001))
 
         again = Retry(
             predicate=if_exception_type(*TRANSIENT),
@@ -153,22 +158,22 @@ class Database:
     # -- reading ---------------------------------------------------------------------------------
 
     def get(self, names: Sequence[str]) -> tuple[dict[str, Any], int]:
-        """The documents of these names that exist, by name, and the last read's time in ns."""
+        """Return the existing documents by name, and the time of the last read in ns."""
         found: dict[str, Any] = {}
         times = [0]
         for start in range(0, len(names), _GET_DOCUMENTS):
             missing = dict.fromkeys(names[start : start + _GET_DOCUMENTS])
             self._get_some(missing, found, times)
             if missing:
-                raise StoreError(f"Firestore said nothing of {next(iter(missing))}; try again")
+                raise StoreError(f"Firestore's response lacks {next(iter(missing))}. Try again.")
         return found, times[-1]
 
     def _get_some(self, missing: dict[str, None], found: dict[str, Any], times: list[int]) -> None:
-        """Move names from ``missing`` to ``found``; a broken stream is asked for the rest."""
+        """Move names from ``missing`` to ``found``; after a broken stream, request the others."""
 
-        def ask(timeout: float) -> Iterator[Any]:
+        def request_stream(timeout: float) -> Iterator[Any]:
             if not missing:
-                return iter(())  # it broke behind the last document
+                return iter(())  # the stream broke after the last document
             request = types.BatchGetDocumentsRequest.pb()(database=self.path, documents=missing)
             return iter(
                 self.require_client().batch_get_documents(
@@ -179,25 +184,25 @@ class Database:
                 )
             )
 
-        def take(response: Any) -> None:
-            answer = types.BatchGetDocumentsResponse.pb(response)
-            times.append(_nanoseconds(answer.read_time))
-            if answer.HasField("found"):
-                name = answer.found.name
-                found[name] = answer.found
+        def add_document(response: Any) -> None:
+            message = types.BatchGetDocumentsResponse.pb(response)
+            times.append(_nanoseconds(message.read_time))
+            if message.HasField("found"):
+                name = message.found.name
+                found[name] = message.found
             else:
-                name = answer.missing
+                name = message.missing
             if name:
                 missing.pop(name, None)
                 self.operations.count_reads(collection_of(name), 1)
 
-        self._read_stream(ask, take)
+        self._read_stream(request_stream, add_document)
 
     def scan(self, query: RangeQuery, page: int) -> Iterator[Any]:
-        """The documents of a query, ``page`` at a time; memory holds one page.
+        """Return the documents of a query, ``page`` at a time; memory holds one page.
 
-        A page begins behind the last document of the one before, and so does what is asked for
-        after a broken stream: nothing is lost or repeated.
+        Each page begins after the last document of the page before, and so does the request after
+        a broken stream. So no document is lost or repeated.
         """
         last: str | None = None
         while True:
@@ -208,15 +213,15 @@ class Database:
             last = documents[-1].fields[query.field].string_value
 
     def read_page(self, query: RangeQuery, last: str | None, limit: int) -> list[Any]:
-        """At most ``limit`` documents of a query behind the one whose field is ``last``."""
+        """Return at most ``limit`` documents of a query after the one whose field is ``last``."""
         documents: list[Any] = []
 
-        def ask(timeout: float) -> Iterator[Any]:
-            behind = documents[-1].fields[query.field].string_value if documents else last
+        def request_stream(timeout: float) -> Iterator[Any]:
+            after = documents[-1].fields[query.field].string_value if documents else last
             if len(documents) == limit:
-                return iter(())  # it broke behind the last document
+                return iter(())  # the stream broke after the last document
             request = types.RunQueryRequest.pb()(parent=f"{self.path}/documents")
-            describe_query(query, behind, limit - len(documents), request.structured_query)
+            describe_query(query, after, limit - len(documents), request.structured_query)
             return iter(
                 self.require_client().run_query(
                     types.RunQueryRequest.wrap(request),
@@ -226,19 +231,19 @@ class Database:
                 )
             )
 
-        def take(response: Any) -> None:
-            answer = types.RunQueryResponse.pb(response)
-            if answer.HasField("document"):
-                documents.append(answer.document)
+        def add_document(response: Any) -> None:
+            message = types.RunQueryResponse.pb(response)
+            if message.HasField("document"):
+                documents.append(message.document)
 
-        self._read_stream(ask, take)
+        self._read_stream(request_stream, add_document)
         self.operations.count_reads(query.collection, max(len(documents), 1))
         return documents
 
     def sum(self, collection: str, field: str) -> int:
-        """The sum of an integer field over all documents of a collection.
+        """Return the sum of an integer field over all documents of a collection.
 
-        Billed as a read for each 1,000 documents; the count here leaves that to the bill.
+        Firestore bills one read for each 1,000 documents; the operation counts include only one.
         """
         request = types.RunAggregationQueryRequest.pb()(parent=f"{self.path}/documents")
         query = request.structured_aggregation_query
@@ -246,7 +251,7 @@ class Database:
         query.aggregations.add(alias="sum", sum={"field": {"field_path": field}})
         sums: list[int] = []
 
-        def ask(timeout: float) -> Iterator[Any]:
+        def request_stream(timeout: float) -> Iterator[Any]:
             return iter(
                 self.require_client().run_aggregation_query(
                     types.RunAggregationQueryRequest.wrap(request),
@@ -256,28 +261,29 @@ class Database:
                 )
             )
 
-        def take(response: Any) -> None:
-            answer = types.RunAggregationQueryResponse.pb(response)
-            if answer.HasField("result"):
-                sums.append(answer.result.aggregate_fields["sum"].integer_value)
+        def add_sum(response: Any) -> None:
+            message = types.RunAggregationQueryResponse.pb(response)
+            if message.HasField("result"):
+                sums.append(message.result.aggregate_fields["sum"].integer_value)
 
-        self._read_stream(ask, take)
+        self._read_stream(request_stream, add_sum)
         self.operations.count_reads(collection, 1)
         return sums[-1] if sums else 0
 
     def _read_stream(
-        self, ask: Callable[[float], Iterator[Any]], take: Callable[[Any], None]
+        self, request_stream: Callable[[float], Iterator[Any]], handle: Callable[[Any], None]
     ) -> None:
-        """Give every message of a stream to ``take``; when it breaks, ask again.
+        """Pass every message of a stream to ``handle``; when the stream breaks, request another.
 
-        ``ask`` gets the seconds that a stream may take, and knows what was taken already.
+        The argument of ``request_stream`` is the stream's timeout in seconds. Each call requests
+        only the messages that were not handled yet.
         """
         deadline = time.monotonic() + TIMEOUT_S
         wait = 0.05
         while True:
             try:
-                for response in ask((deadline - time.monotonic()) / 2):
-                    take(response)
+                for response in request_stream((deadline - time.monotonic()) / 2):
+                    handle(response)
                 return
             except TRANSIENT as error:
                 if time.monotonic() + 2 * wait > deadline:

@@ -1,18 +1,18 @@
 """The document model: records, their parts, and pages of pairs, to and from Firestore documents.
 
 ``webhooks``
-    One document a record. Its id begins with the hash, so that ids do not march with time.
+    One document per record. Its id begins with the hash, so that ids do not increase with time.
     ``payload`` holds the bytes as received; ``meta`` is JSON text; ``hash``, ``timestamp``,
-    ``recovered_from`` and ``recovered_at`` are for people. With ``parts`` instead of ``payload``
-    the record lies in so many documents of ``parts``, each with a piece of its packed value.
+    ``recovered_from`` and ``recovered_at`` are for people. A large record has ``parts`` instead of
+    ``payload``: the number of documents in ``parts`` that hold the pieces of its packed value.
 ``parts``
-    Pieces of large values, ``<id>-<number>``; without the document that counts them they mean
-    nothing, so that one is written last.
+    Pieces of large values, with ids ``<id>-<number>``. A piece has no meaning without the document
+    that counts the pieces, so that document is written last.
 ``pages``
-    One document a commit and time bucket: the pairs of the records written with it. ``key`` is the
-    first timestamp and a digest, the one indexed field of this store that grows with time, at the
-    rate of commits. The id is that digest, of all the pairs: a commit that is repeated writes the
-    same page. A pair exists for readers when a page holds it.
+    One document per commit and time bucket: the pairs of the records in that commit. ``key`` is the
+    first timestamp and a digest of all the pairs. It is the one indexed field of this store that
+    increases with time, at the rate of commits. The id is the digest, so a repeated commit writes
+    the same page. A pair exists for readers once a page contains it.
 """
 
 from __future__ import annotations
@@ -37,25 +37,29 @@ from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, pac
 
 RECORDS, PARTS, PAGES = "webhooks", "parts", "pages"
 
-#: A page holds pairs of one bucket of so many milliseconds only: what readers ask too much for,
-#: what they hold in memory, and the stretch that retention keeps or removes as a whole.
+#: Milliseconds of one time bucket. All pairs of a page are in one bucket. So a bucket bounds the
+#: pairs that a reader requests in excess, the pairs that it holds in memory, and the window that
+#: retention keeps or removes as a whole.
 BUCKET_MS = 10_000
 
-#: A record larger than this is kept in parts, of so many bytes each: below a document's limit of
-#: 1,048,576 bytes, with room for names and fields; four of them fill one commit.
+#: A record larger than this is stored in parts of this many bytes: below a document's limit of
+#: 1,048,576 bytes, with room for names and fields. Four parts fill one commit.
 PART_BYTES = 960_000
 
 _ENTRY = struct.Struct(">QQIH")
 
-#: What a document is to hold; None is left out.
+#: The fields of a document; those that are None are left out.
 Fields = Mapping[str, bytes | str | int | None]
 
 _Write = types.Write.pb()
 
 
 class PageEntry(NamedTuple):
-    """A pair in a page, with the bytes of its record's payload and meta, and its parts, 0 where
-    the record's document holds all of it."""
+    """A pair in a page.
+
+    ``size`` is the bytes of the record's payload and metadata. ``parts`` is the number of its
+    parts, 0 if the record's document holds the whole record.
+    """
 
     timestamp: Milliseconds
     hash: int
@@ -71,7 +75,7 @@ class PageEntry(NamedTuple):
 
 
 def format_id(pair: Pair) -> str:
-    """A record's id: hash, then timestamp, both in fixed-width hexadecimal."""
+    """Return a record's id: hash, then timestamp, both in fixed-width hexadecimal."""
     return f"{pair.hash:014x}{pair.timestamp:014x}"
 
 
@@ -80,12 +84,12 @@ def format_part_id(id_: str, number: int) -> str:
 
 
 def format_time(timestamp: Milliseconds) -> str:
-    """Text in the order of time, also just beyond the times that records may have."""
+    """Return text that sorts by time, also for times just beyond those of records."""
     return f"{min(max(timestamp, 0), MAX_INTEGER + 1):014x}"
 
 
 def floor_bucket(timestamp: Milliseconds) -> Milliseconds:
-    """The beginning of the bucket that holds ``timestamp``."""
+    """Return the start of the bucket that contains ``timestamp``."""
     return timestamp - timestamp % BUCKET_MS
 
 
@@ -93,7 +97,7 @@ def floor_bucket(timestamp: Milliseconds) -> Milliseconds:
 
 
 def write_document(name: str, fields: Fields) -> Any:
-    """A ``Write`` that makes the document hold exactly these fields."""
+    """Return a ``Write`` that sets the document to exactly these fields."""
     write = _Write()
     document = write.update
     document.name = name
@@ -123,14 +127,14 @@ def set_expiry(write: Any, expires: Milliseconds | None) -> Any:
 
 
 def is_expired(document: Any, now_ns: int) -> bool:
-    """Whether a TTL policy may have begun to remove the document or what belongs to it."""
+    """Return whether a TTL policy may have begun to remove the document or its parts."""
     if "expires" not in document.fields:
         return False
     expires = document.fields["expires"].timestamp_value
     return int(expires.seconds) * 1_000_000_000 + int(expires.nanos) <= now_ns
 
 
-#: The last moment that a timestamp message may hold: the end of the year 9999.
+#: The largest value of a timestamp message: the end of the year 9999.
 _LAST_TIME = 253_402_300_799_000
 
 
@@ -139,9 +143,9 @@ def split_value(value: bytes) -> list[bytes]:
 
 
 def encode_record(name: str, record: Record, native_data: bool) -> tuple[Any, list[bytes]]:
-    """The ``Write`` of a record's document, and the bytes of the parts to be written before it.
+    """Return the ``Write`` of a record's document, and the parts to be written before it.
 
-    Raises ``ValueError`` for what no document can hold.
+    Raise ``ValueError`` for a record that no document can hold.
     """
     if not all(0 <= number <= MAX_INTEGER for number in record.pair):
         raise ValueError("its pair is out of range")
@@ -167,13 +171,13 @@ def encode_record(name: str, record: Record, native_data: bool) -> tuple[Any, li
 
 
 def _add_native(document: Any, payload: bytes, large: bool) -> None:
-    """Add ``data``, the payload as a map, or ``data_missing``, the reason why there is none."""
+    """Add ``data``, the payload as a map, or ``data_missing``, the reason for its absence."""
     try:
         if large:
             raise NotNative("the payload is too large")
         rest = measure_document(document)
         fill_map(payload, document.fields["data"])
-        # Small values take more room in a map than in the payload: 8 bytes for the 2 of "1,".
+        # Small values are larger in a map than in the payload: 8 bytes instead of the 2 of "1,".
         size = measure_value(document.fields["data"])
         if size > VALUE_LIMIT:
             raise NotNative("the payload is too large as a map")
@@ -190,8 +194,10 @@ def _drop_native(document: Any, reason: str) -> None:
 
 
 def drop_maps(writes: Iterable[Any], reason: str) -> bool:
-    """Replace each ``data`` in these writes by the reason why it is missing; False if there is
-    none."""
+    """Replace each ``data`` in these writes by the reason for its absence.
+
+    Return whether any write had ``data``.
+    """
     documents = [write.update for write in writes if "data" in write.update.fields]
     for document in documents:
         _drop_native(document, reason)
@@ -202,7 +208,7 @@ def drop_maps(writes: Iterable[Any], reason: str) -> bool:
 
 
 def decode_record(document: Any) -> Record:
-    """The record of a document that has no parts. Raises ``StoreDamaged``."""
+    """Return the record of a document without parts. Raise ``StoreDamaged``."""
     fields = document.fields
     try:
         recovery = None
@@ -231,7 +237,7 @@ def count_parts(document: Any) -> int:
 
 
 def write_page(path: str, entries: Iterable[PageEntry], expires: Milliseconds | None) -> Any:
-    """The ``Write`` of a page of entries of one bucket; ``path`` is the collection's."""
+    """Return the ``Write`` of a page with entries of one bucket; ``path`` is the collection's."""
     ordered = sorted(entries)
     pairs = b"".join(struct.pack(">QQ", entry.timestamp, entry.hash) for entry in ordered)
     digest = hashlib.blake2b(pairs, digest_size=16).hexdigest()
@@ -247,7 +253,7 @@ def write_page(path: str, entries: Iterable[PageEntry], expires: Milliseconds | 
 
 
 def read_page_entries(document: Any) -> list[PageEntry]:
-    """A page's entries in order. Raises ``StoreDamaged``."""
+    """Return a page's entries in order. Raise ``StoreDamaged``."""
     packed = document.fields["pairs"].bytes_value
     if not packed or len(packed) % _ENTRY.size:
         raise StoreDamaged(f"the page {document.name} is damaged: {len(packed)} bytes")

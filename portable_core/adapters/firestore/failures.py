@@ -1,4 +1,4 @@
-"""Errors of the Firestore client: which ones may pass, and all of them as the store's own."""
+"""Errors of the Firestore client: which ones may be temporary, and their translation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from portable_core.errors import StoreError
 
-#: What may pass by itself. Everything this store sends again is idempotent (see ``commit``).
+#: Errors that may be temporary. Every request that is sent again is idempotent (see ``commit``).
 TRANSIENT = (
     google.Aborted,
     google.DeadlineExceeded,
@@ -17,25 +17,25 @@ TRANSIENT = (
     google.ServiceUnavailable,
     google.Unknown,
 )
-#: Everything else that may come out of the client: what it raises itself, its credentials, its
-#: channel (ValueError once it is closed).
+#: Every other error of the client: its own, those of its credentials, and those of its channel
+#: (ValueError once that is closed).
 CLIENT_ERRORS = (google.GoogleAPIError, GoogleAuthError, grpc.RpcError, ValueError)
 REJECTIONS = (google.NotFound, google.AlreadyExists, google.FailedPrecondition)
 
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (
         google.NotFound,
-        "is there a database of that name in Native mode? (gcloud firestore databases create)",
+        "Create a database of that name in Native mode (gcloud firestore databases create).",
     ),
-    (google.PermissionDenied, "grant this service's account the role roles/datastore.user"),
-    (google.Unauthenticated, "give this service an account, or run gcloud auth login"),
+    (google.PermissionDenied, "Grant this service's account the role roles/datastore.user."),
+    (google.Unauthenticated, "Give this service an account, or run gcloud auth login."),
     (
         google.FailedPrecondition,
-        "is the database in Native mode, and is firestore.indexes.json deployed?",
+        "Use a database in Native mode, and deploy firestore.indexes.json.",
     ),
-    (google.ResourceExhausted, "a quota is used up; see the database's usage page"),
-    (google.DeadlineExceeded, "it does not answer in time; try again"),
-    (google.ServiceUnavailable, "it cannot be reached; try again"),
+    (google.ResourceExhausted, "A quota is used up. See the database's usage page."),
+    (google.DeadlineExceeded, "Firestore did not respond in time. Try again."),
+    (google.ServiceUnavailable, "Firestore cannot be reached. Try again."),
 )
 
 
@@ -44,13 +44,16 @@ class CommitRejected(StoreError):
 
 
 def translate_error(error: Exception) -> StoreError:
-    """An error of the client as the store's own, with what to do about it."""
+    """Return the ``StoreError`` for an error of the client, with advice."""
     cause = error.cause if isinstance(error, google.RetryError) and error.cause else error
     advice = next((text for kind, text in _ADVICE if isinstance(cause, kind)), "")
-    return StoreError(f"Firestore: {shorten_error(cause)}" + (f"; {advice}" if advice else ""))
+    text = shorten_error(cause)
+    return StoreError(
+        f"Firestore: {text.rstrip('.')}. {advice}" if advice else f"Firestore: {text}"
+    )
 
 
 def shorten_error(error: Exception) -> str:
-    """An error's name and the beginning of its text, on one line."""
+    """Return an error's name and the beginning of its text, on one line."""
     text = " ".join(str(getattr(error, "message", "") or error).split())
     return f"{type(error).__name__}: {text[:300]}"

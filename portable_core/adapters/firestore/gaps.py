@@ -1,4 +1,4 @@
-"""What ``RETENTION_BYTES`` removed, as a bounded list of stretches of time: one document each."""
+"""The windows that ``RETENTION_BYTES`` removed: a bounded list, one document for each window."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from portable_core.ports import Milliseconds
 Gap = tuple[Milliseconds, Milliseconds]
 
 _GAPS = "gaps"
-#: Beyond so many, the oldest are told as one.
+#: The most gaps that are kept; beyond that, the oldest two are merged.
 _MAX_GAPS = 100
 
 
 def read_gaps(database: Database) -> list[Gap]:
-    """Windows ``[start, end)``, in order."""
+    """Return the windows ``[start, end)``, in order."""
     return [
         (document.fields["start"].integer_value, document.fields["end"].integer_value)
         for document in database.scan(RangeQuery(_GAPS, "key"), _MAX_GAPS)
@@ -30,7 +30,7 @@ def read_gaps(database: Database) -> list[Gap]:
 
 
 def save_gap(database: Database, known: list[Gap], gap: Gap) -> list[Gap]:
-    """Add a gap to the ``known`` ones, and return what is known then."""
+    """Add a gap to the ``known`` ones, and return the new list."""
     gaps = merge_gaps([*known, gap])
     path = database.name(_GAPS, "")
     keys = {start: format_time(start) for start, _ in [*known, *gaps]}
@@ -47,7 +47,10 @@ def save_gap(database: Database, known: list[Gap], gap: Gap) -> list[Gap]:
 
 
 def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
-    """In order, without overlaps. One that begins in the bucket behind another continues it."""
+    """Return the gaps in order, without overlaps.
+
+    A gap that begins in the bucket after another gap extends that gap.
+    """
     merged: list[Gap] = []
     for start, end in sorted(gaps):
         if merged and floor_bucket(start) <= merged[-1][1]:

@@ -1,8 +1,8 @@
-"""Which store this is, and its marks: numbers that never decrease.
+"""The store's identity, and its marks: numbers that never decrease.
 
-A mark is a document for each value it was raised to, the largest of which counts; lower ones are
-deleted with the next raise. So two processes that raise it at once lose nothing, although nothing
-here relies on a transaction.
+Each value that a mark was raised to is a document, and the largest value counts. The next raise
+deletes the lower ones. So two processes that raise a mark at the same time lose no value, without a
+transaction.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ _PAGE = 256
 
 
 def open_identity(database: Database, algorithm: str) -> StoreInfo:
-    """The store's identity, made if there is none. Raises ``SettingsError``."""
+    """Return the store's identity; create it if none exists. Raise ``SettingsError``."""
     try:
         info = read_identity(database)
     except StoreDamaged:
         fields: Fields = {"uuid": str(uuid.uuid4()), "generation": 1, "algorithm": algorithm}
         create = write_document(database.name(_META, "store"), fields)
         create.current_document.exists = False
-        with contextlib.suppress(CommitRejected):  # another process made it at the same moment
+        with contextlib.suppress(CommitRejected):  # another process created it at the same time
             database.commit([create, write_lease(database, Lease(0, "", 0), "")])
         info = read_identity(database)
     if info.algorithm != algorithm:
         raise SettingsError(
-            f"HASH: the store {database.path} was made with {info.algorithm}, not {algorithm}"
+            f"HASH: the store {database.path} was created with {info.algorithm} (got {algorithm}). "
+            "Restore HASH and HASH_KEY, or choose another STORE."
         )
     return info
 
 
 def read_identity(database: Database) -> StoreInfo:
-    """Raises ``StoreDamaged`` where there is none."""
+    """Return the store's identity. Raise ``StoreDamaged`` if none exists."""
     name = database.name(_META, "store")
     document = database.get([name])[0].get(name)
     if document is None:
-        raise StoreDamaged(f"{database.path} holds no store: its document meta/store is missing")
+        raise StoreDamaged(f"{database.path} contains no store: its document meta/store is missing")
     fields = document.fields
     return StoreInfo(
         fields["uuid"].string_value,
@@ -57,7 +58,7 @@ def read_identity(database: Database) -> StoreInfo:
 
 
 def bump_generation(database: Database) -> None:
-    """Begin a new life of the store; a repeated request may count twice, which does no harm."""
+    """Begin a new epoch. A repeated request may add 2, which does no harm."""
     write = write_document(database.name(_META, "store"), {})
     write.update_mask.SetInParent()  # change no field but the one below
     write.update_transforms.add(field_path="generation", increment={"integer_value": 1})
@@ -66,7 +67,7 @@ def bump_generation(database: Database) -> None:
 
 
 def read_marks(database: Database, name: str) -> list[int]:
-    """The values it was raised to that are still there, the largest first."""
+    """Return the stored values of a mark, the largest first."""
     prefix = quote(name, safe="")
     query = RangeQuery(_MARKS, "key", f"{prefix}/", f"{prefix}0", descending=True)
     documents = database.read_page(query, None, _FEW)

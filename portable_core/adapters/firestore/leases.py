@@ -1,15 +1,22 @@
 """The lease: one document in ``leases``, whose number is the token.
 
-What it relies on, of the real service and of every emulator alike: a document is created by one
-writer only (``exists = false``), an update or deletion that demands that its document exists is
-refused when it does not, a refused commit writes nothing, and a query sees what was committed
-before it. It relies on no transaction and on no document's update time.
+The lease relies on four guarantees, which the service and every emulator give:
 
-Taking over deletes number N, on condition that it exists, and creates number N + 1: of all who try,
-one deletes it. Each write under a lease carries, in the same commit and first in it, an update of
-the lease's document on condition that it exists. So the service itself refuses what a stalled
-master sends under an older token, however late it arrives; no clock takes part in that. (Clocks
-decide only when a lease may be taken over.) Giving a lease back is taking it over for nobody.
+1. Only one writer can create a document (precondition ``exists = false``).
+2. An update or deletion with the precondition ``exists = true`` is rejected if the document does
+   not exist.
+3. A rejected commit writes nothing.
+4. A query sees everything that was committed before it.
+
+It relies on no transaction and on no document's update time.
+
+To acquire the lease, a commit deletes document N, provided that it exists, and creates document
+N + 1. Of several concurrent attempts, only one can delete document N. To release the lease is to
+acquire it without a holder.
+
+Each write under a lease is a commit that begins with an update of the lease's document, provided
+that it exists. So the service itself rejects a write under an older token, however late the write
+arrives, and no clock is involved. (Clocks only decide when a lease has expired.)
 """
 
 from __future__ import annotations
@@ -29,18 +36,18 @@ _LEASES = "leases"
 
 
 def acquire_lease(database: Database, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
-    """Raises ``LeaseHeld``."""
+    """Acquire the lease if it is free or expired. Raise ``LeaseHeld``."""
     held, _ = _read_lease(database)
     if now < held.expires:
-        raise LeaseHeld(f"{held.holder} is syncing; try again later")
+        raise LeaseHeld(f"{held.holder} is syncing. Try again when that sync has ended.")
     lease = Lease(held.token + 1, holder, now + ttl)
     if not _replace_lease(database, held, lease):
-        raise LeaseHeld("another sync began at the same moment; try again later")
+        raise LeaseHeld("another sync began at the same time. Try again when that sync has ended.")
     return lease
 
 
 def renew_lease(database: Database, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
-    """Raises ``LeaseLost``."""
+    """Extend the lease. Raise ``LeaseLost``."""
     renewed = Lease(lease.token, lease.holder, now + ttl)
     write = make_fence(database, lease)
     write.update.fields["expires"].integer_value = renewed.expires
@@ -54,7 +61,7 @@ def release_lease(database: Database, lease: Lease) -> None:
 
 
 def make_fence(database: Database, lease: Lease) -> Any:
-    """The write that makes a commit fail once ``lease`` was taken over or given back."""
+    """Return a write that makes its commit fail once ``lease`` is lost or released."""
     write = write_document(_locate_lease(database, lease.token), {"fenced": lease.token})
     write.update_mask.field_paths.append("fenced")
     write.current_document.exists = True
@@ -62,7 +69,7 @@ def make_fence(database: Database, lease: Lease) -> Any:
 
 
 def commit_fenced(database: Database, lease: Lease, writes: Sequence[Any]) -> None:
-    """Commit ``writes``, the first of which is a fence. Raises ``LeaseLost``."""
+    """Commit ``writes``, the first of which is a fence. Raise ``LeaseLost``."""
     try:
         database.commit(writes)
     except CommitRejected as error:
@@ -70,21 +77,22 @@ def commit_fenced(database: Database, lease: Lease, writes: Sequence[Any]) -> No
 
 
 def explain_rejection(database: Database, lease: Lease, error: CommitRejected) -> WebhookSyncError:
-    """What a refused commit under a lease means: ``LeaseLost`` where there is a newer lease."""
+    """Return the error to raise for a rejected commit: ``LeaseLost`` if a newer lease exists."""
     if _read_lease(database)[0].token == lease.token:
         return StoreError(str(error))
     return LeaseLost("this sync lost its lease to a newer one; nothing was written")
 
 
 def _replace_lease(database: Database, old: Lease, new: Lease) -> bool:
-    """Whether ``new`` is now there in the place of ``old``, and by this call."""
+    """Replace ``old`` by ``new``; return whether this call did so."""
     delete = delete_document(_locate_lease(database, old.token))
     delete.current_document.exists = True
     nonce = uuid.uuid4().hex
     try:
         database.commit([delete, write_lease(database, new, nonce)])
     except CommitRejected:
-        # It was taken by another, or by this call's first attempt, whose answer was lost.
+        # Either another caller replaced the lease, or the first attempt of this call did and its
+        # response was lost. The nonce shows which.
         return _read_lease(database)[1] == nonce
     return True
 
@@ -107,7 +115,7 @@ def write_lease(database: Database, lease: Lease, nonce: str) -> Any:
 def _read_lease(database: Database) -> tuple[Lease, str]:
     documents = database.read_page(RangeQuery(_LEASES, "key", descending=True), None, 1)
     if not documents:
-        raise StoreDamaged(f"{database.path} holds no lease: its collection leases is empty")
+        raise StoreDamaged(f"{database.path} contains no lease: its collection leases is empty")
     fields = documents[0].fields
     lease = Lease(
         fields["token"].integer_value,

@@ -1,8 +1,8 @@
-"""The ``data`` field: a payload as a native Firestore map, for queries, where that is possible.
+"""The ``data`` field: the payload as a native Firestore map, for queries, if that is possible.
 
-The payload's bytes are the truth; the map is a copy that may be missing, and then the record says
-why. A map is only made where it says exactly what the payload says: nothing is rounded, renamed or
-cut. What Firestore cannot hold (its "Quotas and limits" and "Data types" pages):
+The payload's bytes are authoritative. The map is a copy that may be missing; the record then states
+the reason. A map is only stored if it equals the payload: no value is rounded, renamed or cut.
+Firestore cannot hold (pages "Quotas and limits" and "Data types"):
 
 - an array directly in an array;
 - maps and arrays more than 20 deep, the field itself counted;
@@ -26,11 +26,11 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class NotNative(Exception):
-    """Firestore cannot hold the payload as a map; the message says why."""
+    """Firestore cannot hold the payload as a map; the message is the reason."""
 
 
 def fill_map(payload: bytes, target: Any) -> None:
-    """Make ``target``, an empty ``Value`` message, the map of ``payload``. Raises ``NotNative``."""
+    """Fill ``target``, an empty ``Value`` message, with ``payload``. Raise ``NotNative``."""
     try:
         value = _DECODER.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""What a database was asked to do, counted as Firestore bills it, and the limits it sets.
+"""Counts of operations, as Firestore bills them, and the limits that Firestore sets.
 
-The counts are the cost promise made checkable; the sizes prove that nothing beyond Firestore's
-limits was ever sent: :func:`check_limits` sees each commit before it leaves, in production too.
+The counts make the documented cost testable. :func:`check_limits` checks each commit before it is
+sent, in production too, so that no request ever exceeds Firestore's limits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from portable_core.errors import StoreError
 
-#: Firestore's limits (its "Quotas and limits" page): bytes of a request, of a document, of one
-#: field's value.
+#: Firestore's limits ("Quotas and limits" page): bytes of a request, a document, and the value of
+#: one field.
 REQUEST_LIMIT = 10 * 2**20
 DOCUMENT_LIMIT = 2**20
 VALUE_LIMIT = 2**20 - 89
@@ -23,12 +23,13 @@ VALUE_LIMIT = 2**20 - 89
 
 @dataclass(frozen=True, slots=True)
 class OperationCounts:
-    """Counts since the store was made; the first three by collection.
+    """Counts since the store object was made.
 
-    ``reads``, ``writes`` and ``deletes`` are documents: what is billed. A query that finds nothing
-    is billed as one read, a document that is asked for and missing as well. A commit counts once it
-    succeeded. ``retries`` are requests that were sent again; ``largest_request`` and
-    ``largest_document`` are bytes, of commits.
+    - ``reads``, ``writes``, ``deletes``: billed documents, by collection. A query without results
+      is billed as one read, and so is a requested document that does not exist.
+    - ``commits``: commits that succeeded.
+    - ``retries``: requests that were sent again.
+    - ``largest_request``, ``largest_document``: bytes, in commits.
     """
 
     reads: Mapping[str, int]
@@ -41,7 +42,7 @@ class OperationCounts:
 
 
 class Operations:
-    """Counts what is asked of Firestore. Safe to use from any number of threads."""
+    """Counts the operations on Firestore. Safe to use from any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,7 +55,7 @@ class Operations:
         self._largest_document = 0
 
     def read(self) -> OperationCounts:
-        """The counts as they are now."""
+        """Return the current counts."""
         with self._lock:
             return OperationCounts(
                 dict(self._reads),
@@ -90,35 +91,38 @@ class Operations:
 
 
 def check_limits(request: Any, operations: Operations) -> None:
-    """Raise ``StoreError`` if a commit, or a document in it, is beyond Firestore's limits."""
+    """Raise ``StoreError`` if a commit, or a document in it, exceeds Firestore's limits."""
     documents = [write.update for write in request.writes if write.HasField("update")]
     largest = max(map(measure_document, documents), default=0)
     size = request.ByteSize()
     if size > REQUEST_LIMIT or largest > DOCUMENT_LIMIT:
         raise StoreError(
-            f"a request of {size} bytes with a document of {largest} bytes is beyond Firestore's "
-            "limits; it was not sent"
+            f"a request of {size} bytes with a document of {largest} bytes exceeds Firestore's "
+            "limits and was not sent"
         )
     operations.note_sizes(size, largest)
 
 
 def measure_document(document: Any) -> int:
-    """The bytes of a document as Firestore counts them ("Storage size calculations").
+    """Return the bytes of a document as Firestore counts them ("Storage size calculations").
 
-    Raises ``StoreError`` for a field whose value alone is too large.
+    Raise ``StoreError`` for a field with a value that is too large.
     """
     path = document.name.split("/", 5)[-1]
     size = 16 + 32 + sum(len(segment.encode()) + 1 for segment in path.split("/"))
     for name, value in document.fields.items():
         value_size = measure_value(value)
         if value_size > VALUE_LIMIT:
-            raise StoreError(f"the field {name} of {path} has {value_size} bytes, too many")
+            raise StoreError(
+                f"the field {name} of {path} has too many bytes "
+                f"(got {value_size}, at most {VALUE_LIMIT})"
+            )
         size += len(name.encode()) + 1 + value_size
     return size
 
 
 def measure_value(value: Any) -> int:
-    """The bytes of a field's value as Firestore counts them."""
+    """Return the bytes of a field's value as Firestore counts them."""
     kind = value.WhichOneof("value_type")
     if kind == "bytes_value":
         return len(value.bytes_value)
@@ -135,5 +139,5 @@ def measure_value(value: Any) -> int:
 
 
 def collection_of(name: str) -> str:
-    """``webhooks`` of ``projects/P/databases/D/documents/webhooks/ID``."""
+    """Return ``webhooks`` for ``projects/P/databases/D/documents/webhooks/ID``."""
     return name.split("/", 6)[5]

@@ -1,7 +1,8 @@
-"""Pages -> pairs in order: the pages of a window merged, in memory for one time bucket.
+"""Reading pairs in order from pages, with at most one time bucket in memory.
 
-Pages come in the order of their first timestamps. All of a page lies in one bucket, so nothing
-before a page's first timestamp can follow it, and what waits for its turn is at most a bucket.
+Pages are read in the order of their first timestamps. A page that follows contains no pair before
+its own first timestamp, so every pair before that timestamp can be returned. All pairs of a page
+are in one bucket, so the pairs that must wait are those of one bucket at most.
 """
 
 from __future__ import annotations
@@ -23,33 +24,36 @@ from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Pair
 
-#: Pages in one request, and, newest first, where few will do.
+#: Pages in one request of a scan, and in one request of a read that needs few pages.
 _REQUEST_PAGES = 64
 _FEW_PAGES = 16
 
 
 def query_pages(start: Milliseconds, end: Milliseconds, *, descending: bool = False) -> RangeQuery:
-    """The pages that may hold pairs of ``[start, end)``."""
+    """Return the query for the pages that may hold pairs of ``[start, end)``."""
     low = format_time(floor_bucket(max(start, 0)))
     return RangeQuery(PAGES, "key", low, format_time(end), descending)
 
 
 def read_snapshot_time(database: Database) -> int:
-    """A moment of the server's clock, in ns since the epoch, that is over when this returns.
+    """Return a time of the server's clock, in ns since the epoch, that separates commits.
 
-    Whatever was committed before the call has a creation time at or before it, whatever is
-    committed after the call a later one: Firestore's commits and reads lie on one line of time.
-    A server whose clock counts milliseconds gets the time to move on to the next one.
+    A document committed before the call has a creation time at or before the returned time; a
+    document committed after the call has a later one. That holds because Firestore orders commits
+    and reads on one timeline. If the server's clock counts milliseconds, the call waits until the
+    next millisecond.
     """
-    _, moment = database.get([database.name("meta", "store")])
-    if moment % 1_000_000 == 0:
+    _, snapshot = database.get([database.name("meta", "store")])
+    if snapshot % 1_000_000 == 0:
         time.sleep(0.002)
-    return moment
+    return snapshot
 
 
 def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> Iterator[PageEntry]:
-    """The entries with ``start <= timestamp < end`` in order, each pair once, as they were when the
-    first one was asked for."""
+    """Return the entries with ``start <= timestamp < end`` in order, each pair once.
+
+    Pages created after the first entry was requested are left out.
+    """
     start, end = max(start, 0), min(end, MAX_INTEGER + 1)
     if start >= end:
         database.require_client()
@@ -76,7 +80,7 @@ def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> 
 
 
 def read_latest(database: Database, before: Milliseconds, limit: int) -> list[Pair]:
-    """The last ``limit`` pairs before ``before``, newest first."""
+    """Return the last ``limit`` pairs before ``before``, newest first."""
     pairs: list[Pair] = []
     bucket: set[Pair] = set()
     floor: Milliseconds | None = None
@@ -94,13 +98,13 @@ def read_latest(database: Database, before: Milliseconds, limit: int) -> list[Pa
 
 
 def read_first(database: Database) -> Milliseconds | None:
-    """The oldest pair's timestamp: one page."""
+    """Return the oldest pair's timestamp, from one page."""
     pages = database.read_page(query_pages(0, MAX_INTEGER + 1), None, 1)
     return read_page_entries(pages[0])[0].timestamp if pages else None
 
 
 def read_newest(database: Database) -> Milliseconds | None:
-    """The newest pair's timestamp, or one at most a bucket before it: one page."""
+    """Return the newest pair's timestamp, or one at most a bucket earlier, from one page."""
     pages = database.read_page(query_pages(0, MAX_INTEGER + 1, descending=True), None, 1)
     return read_page_entries(pages[0])[-1].timestamp if pages else None
 

@@ -1,4 +1,4 @@
-"""The one kind of query that this store asks: a stretch of one indexed field, in order."""
+"""The one kind of query of this store: a range of one indexed field, in order."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _AND = 1  # StructuredQuery.CompositeFilter.Operator
 
 @dataclass(frozen=True, slots=True)
 class RangeQuery:
-    """The documents of ``collection`` in the order of ``field``, whose values are strings that no
-    two documents share, with ``low <= value < high``."""
+    """The documents of ``collection`` with ``low <= field < high``, in the order of ``field``.
+
+    The values of the field are strings, unique within the collection.
+    """
 
     collection: str
     field: str
@@ -22,18 +24,20 @@ class RangeQuery:
     descending: bool = False
 
 
-def describe_query(query: RangeQuery, behind: str | None, limit: int, structured: Any) -> None:
-    """Fill in a ``StructuredQuery``: filters and one order on the same field, so that Firestore's
-    own single-field index serves it."""
+def describe_query(query: RangeQuery, after: str | None, limit: int, structured: Any) -> None:
+    """Fill in a ``StructuredQuery`` for the documents after the one whose field is ``after``.
+
+    Filters and order use the same field, so that Firestore's single-field index serves the query.
+    """
     structured.from_.add(collection_id=query.collection)
     structured.limit.value = limit
     field = {"field_path": query.field}
     structured.order_by.add(field=field, direction=_DESCENDING if query.descending else _ASCENDING)
     low, low_operator, high = query.low, _AT_LEAST, query.high
-    if behind is not None and query.descending:
-        high = behind
-    elif behind is not None:
-        low, low_operator = behind, _GREATER
+    if after is not None and query.descending:
+        high = after
+    elif after is not None:
+        low, low_operator = after, _GREATER
     filters = structured.where.composite_filter.filters
     for value, operator in ((low, low_operator), (high, _LESS)):
         if value is not None:

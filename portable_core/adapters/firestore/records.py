@@ -1,4 +1,4 @@
-"""Records from Firestore: by identity, in order, and removed."""
+"""Reading records from Firestore, by pair and in order, and removing them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from portable_core.adapters.firestore.documents import (
 from portable_core.errors import StoreDamaged
 from portable_core.records import Pair, Record, unpack_value
 
-#: What :func:`read_records` holds at a time.
+#: The most records and bytes that :func:`read_records` holds at a time.
 _READ_RECORDS = 256
 _READ_BYTES = 8 * 2**20
 
 _DELETES = 500
 
-#: Removing stops at the first page behind so many commits or seconds: it happens while a sender
-#: waits for an answer.
+#: A removal stops at the first page after this many commits or seconds, because a sender waits for
+#: its response meanwhile.
 REMOVE_COMMITS = 20
 REMOVE_S = 1.0
 
 
 def fetch_records(database: Database, pairs: Sequence[Pair]) -> Iterator[Record]:
-    """The records of these pairs, in their order, without those that are not there.
+    """Return the records of these pairs, in their order; skip missing ones.
 
-    Memory holds all their documents, at most 1 MiB each, and of split payloads the parts of one.
+    Memory holds all their documents, at most 1 MiB each, and the parts of one split record.
     """
     names = {pair: database.name(RECORDS, format_id(pair)) for pair in pairs}
     documents, _ = database.get(list(names.values()))
@@ -49,8 +49,10 @@ def fetch_records(database: Database, pairs: Sequence[Pair]) -> Iterator[Record]
 
 
 def _assemble_record(database: Database, pair: Pair, document: Any) -> Record | None:
-    """The record of a document, with its parts; None if it is being removed at this moment, by
-    retention or by a TTL policy."""
+    """Return the record of a document and its parts.
+
+    Return None if retention or a TTL policy is removing the record.
+    """
     parts = count_parts(document)
     if not parts:
         return decode_record(document)
@@ -58,14 +60,14 @@ def _assemble_record(database: Database, pair: Pair, document: Any) -> Record | 
     if value is not None:
         return unpack_value(pair, value)
     documents, read_at = database.get([document.name])
-    # A policy removes in any order, within a day.
+    # A TTL policy removes documents in any order, within a day.
     if documents and not is_expired(documents[document.name], read_at):
         raise StoreDamaged(f"a part of {document.name} is missing")
     return None
 
 
 def fetch_parts(database: Database, id_: str, count: int) -> bytes | None:
-    """A value that was split into so many parts; None if one is missing."""
+    """Return a value that was split into ``count`` parts; None if a part is missing."""
     names = [database.name(PARTS, format_part_id(id_, number)) for number in range(count)]
     documents, _ = database.get(names)
     if len(documents) < count:
@@ -74,23 +76,23 @@ def fetch_parts(database: Database, id_: str, count: int) -> bytes | None:
 
 
 def read_records(database: Database, entries: Iterable[PageEntry]) -> Iterator[Record]:
-    """The records of entries, in their order; those that were removed meanwhile are left out."""
-    waiting: list[Pair] = []
+    """Return the records of the entries, in their order; skip records removed meanwhile."""
+    batch: list[Pair] = []
     size = 0
     for entry in entries:
-        if waiting and (len(waiting) >= _READ_RECORDS or size + entry.size > _READ_BYTES):
-            yield from fetch_records(database, waiting)
-            waiting, size = [], 0
-        waiting.append(entry.pair)
+        if batch and (len(batch) >= _READ_RECORDS or size + entry.size > _READ_BYTES):
+            yield from fetch_records(database, batch)
+            batch, size = [], 0
+        batch.append(entry.pair)
         size += entry.size
-    yield from fetch_records(database, waiting)
+    yield from fetch_records(database, batch)
 
 
 class PageRemover:
     """Deletes the records of pages, then the pages, within a budget.
 
-    A page goes in the last commit of its records, so that what an interruption leaves behind is
-    found again.
+    A page is deleted in the last commit of its records, so that the next removal finds the records
+    that an interruption left behind.
     """
 
     def __init__(self, database: Database) -> None:
@@ -102,11 +104,11 @@ class PageRemover:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the rest is to be left for another time: somebody waits for this one."""
+        """Whether the budget of this removal is used up."""
         return self._commits >= REMOVE_COMMITS or time.monotonic() - self._since >= REMOVE_S
 
     def remove(self, page: Any) -> None:
-        """To be followed by others, and :meth:`finish`."""
+        """Delete a page and its records; :meth:`finish` completes the last deletions."""
         entries = read_page_entries(page)
         for name in [*_name_contents(self._database, entries), page.name]:
             self._deletes.append(delete_document(name))

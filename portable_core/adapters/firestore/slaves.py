@@ -1,6 +1,6 @@
-"""What a master remembers: its slaves' states, and the records that it set aside.
+"""The state of a master: its slaves' states, and the quarantine.
 
-Each write carries the fence of :mod:`.leases`.
+Each write contains the fence of :mod:`.leases`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_slaves(database: Database) -> dict[str, SlaveState]:
 
 
 def save_slave(database: Database, lease: Lease, name: str, state: SlaveState) -> None:
-    """Raises ``LeaseLost``, and ``StoreError`` for what no document can hold."""
+    """Save a slave's state. Raise ``LeaseLost``, or ``StoreError`` if no document can hold it."""
     try:
         write = write_document(
             database.name(_SLAVES, "s-" + quote(name, safe="")),
@@ -66,7 +66,7 @@ def save_slave(database: Database, lease: Lease, name: str, state: SlaveState) -
 
 
 def save_quarantine(database: Database, lease: Lease, items: Sequence[Quarantined]) -> None:
-    """Raises ``LeaseLost``, and ``RecordRefused`` for what no document can hold."""
+    """Save items. Raise ``LeaseLost``, or ``RecordRefused`` if no document can hold an item."""
     builder = CommitBuilder(database, DocumentOptions(), [make_fence(database, lease)])
 
     def plan() -> Iterator[list[Any]]:
@@ -75,7 +75,7 @@ def save_quarantine(database: Database, lease: Lease, items: Sequence[Quarantine
                 parts, write = _encode_item(database, item)
             except (ValueError, OverflowError) as error:
                 raise RecordRefused(
-                    f"Firestore cannot hold the record {item.id!r} set aside: {error}"
+                    f"Firestore cannot hold the record {item.id!r} of the quarantine: {error}"
                 ) from error
             yield from builder.add_parts(_name_value(write.update.name), parts)
             yield from builder.add(write)
@@ -86,10 +86,10 @@ def save_quarantine(database: Database, lease: Lease, items: Sequence[Quarantine
 
 
 def _encode_item(database: Database, item: Quarantined) -> tuple[list[bytes], Any]:
-    """The parts to be written first, and the ``Write`` of the document."""
+    """Return the parts, to be written first, and the ``Write`` of the document."""
     pair = item.record.pair
-    told = (item.id, item.slave, item.at, item.reason, pair.timestamp, pair.hash)
-    value = msgpack.packb((*told, pack_value(item.record)))
+    header = (item.id, item.slave, item.at, item.reason, pair.timestamp, pair.hash)
+    value = msgpack.packb((*header, pack_value(item.record)))
     digest = hashlib.blake2b(item.id.encode(), digest_size=16).hexdigest()
     parts = split_value(value)
     small = len(parts) == 1
@@ -107,7 +107,7 @@ def _encode_item(database: Database, item: Quarantined) -> tuple[list[bytes], An
 
 
 def _name_value(document: str) -> str:
-    """What the parts of a document's value are named after."""
+    """Return the id under which a document's parts are named."""
     return "q" + document.rpartition("/")[2]
 
 

@@ -1,7 +1,7 @@
 """``firestore:PROJECT/DATABASE``: a store for many writers, and the state of a master.
 
-See :mod:`.documents` for what lies where, :mod:`.pages` for how it is read, :mod:`.leases` for what
-the lease relies on, and ``docs/firestore.md`` for what it costs.
+:mod:`.documents` describes the documents, :mod:`.pages` their reading, :mod:`.leases` the
+guarantees behind the lease, and ``docs/firestore.md`` the cost.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _REMOVE_PAGES = 32  # pages read at a time while removing
 class FirestoreStore:
     """One Firestore database as a store. Safe to use from any number of threads and processes.
 
-    Any number of instances may write to one database. Where two of them take in the same payload
-    in the same millisecond, that is one pair, and so one record.
+    Any number of instances may write to one database. If two of them receive the same payload in
+    the same millisecond, both have the same pair, and the store has one record.
 
-    Nothing of a master's cursors has to be lowered after damage: no part of a Firestore database
-    gets lost by itself. After a restore from a backup, call :meth:`bump_generation`.
+    Damage never sets a master's cursors back here: Firestore loses no part of a database by itself.
+    After a restore from a backup, call :meth:`bump_generation`.
     """
 
     shared = True
@@ -71,10 +71,10 @@ class FirestoreStore:
     ) -> None:
         """Make an unopened store.
 
-        - ``commit_timeout_ms``: the longest that a commit of fresh records may take.
-        - ``native_data``: keep the payload as a map too, for queries.
-        - ``ttl_ms``: after how long a TTL policy on the field ``expires`` may remove a record;
-          without it the field is left out.
+        - ``commit_timeout_ms``: the time limit of a commit of new records.
+        - ``native_data``: store the payload as a map too, for queries.
+        - ``ttl_ms``: the age at which a TTL policy on the field ``expires`` may remove a record;
+          None leaves the field out.
         """
         self._database = Database(project, database)
         self._options = DocumentOptions(native_data, ttl_ms)
@@ -83,10 +83,10 @@ class FirestoreStore:
 
     @property
     def operations(self) -> OperationCounts:
-        """What this object has asked of Firestore so far."""
+        """The counts of this object's requests to Firestore so far."""
         return self._database.operations.read()
 
-    # -- life ------------------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     def open(self, algorithm: str) -> StoreInfo:
         with self._opening:
@@ -105,17 +105,17 @@ class FirestoreStore:
         return identity.read_identity(self._database)
 
     def bump_generation(self) -> None:
-        """Make every master start again at this store's first record.
+        """Make every master compare again from this store's first record.
 
-        To be called once after the database was restored from a backup or a point in time.
+        To be called once after the database was restored from a backup or to a point in time.
         """
         identity.bump_generation(self._database)
 
     def check(self) -> None:
-        """Try the way that a record takes, by a deletion of nothing; compare the clocks as well.
+        """Test the write path by deleting a document that does not exist; compare the clocks.
 
-        A clock ahead of Firestore's would tell masters a horizon that other writers may still write
-        before.
+        With a clock ahead of Firestore's, this node would report a horizon before which other
+        writers may still add records.
         """
         sent = time.time()
         nothing = self._database.name("meta", "nothing")
@@ -123,23 +123,26 @@ class FirestoreStore:
         ahead = sent - committed / 1e9
         if ahead > max(self._margin_s, 0.05):
             raise StoreError(
-                f"this machine's clock is {ahead:.2f} s ahead of Firestore's; set it right"
+                f"this machine's clock is {ahead:.2f} s ahead of Firestore's. Correct the clock."
             )
 
     def status(self) -> StoreStatus:
-        """A few reads: ``last`` may be ten seconds early, and how many records and bytes there are
-        would cost too many to be asked each time."""
+        """Return the status, from a few reads.
+
+        ``last`` may be ten seconds too early. The numbers of records and bytes are left out,
+        because counting them on every call would cost too many reads.
+        """
         gaps = tuple(read_gaps(self._database))
         return StoreStatus(None, self.first(), read_newest(self._database), gaps=gaps)
 
     # -- writing ---------------------------------------------------------------------------------
 
     def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
-        """See :meth:`portable_core.ports.Store.append`.
+        """Append the records, as :meth:`portable_core.ports.Store.append` defines.
 
-        A commit that Firestore, by its own clock, applied more than ``deadline`` after this
-        machine's clock when it was begun fails with ``BatchTooLate``. So a writer whose clock is
-        behind says so, instead of adding records before a horizon that another has told.
+        Raise ``BatchTooLate`` if Firestore's clock at the commit is more than ``deadline`` ahead of
+        this machine's clock at its begin. So a writer whose clock is behind fails, instead of
+        adding records before a horizon that another writer has reported.
         """
         self._write(records, [], deadline)
 
@@ -163,25 +166,25 @@ class FirestoreStore:
         for writes in commits:
             rest = limit - (time.monotonic() - since)
             if rest <= 0:
-                raise BatchTooLate("Firestore is too slow to commit in time; send it again")
+                raise BatchTooLate("Firestore did not commit in time. Try again.")
             try:
                 committed = self._database.commit(writes, timeout_s=rest)
             except RecordRefused:
-                # A map may have more index entries than Firestore takes, if it indexes them.
+                # If Firestore indexes the map, the map may have more index entries than allowed.
                 if not drop_maps(writes, "Firestore refused the map"):
                     raise
                 rest = max(limit - (time.monotonic() - since), 0.001)
                 committed = self._database.commit(writes, timeout_s=rest)
             if deadline is not None and committed / 1e9 - started > limit:
                 raise BatchTooLate(
-                    f"committed {committed / 1e9 - started:.2f} s after it was begun, by "
-                    "Firestore's clock; if it was fast, set this machine's clock right"
+                    f"committed {committed / 1e9 - started:.2f} s after the start, by Firestore's "
+                    "clock. If it was faster, correct this machine's clock."
                 )
 
     # -- reading ---------------------------------------------------------------------------------
 
     def pairs(self, start: Milliseconds, end: Milliseconds) -> Iterator[Pair]:
-        """Consistent by the pages' creation times; see :mod:`.pages`."""
+        """Return pairs in order, as of one point in time; see :mod:`.pages`."""
         for entry in read_entries(self._database, start, end):
             yield entry.pair
 
@@ -205,9 +208,9 @@ class FirestoreStore:
     # -- retention -------------------------------------------------------------------------------
 
     def prune(self, before: Milliseconds) -> int:
-        """Remove the time buckets that end before ``before``; returns how many records.
+        """Remove the time buckets that end at or before ``before``; return the number of records.
 
-        At most what takes about a second; the rest is for the next call.
+        One call takes about a second at most and leaves the rest to the next call.
         """
         remover = PageRemover(self._database)
         query = query_pages(0, floor_bucket(before))
@@ -221,8 +224,11 @@ class FirestoreStore:
     def prune_to_size(
         self, limit: int, asked: Milliseconds = 0
     ) -> tuple[Milliseconds, Milliseconds] | None:
-        """Sizes are those of payloads and meta. Asking for the sum costs a read for each 1,000
-        pages; Firestore has no disk that could fill up. Bounded as :meth:`prune` is."""
+        """Remove the oldest buckets; the size is that of payloads and metadata.
+
+        The sum of all sizes costs one read for each 1,000 pages. One call takes about as long as a
+        call of :meth:`prune`.
+        """
         excess = self._database.sum(PAGES, "bytes") - limit
         if excess <= 0:
             return None
@@ -238,7 +244,7 @@ class FirestoreStore:
                 start = max(first, asked) if start is None else start
                 end = floor_bucket(first) + BUCKET_MS
                 if start < end:
-                    # Written down before anything goes, so that no interruption hides it.
+                    # Saved before anything is removed, so that no interruption hides the gap.
                     gaps = save_gap(self._database, gaps, (start, end))
             excess -= page.fields["bytes"].integer_value
             remover.remove(page)
