@@ -1,8 +1,8 @@
-"""Compiles every module that a node can load, into ``PYTHONPYCACHEPREFIX``, and nothing else.
+"""Compile every module that a node can load into ``PYTHONPYCACHEPREFIX``.
 
-A container's root file system is read-only and Python's own image holds no compiled modules, so a
-node would compile the standard library's at each start (some 1.5 s on one core). Files that are
-compiled here are never checked against their source again: both are in the image for good.
+A container's root file system is read-only, and Python's image contains no compiled modules: a node
+would compile those of the standard library at each start (about 1.5 s on one core). The compiled
+files are never checked against their sources: both are fixed in the image.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import pkgutil
 import py_compile
 import sys
 
-#: Loaded by the server and by libraries on their way, never by name in the project.
+#: Modules that the server and libraries load at run time, and the project never names.
 ALSO = ("granian.server", "multiprocessing.popen_spawn_posix", "encodings.idna", "encodings.ascii")
 
 
 def load_all(package: str) -> None:
-    """Import ``package`` and everything in it."""
+    """Import ``package`` and all its modules."""
     path = importlib.import_module(package).__path__
     for module in pkgutil.walk_packages(path, f"{package}."):
         if not module.name.endswith("__main__"):

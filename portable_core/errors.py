@@ -1,41 +1,41 @@
-"""The errors of webhook-sync: one root, every leaf with the HTTP status it is answered with.
+"""The errors of webhook-sync: one root; each class has the HTTP status of its response.
 
 ::
 
     WebhookSyncError
-    ├── BadRequest                  400  the request is not what the endpoint takes
+    ├── BadRequest                  400  the request is invalid
     │   ├── MalformedPayload        400  a body that is not a JSON object
     │   │   └── PayloadTooComplex   413  nested deeper, or more values, than the limits allow
     │   └── MalformedStream         400  pairs or records that break the format or the order
-    │       └── StreamTooLarge      413  an element or a window beyond a named limit
+    │       └── StreamTooLarge      413  an element or a window exceeds a named limit
     ├── StreamCut                   400  a stream ended without its closing mark
     ├── Unauthorized                401  missing or wrong credentials or signature
-    ├── Forbidden                   403  valid credentials that may not do this
+    ├── Forbidden                   403  valid credentials without access to this
     ├── NotFound                    404  no such slave, webhook or path
     ├── Conflict                    409  the nodes disagree about span, hash or clock
     │   └── LeaseHeld               409  another sync of this master is running
     ├── PayloadTooLarge             413  more bytes than MAX_BODY_BYTES
-    ├── UnsupportedEncoding         415  a media type or content coding that is not understood
-    ├── HeadersTooLarge             431  more bytes of headers to be kept than a record may have
-    ├── TooManySyncs                429  this slave is answering as many syncs as it may
-    ├── SettingsError               500  a wrong or missing setting; stops the start
-    ├── SlaveError                  502  a slave could not be synced; the message says why
-    │   ├── SlaveUnreachable        502  no connection, or silence for too long
-    │   ├── SlaveRefused            502  it answered, but not with 200
-    │   └── AnswerInvalid           502  it answered with something other than the protocol
-    ├── HandOverFailed              502  the master did not take what a stopping slave sent it
-    ├── Unavailable                 503  try again: the node cannot take this now
-    │   ├── BufferFull              503  more webhooks wait for the disk than may
-    │   ├── Stopping                503  the node is being stopped
+    ├── UnsupportedEncoding         415  an unsupported media type or content coding
+    ├── HeadersTooLarge             431  the headers to store are too large for a record
+    ├── TooManySyncs                429  this slave has MAX_SYNCS syncs under way
+    ├── SettingsError               500  an invalid or missing setting; ends the start
+    ├── SlaveError                  502  a slave could not be synced; the message has why
+    │   ├── SlaveUnreachable        502  no connection, or a timeout
+    │   ├── SlaveRefused            502  it answered with another status than 200
+    │   └── AnswerInvalid           502  its response breaks the protocol
+    ├── HandOverFailed              502  the master rejected the records of a stopping slave
+    ├── Unavailable                 503  temporary: retry later
+    │   ├── BufferFull              503  too many webhooks wait for the store
+    │   ├── Stopping                503  the node is stopping
     │   └── StoreError              503  the store cannot be read or written
     │       ├── StoreLocked         503  another process is the writer of this store
-    │       ├── StoreDamaged        503  the store's own files cannot be understood
-    │       ├── StoreFull           503  the store's disk takes no more records
-    │       ├── RecordRefused       503  the store can never hold this one record
+    │       ├── StoreDamaged        503  the store's files are damaged
+    │       ├── StoreFull           503  the store's disk is full
+    │       ├── RecordRefused       503  the store can never store this one record
     │       └── BatchTooLate        503  a batch was not committed within COMMIT_TIMEOUT_S
-    └── LeaseLost                   503  a newer sync has taken over; nothing was written
+    └── LeaseLost                   503  a newer lease exists; nothing was written
 
-A message tells what is wrong and, where it is not obvious, what to do next. Answers carry it as
+A message is what is wrong and, where it is not obvious, what to do. Responses carry the message as
 ``detail`` of an ``application/problem+json`` document (RFC 9457, section 3.1).
 """
 
@@ -44,23 +44,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-#: What ``WWW-Authenticate`` says (RFC 6750, section 3): without credentials, and after wrong ones.
+#: Values of ``WWW-Authenticate`` (RFC 6750, section 3): without credentials, after wrong ones.
 CHALLENGE = 'Bearer realm="webhook-sync"'
 CHALLENGE_AFTER_WRONG = f'{CHALLENGE}, error="invalid_token"'
 
 
 class WebhookSyncError(Exception):
-    """The root. ``status`` is the HTTP status of the answer, ``title`` its short name."""
+    """The root. ``status`` is the HTTP status of the response, ``title`` its short name."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
-    #: Seconds after which trying again makes sense; sent as ``Retry-After`` (RFC 9110, 10.2.3).
+    #: Seconds to wait before a retry; sent as ``Retry-After`` (RFC 9110, section 10.2.3).
     retry_after: int | None = None
 
     @property
     def members(self) -> Mapping[str, object]:
-        """Extension members of the problem document (RFC 9457, section 3.2)."""
+        """Return extension members of the problem document (RFC 9457, section 3.2)."""
         return {}
 
 
@@ -72,7 +72,7 @@ class BadRequest(WebhookSyncError):
 class MalformedPayload(BadRequest):
     """A body that is not one well-formed JSON object (RFC 8259).
 
-    ``offset`` is the position of the fault in bytes from the start, where the parser knows it.
+    ``offset`` is the position of the fault in bytes from the start; None if it is unknown.
     """
 
     title = "Malformed payload"
@@ -87,7 +87,7 @@ class MalformedPayload(BadRequest):
 
 
 class PayloadTooComplex(MalformedPayload):
-    """Nested deeper, or more values, than the documented limits; nothing was parsed."""
+    """A payload with more levels or values than the documented limits; nothing was parsed."""
 
     status = 413
     title = "Payload too complex"
@@ -111,14 +111,14 @@ class MalformedStream(BadRequest):
 
 
 class StreamTooLarge(MalformedStream):
-    """An element is larger, or more pairs lie within one span, than a named limit allows."""
+    """An element is too large, or too many pairs lie within one span, for a named limit."""
 
     status = 413
     title = "Stream too large"
 
 
 class StreamCut(WebhookSyncError):
-    """A stream ended without its closing mark: what is absent from it proves nothing."""
+    """A stream ended without its closing mark: a record absent from the stream may still exist."""
 
     status = 400
     title = "Stream cut"
@@ -127,7 +127,7 @@ class StreamCut(WebhookSyncError):
 class Unauthorized(WebhookSyncError):
     """Missing or wrong credentials, or a signature that does not match.
 
-    ``challenge`` is the ``WWW-Authenticate`` of its answer (RFC 9110, section 11.6.1).
+    ``challenge`` is the ``WWW-Authenticate`` of the response (RFC 9110, section 11.6.1).
     """
 
     status = 401
@@ -182,9 +182,9 @@ class TooManySyncs(WebhookSyncError):
 
 
 class SettingsError(WebhookSyncError):
-    """A wrong or missing setting. The message is one line that names it."""
+    """An invalid or missing setting. The message is one line that begins with the name."""
 
-    title = "Wrong setting"
+    title = "Invalid setting"
 
 
 class SlaveError(WebhookSyncError):
@@ -199,8 +199,8 @@ class SlaveUnreachable(SlaveError):
 class SlaveRefused(SlaveError):
     """The slave answered with a status other than 200.
 
-    ``answered`` is that status; 415 makes the master try its other encoding. ``retry_after`` is
-    what it said about when to try again, in seconds.
+    ``answered`` is that status; after 415 the master tries its other encoding. ``retry_after`` is
+    the delay that the slave asked for, in seconds.
     """
 
     title = "Slave refused"
@@ -212,7 +212,7 @@ class SlaveRefused(SlaveError):
 
 
 class AnswerInvalid(SlaveError):
-    title = "Answer invalid"
+    title = "Invalid response"
 
 
 class HandOverFailed(WebhookSyncError):
@@ -253,13 +253,13 @@ class StoreDamaged(StoreError):
 
 
 class StoreFull(StoreError):
-    """The store works, but takes no records until there is more space. None are under way."""
+    """The store works, but has no space for records. No record of a failed append can appear."""
 
     title = "Store full"
 
 
 class RecordRefused(StoreError):
-    """The store works, but one of the records is something that it can never hold."""
+    """The store works, but can never store one of the records."""
 
     title = "Record refused"
 
@@ -271,7 +271,7 @@ class BatchTooLate(StoreError):
 
 
 class LeaseLost(WebhookSyncError):
-    """A newer lease exists; the write under the old one was refused by the store."""
+    """A newer lease exists; the store rejected the write under the old one."""
 
     status = 503
     title = "Lease lost"

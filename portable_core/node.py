@@ -20,13 +20,13 @@ from portable_core.sync.slave import Slave
 
 logger = logging.getLogger(__name__)
 
-#: Lets a caller in by its ``Authorization`` header, or raises ``Unauthorized``, ``Forbidden``.
+#: Checks a caller's ``Authorization`` header; raises ``Unauthorized``, ``Forbidden``.
 Authenticate = Callable[[str | None], object]
 
-#: The same for a caller that says it is the slave of that name.
+#: The same for a hand-over of the records of the slave of this name.
 AuthenticateSlave = Callable[[str | None, str], object]
 
-#: Checks a webhook's signature: source, all values of a header by its name, body, now in ms.
+#: Checks a webhook's signature: source, values of a header by its name, body, now in ms.
 VerifySignature = Callable[[str, Callable[[str], list[str]], bytes, int], None]
 
 
@@ -64,7 +64,7 @@ class Node:
 
     @property
     def stopping(self) -> bool:
-        """Whether this node was told to stop: answers under way end at the next chunk."""
+        """Whether this node is stopping: responses under way end at the next chunk."""
         return self._stopping.is_set()
 
     def check_slave(self, authorization: str | None, slave: str) -> None:
@@ -75,9 +75,9 @@ class Node:
             self.authenticate_slave(authorization, slave)
 
     def stop(self) -> None:
-        """Tell everything that runs long to end in order, and begin to hand over. Returns at once.
+        """End long operations at their next step, start the hand-over, and return at once.
 
-        Webhooks are still taken: the server ends in its own time.
+        Webhooks are still accepted until the server stops.
         """
         with self._lock:
             if self._stopping.is_set():
@@ -93,7 +93,7 @@ class Node:
                 self._handing_over.start()
 
     def close(self) -> None:
-        """Commit what waits, hand over what would die, close the store. Logs what fails.
+        """Commit waiting webhooks, complete the hand-over, close the store. Log what fails.
 
         Idempotent; a second caller returns when the first one is done.
         """

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def make_slave() -> Flask:
-    """The slave's application, made in the worker's main thread."""
+    """Return the slave's application; call this in the worker's main thread."""
     return _make("slave")
 
 
 def make_master() -> Flask:
-    """The master's application, likewise."""
+    """Return the master's application; call this in the worker's main thread."""
     return _make("master")
 
 
@@ -45,13 +45,15 @@ def _make(role: Role) -> Flask:
     watch_signals(stop, close)
     SlowSenders(settings.threads).watch()
     gc.collect()
-    gc.freeze()  # what is there now stays: the collector need not look at it for every webhook
+    gc.freeze()  # these objects stay: the collector need not scan them again
     return app
 
 
 def serve(role: Role, settings: Settings, host: str) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. Raises ``SettingsError`` for an
-    address that it cannot listen at."""
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    Raises ``SettingsError`` for an address on which it cannot listen.
+    """
     container.check_address(host, settings.port)
     configure_logs(settings.secrets(), settings.google_project)
     container.serve(f"{__name__}:make_{role}", host, settings.port, settings.threads)

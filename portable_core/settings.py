@@ -120,17 +120,17 @@ def _check_authentication(settings: Settings) -> None:
     if "token" in settings.sync_auth and not settings.sync_tokens:
         raise SettingsError(
             "SYNC_TOKENS: missing. Set the token that master and slaves share; only where nothing "
-            "else can reach the nodes, SYNC_AUTH=none works without"
+            "else can reach the nodes, SYNC_AUTH=none works without."
         )
     if "oidc" in settings.sync_auth and not settings.oidc_audience:
         raise SettingsError(
             "OIDC_AUDIENCE: missing. Set the audience for which callers request tokens, usually "
-            "the address of this node"
+            "the address of this node."
         )
     if "oidc" in settings.sync_auth and not settings.oidc_accounts:
         raise SettingsError(
             "OIDC_ACCOUNTS: missing. Set the e-mail addresses of the service accounts that may "
-            "call this node; any Google account can get a token for its address"
+            "call this node; any Google account can get a token for its address."
         )
 
 
@@ -146,7 +146,7 @@ def _check_store(settings: Settings) -> None:
     if settings.ack == "buffered" and kind.shared:
         raise SettingsError(
             f"ACK: buffered is not supported with {kind.name}:, where another writer may have "
-            "reported a horizon past the buffered webhooks. Use ACK=committed"
+            "reported a horizon past the buffered webhooks. Use ACK=committed."
         )
     if (
         settings.role == "slave"
@@ -159,7 +159,7 @@ def _check_store(settings: Settings) -> None:
         raise SettingsError(
             f"STORE: the records in {kind.name}: are lost when an instance of Cloud Run ends. Set "
             f"HAND_OVER to the master's address, use {lasting}, or accept the loss with "
-            "ALLOW_EPHEMERAL=1"
+            "ALLOW_EPHEMERAL=1."
         )
 
 

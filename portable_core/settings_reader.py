@@ -205,11 +205,11 @@ def urls(value: str) -> tuple[str, ...]:
 
 
 def keys_url(value: str) -> str:
-    """Parse an address of public keys, which nobody may change on its way."""
+    """Parse an address of public keys, which must not be changed on its way."""
     parts = urlsplit(url(value))
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         raise ValueError(
-            f"must be an https:// address: whoever can replace the keys can call this node "
+            f"must be an https:// address, because its keys authenticate callers "
             f"(got {_quote(value)})"
         )
     return url(value)

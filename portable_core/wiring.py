@@ -1,8 +1,8 @@
 """The composition root: the one place that builds a node from its parts.
 
-Adapters are imported where they are chosen, so that a slave on SQLite loads nothing of Firestore.
-Nothing is opened, locked or started here before that happens in the process that serves: with its
-first request, or at once where it is known to be that process.
+Adapters are imported where they are chosen: a slave on SQLite loads nothing of Firestore. Nothing
+is opened, locked or started here outside the process that serves: it happens with the first
+request, or at once where this is known to be that process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The longest that opening the store may keep a container from listening, in seconds.
+#: Longest delay of a container's start by opening the store, in seconds.
 _OPENING_S = 5.0
 
 
@@ -180,7 +180,7 @@ def build_app(
 
 
 def _open_early(node: Node) -> None:
-    """Open the store. One that is not open in time goes on opening while requests get a 503."""
+    """Open the store. If it is not open in time, opening continues while requests get 503."""
     wrong: list[SettingsError] = []
 
     def open_store() -> None:
@@ -189,7 +189,7 @@ def _open_early(node: Node) -> None:
         except SettingsError as error:
             wrong.append(error)
         except StoreError as error:
-            logger.warning("the store cannot be opened yet, requests will try again: %s", error)
+            logger.warning("the store cannot be opened yet; the next request retries: %s", error)
 
     opening = threading.Thread(target=open_store, name="opening", daemon=True)
     opening.start()
@@ -199,9 +199,9 @@ def _open_early(node: Node) -> None:
 
 
 def check_role(role: str) -> Role:
-    """``role`` if it is one. Raises ``SettingsError``."""
+    """Return ``role`` if it is valid. Raises ``SettingsError``."""
     if role not in ("slave", "master"):
-        raise SettingsError(f"role: must be slave or master, not {role!r}")
+        raise SettingsError(f"role: must be slave or master (got {role!r})")
     return cast(Role, role)
 
 

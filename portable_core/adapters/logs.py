@@ -1,13 +1,14 @@
-"""Logs: one JSON object a line where a machine reads them, plain text on a terminal.
+"""Logs: one JSON object a line for machines, plain text on a terminal.
 
-The JSON is what Google Cloud's logging agents take apart ("structured logging", the special fields
-``severity``, ``message``, ``time`` and ``logging.googleapis.com/trace``); everything else that
-reads logs by line takes it as well.
+The JSON follows Google Cloud's structured logging (the special fields ``severity``, ``message``,
+``time`` and ``logging.googleapis.com/trace``); any other reader of lines can parse it too.
 
-What a webhook carried and what opens a door never gets into a line: known secrets and everything
-that looks like a credential are blotted out, and of an error that is not of the core or of the
-operating system only its type and place are told, because its text might quote a payload. That
-holds for a traceback that somebody else has put into a message, too.
+A line never contains payloads or credentials:
+
+- Known secrets, and text that looks like a credential, are replaced by ``***``.
+- Of an error that is neither of the core nor of the operating system, only the type and the place
+  are logged: its text might quote a payload.
+- The same holds for a traceback that a server has rendered into a message.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from portable_core.errors import MalformedStream, StreamTooLarge, WebhookSyncErr
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SyncReport
 
-#: A line holds at most so many characters of message; Google takes entries of up to 256 KiB.
+#: Longest message of a line, in characters. (Google accepts entries of up to 256 KiB.)
 MAX_MESSAGE = 8 * 1024
 
-#: Values shorter than this are too common to be blotted out wherever they occur.
+#: Shorter secrets are not redacted: they occur in other text by chance.
 _MIN_SECRET = 4
-_BLOT = "***"
+_REDACTED = "***"
 
-#: The names of Python's levels that are also names of Google's ``LogSeverity``.
+#: The names of Python's levels that Google's ``LogSeverity`` has too.
 _SEVERITIES = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 _CREDENTIALS = re.compile(
     r"(?P<scheme>\b(?:Bearer|Basic)\s+)\S+|\beyJ[\w-]*\.[\w-]+\.[\w-]*|\bwhsec_\S+",
@@ -51,7 +52,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The trace that a request belongs to: 32 and 16 hexadecimal digits, and whether it is kept."""
+    """The trace of a request: IDs of 32 and 16 hexadecimal digits, and whether it is sampled."""
 
     trace: str
     span: str = ""
@@ -69,9 +70,9 @@ _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?"
 
 
 def parse_trace(traceparent: str | None, cloud_trace: str | None) -> Trace | None:
-    """The trace that the headers ``traceparent`` and ``X-Cloud-Trace-Context`` name, None if none.
+    """Return the trace that the headers ``traceparent`` and ``X-Cloud-Trace-Context`` name.
 
-    The former counts where both are there. Whatever has not their form is ignored.
+    ``traceparent`` has precedence. Malformed headers are ignored; without any, return None.
     """
     if match := _TRACEPARENT.fullmatch((traceparent or "").strip()):
         return Trace(match[1], match[2], bool(int(match[3], 16) & 1))
@@ -82,10 +83,10 @@ def parse_trace(traceparent: str | None, cloud_trace: str | None) -> Trace | Non
 
 
 def begin_request(read_header: Callable[[str], str | None]) -> None:
-    """Remember the trace of the request that this thread works on from now on.
+    """Set the trace of the request that this thread serves from now on.
 
-    ``read_header`` returns a header's value by its name. To be called at the start of every
-    request, also of one without a trace: the thread has served others.
+    ``read_header`` returns a header's value by its name. Call this at the start of every request,
+    including one without a trace: otherwise the trace of an earlier request stays.
     """
     _current.set(parse_trace(read_header("traceparent"), read_header("X-Cloud-Trace-Context")))
 
@@ -94,7 +95,7 @@ def begin_request(read_header: Callable[[str], str | None]) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """What both forms have in common: a message without secrets, and errors without payloads."""
+    """The base of both forms: a message without secrets, errors without payloads."""
 
     def __init__(self, secrets: Iterable[str] = (), project: str = "") -> None:
         super().__init__()
@@ -104,15 +105,15 @@ class _Formatter(logging.Formatter):
         self._project = project
 
     def describe(self, record: logging.LogRecord) -> str:
-        """The message, clean and of bounded length."""
+        """Return the message, redacted and of bounded length."""
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001  # a line with wrong arguments is still worth its text
+        except Exception:  # noqa: BLE001  # with wrong arguments, the format alone is still of use
             message = str(record.msg)
         return self._clean(_cut_traceback(message))
 
     def describe_error(self, record: logging.LogRecord) -> str:
-        """The error of a line logged with ``exc_info``, in Python's form; empty without one."""
+        """Return the error of a line logged with ``exc_info``, as Python prints it; else empty."""
         if not record.exc_info or record.exc_info[1] is None:
             return ""
         error: BaseException | None = record.exc_info[1]
@@ -125,9 +126,9 @@ class _Formatter(logging.Formatter):
         return "\nThe above came from or with this one:\n".join(parts)
 
     def _clean(self, text: str) -> str:
-        text = _CREDENTIALS.sub(lambda match: (match["scheme"] or "") + _BLOT, text)
+        text = _CREDENTIALS.sub(lambda match: (match["scheme"] or "") + _REDACTED, text)
         if self._secrets is not None:
-            text = self._secrets.sub(_BLOT, text)
+            text = self._secrets.sub(_REDACTED, text)
         if len(text) > MAX_MESSAGE:
             text = f"{text[:MAX_MESSAGE]}… ({len(text)} characters)"
         return text
@@ -163,7 +164,7 @@ class JsonFormatter(_Formatter):
 
 
 class TextFormatter(_Formatter):
-    """For people: local time, the level, the message; an error on the lines below."""
+    """Text for people: local time, level, message; an error on the lines below."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).astimezone()
@@ -191,10 +192,10 @@ _KIND = re.compile(r"[^\W\d][\w.]*(?=:|$)")
 
 
 def _cut_traceback(message: str) -> str:
-    """The message, of a traceback in it only the frames and the error's type.
+    """Return the message; of a traceback in it, keep only the frames and the error's type.
 
-    A server may render the error of an application into its message (granian does). What follows
-    the type is the error's text, and that may look like anything, also like more frames.
+    A server may render an application's error into its message (granian does). The text after the
+    type may look like anything, including more frames.
     """
     before, head, rest = message.partition(_TRACEBACK)
     if not head:
@@ -214,10 +215,10 @@ _QUOTING = {kind.__name__: kind.title for kind in (MalformedStream, StreamTooLar
 def configure_logs(
     secrets: Iterable[str] = (), project: str = "", stream: TextIO | None = None
 ) -> None:
-    """Write this process's log lines to ``stream`` (standard error), each in its form.
+    """Write this process's log lines to ``stream`` (default: standard error).
 
-    ``secrets`` are redacted wherever they occur, apart from those too short to be told from other
-    text; ``project`` is the Google Cloud project of the traces. Call it again to replace both.
+    ``secrets`` are redacted wherever they occur; ``project`` is the Google Cloud project of the
+    traces. A second call replaces the first one.
     """
     stream = sys.stderr if stream is None else stream
     make = TextFormatter if stream.isatty() else JsonFormatter
@@ -252,7 +253,7 @@ class LogObserver(Observer):
 
 
 def adopt_loggers(*names: str) -> None:
-    """Send the lines of loggers that have handlers of their own to the root's instead."""
+    """Send the lines of loggers with handlers of their own to the root logger instead."""
     for name in names:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -263,4 +264,4 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException | None, frames: TracebackType | None
 ) -> None:
     if isinstance(error, Exception):  # not Ctrl-C
-        logging.getLogger(__name__).critical("an uncaught error", exc_info=(kind, error, frames))
+        logging.getLogger(__name__).critical("uncaught error", exc_info=(kind, error, frames))

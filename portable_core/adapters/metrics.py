@@ -1,8 +1,7 @@
 """Metrics of one node in Prometheus' text format (prometheus-client), on a registry of their own.
 
-What happens is counted as it happens; what is (buffer, store, horizon, cursors) is read when
-somebody asks. Each process counts its own: where a platform runs several instances, each answers
-``/metrics`` for itself.
+Events are counted as they happen; states (buffer, store, horizon, cursors) are read for each
+scrape. Each process counts its own: of several instances, each answers ``/metrics`` for itself.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SlaveReport, SyncReport, read_report
 
-#: A sender chooses the source in ``/webhook/<source>``; the first so many get series of their own.
+#: Most sources with series of their own: senders choose the source in ``/webhook/<source>``.
 MAX_SOURCES = 64
 
-#: So many parts of the store that cannot be read are named; ``store_damaged_parts`` counts all.
+#: Most damaged parts of the store that are named; ``store_damaged_parts`` counts all.
 MAX_DAMAGED = 64
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -46,44 +45,44 @@ class Metrics(Observer):
     """The metrics of one node. Safe to use from any number of threads."""
 
     def __init__(self, settings: Settings) -> None:
-        # They would double the number of series, and nobody here has a use for them.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's matter
+        # They would double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus-client
         self._registry = registry = CollectorRegistry(auto_describe=False)
-        # Those that are configured have their places, whatever else is sent.
+        # Configured sources have series of their own, whatever senders send.
         self._sources = {*settings.sources.names, ""}
         self._lock = threading.Lock()
         ProcessCollector(registry=registry)
         self._webhooks = Counter(
             "webhook_sync_webhooks",
-            "Webhooks by source and outcome: kept, or the problem they were answered with.",
+            "Webhooks by source and outcome: kept, or the type of the problem in the response.",
             ["source", "outcome"],
             registry=registry,
         )
         self._ack_seconds = Histogram(
             "webhook_sync_ack_seconds",
-            "From a webhook's request to its acknowledgement.",
+            "Time from a webhook's request to its acknowledgement, in seconds.",
             buckets=_SECONDS,
             registry=registry,
         )
         self._commit_seconds = Histogram(
             "webhook_sync_commit_seconds",
-            "How long a commit of the buffer took.",
+            "Duration of a commit to the store, in seconds.",
             buckets=_SECONDS,
             registry=registry,
         )
         self._commit_records = Histogram(
             "webhook_sync_commit_records",
-            "How many webhooks a commit held.",
+            "Webhooks in one commit.",
             buckets=_RECORDS,
             registry=registry,
         )
         self._commit_failures = Counter(
-            "webhook_sync_commit_failures", "Commits that the store refused.", registry=registry
+            "webhook_sync_commit_failures", "Commits that failed.", registry=registry
         )
         self._syncs = _SyncMetrics(registry) if settings.role == "master" else None
 
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
-        """One webhook was answered. ``outcome`` is ``kept`` or the name of a problem."""
+        """Count a webhook, and its time where it was kept."""
         self._webhooks.labels(self._bound(source), outcome).inc()
         if outcome == "kept":
             self._ack_seconds.observe(seconds)
@@ -97,7 +96,7 @@ class Metrics(Observer):
         return source
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
-        """One batch of so many records was committed, or not."""
+        """Count a commit."""
         self._commit_seconds.observe(seconds)
         if done:
             self._commit_records.observe(records)
@@ -124,22 +123,33 @@ class Metrics(Observer):
 
 
 class _SyncMetrics:
-    """What a master's syncs did, slave by slave."""
+    """Metrics of a master's syncs, by slave."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def count(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(f"webhook_sync_{name}", meaning, ["slave", *labels], registry=registry)
 
-        self._runs = count("sync_runs", "Syncs of a slave: ok, failed, not_begun.", "outcome")
-        self._checked = count("sync_records_checked", "Pairs of the master that a slave compared.")
-        self._recovered = count("sync_records_recovered", "Records that the master lacked.")
-        self._needless = count("sync_records_represented", "Records received that it had already.")
-        self._refused = count("sync_records_refused", "Records set aside in the quarantine.")
-        self._cut = count("sync_cuts", "Answers that ended too early.")
-        self._bytes = count("sync_bytes", "Bytes sent to and received from a slave.", "direction")
+        self._runs = count(
+            "sync_runs", "Syncs of a slave by outcome: ok, failed, not_begun.", "outcome"
+        )
+        self._checked = count(
+            "sync_records_checked", "Pairs of the master that a slave compared with its own."
+        )
+        self._recovered = count(
+            "sync_records_recovered", "Records recovered: the master lacked them."
+        )
+        self._needless = count(
+            "sync_records_represented",
+            "Records received that were represented in the master already.",
+        )
+        self._refused = count("sync_records_refused", "Records put into quarantine.")
+        self._cut = count("sync_cuts", "Responses of a slave that ended early.")
+        self._bytes = count(
+            "sync_bytes", "Bytes exchanged with a slave, by direction: sent, received.", "direction"
+        )
         self._seconds = Histogram(
             "webhook_sync_sync_seconds",
-            "How long the sync of a slave took.",
+            "Duration of the sync of a slave, in seconds.",
             ["slave"],
             buckets=_SYNC_SECONDS,
             registry=registry,
@@ -166,7 +176,7 @@ class _SyncMetrics:
 
 
 class _NodeCollector(Collector):
-    """Reads the node's state when somebody asks for the metrics."""
+    """Reads the node's state for each scrape."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -178,26 +188,28 @@ class _NodeCollector(Collector):
             if node.master is not None:
                 metrics += _describe_slaves(node.master, node.receiver.now())
         except WebhookSyncError:
-            yield _gauge("store_up", "Whether the store can be read.", 0)
+            yield _gauge("store_up", "1 if the store can be read, else 0.", 0)
             return
-        yield _gauge("store_up", "Whether the store can be read.", 1)
+        yield _gauge("store_up", "1 if the store can be read, else 0.", 1)
         yield from metrics
         if node.slave is not None:
             counters = node.slave.counters
-            yield _counter("syncs_answered", "Syncs answered.", counters.syncs)
+            yield _counter("syncs_answered", "Syncs answered by this slave.", counters.syncs)
             yield _counter("records_sent", "Records sent to masters.", counters.records_sent)
             yield _counter(
-                "records_gone", "Records removed before a sync read them.", counters.gone
+                "records_gone",
+                "Records that a sync missed because they had been removed.",
+                counters.gone,
             )
 
 
 def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
     buffer, store = status.buffer, status.store
-    yield _gauge("buffer_records", "Webhooks that wait for the store.", buffer.records)
-    yield _gauge("buffer_bytes", "Bytes of webhooks that wait for the store.", buffer.bytes)
+    yield _gauge("buffer_records", "Webhooks waiting for the store.", buffer.records)
+    yield _gauge("buffer_bytes", "Bytes of webhooks waiting for the store.", buffer.bytes)
     yield _gauge(
         "buffer_fill_ratio",
-        "How full the buffer is: at 1 webhooks are answered with 503.",
+        "Fill level of the buffer: at 1, webhooks get 503.",
         max(
             buffer.records / node.settings.buffer_records,
             buffer.bytes / node.settings.buffer_bytes,
@@ -205,15 +217,19 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
     )
     yield _gauge(
         "horizon_age_seconds",
-        "How far back the moment lies before which everything is committed.",
+        "Age of the horizon in seconds: everything received before it is committed.",
         max(0, status.now - status.horizon) / 1000,
     )
     for name, meaning, value in (
         ("store_records", "Records in the store.", store.records),
-        ("store_bytes", "Bytes that the store occupies.", store.bytes),
+        ("store_bytes", "Size of the store in bytes.", store.bytes),
         ("store_files", "Files of the store.", store.files),
         ("store_damaged_parts", "Parts of the store that cannot be read.", len(store.damaged)),
-        ("store_gaps", "Windows removed before a master asked past them.", len(store.gaps)),
+        (
+            "store_gaps",
+            "Windows of records that retention removed before a master had synced them.",
+            len(store.gaps),
+        ),
     ):
         if value is not None:
             yield _gauge(name, meaning, value)
@@ -230,12 +246,12 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
 def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "webhook_sync_cursor_age_seconds",
-        "How far back the moment lies before which everything of a slave is in the master.",
+        "Age of a slave's cursor in seconds: its records before the cursor are in the master.",
         labels=["slave"],
     )
     well = GaugeMetricFamily(
         "webhook_sync_slave_ok",
-        "Whether the last sync of a slave succeeded; 0 also before the first one.",
+        "1 if the last sync of a slave succeeded, else 0; 0 before the first one.",
         labels=["slave"],
     )
     for name, state in master.slave_states().items():

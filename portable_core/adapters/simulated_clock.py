@@ -1,4 +1,4 @@
-"""Clocks that stand still until they are told to move: for simulations and tests."""
+"""Clocks that move only when a simulation or a test moves them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class SimulatedClock:
-    """The port ``Clock``. The date and the monotonic clock are set apart from each other."""
+    """The port ``Clock``. The date can change without the monotonic clock."""
 
     def __init__(self, now: int = 1_700_000_000_000) -> None:
         self._lock = threading.Lock()
@@ -22,12 +22,12 @@ class SimulatedClock:
             return self._monotonic
 
     def sleep(self, seconds: float) -> None:
-        """Let both clocks advance by ``seconds``."""
+        """Advance both clocks by ``seconds``."""
         with self._lock:
             self._now += round(seconds * 1000)
             self._monotonic += seconds
 
     def set(self, now: int) -> None:
-        """Set the date alone, as somebody with a wrong watch would."""
+        """Set the date alone, as an operator who corrects a clock does."""
         with self._lock:
             self._now = now

@@ -70,7 +70,7 @@ DEFAULT_ALGORITHM = next(iter(ALGORITHMS))
 
 
 def check_algorithm(name: str) -> Algorithm:
-    """Return the algorithm of this name. Raises :class:`SettingsError` if there is none."""
+    """Return the algorithm of this name. Raises :class:`SettingsError` for an unknown name."""
     algorithm = ALGORITHMS.get(name)
     if algorithm is None:
         raise SettingsError(f"HASH: must be one of {', '.join(ALGORITHMS)} (got {name!r})")

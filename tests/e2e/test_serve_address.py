@@ -31,7 +31,7 @@ def test_a_host_is_an_ip_address() -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    assert "cannot listen at 192.0.2.1, port 0" in serve("192.0.2.1", 0)
+    assert "cannot listen on 192.0.2.1, port 0" in serve("192.0.2.1", 0)
 
 
 def test_no_port_is_shared_with_another_node(
@@ -43,7 +43,7 @@ def test_no_port_is_shared_with_another_node(
         start(slave)
         said = serve("127.0.0.1", slave.port)
     assert said == (
-        f"Error: PORT: cannot listen at 127.0.0.1, port {slave.port}: "
+        f"Error: PORT: cannot listen on 127.0.0.1, port {slave.port}: "
         f"{os.strerror(errno.EADDRINUSE)}"
     )
 

@@ -103,7 +103,7 @@ def test_what_a_master_refuses_is_one_line(nodes: Nodes) -> None:
     master = nodes.make_master({})
     start(master)
     for token, url, text in (
-        ("wrong-token", master.url, "answered 401: the token is not one that this node knows"),
+        ("wrong-token", master.url, "answered 401: the token is not a token of this node"),
         (TOKEN, "http://127.0.0.1:9", "does not respond"),
         (
             TOKEN,

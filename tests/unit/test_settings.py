@@ -143,7 +143,7 @@ def test_the_registry_of_algorithms_decides_about_hash_and_its_key() -> None:
 @pytest.mark.parametrize("role", ["slave", "master"])
 def test_what_waits_in_one_process_is_not_for_a_shared_store(role: Role) -> None:
     with pytest.raises(
-        SettingsError, match=r"^ACK: buffered .*firestore:.*Use ACK=committed$"
+        SettingsError, match=r"^ACK: buffered .*firestore:.*Use ACK=committed\.$"
     ) as caught:
         read(role, ACK="buffered", STORE="firestore:p/d")
     assert "\n" not in str(caught.value)

@@ -1,1 +1,1 @@
-"""Who may call this node, and how this node identifies itself to others."""
+"""Authentication of callers, and this node's own credentials."""

@@ -1,8 +1,8 @@
-"""ID tokens of Google (OpenID Connect Core 1.0, section 2): verifying them and fetching one's own.
+"""ID tokens of Google (OpenID Connect Core 1.0, section 2): verify them, and fetch this node's own.
 
-Only imported where ``SYNC_AUTH`` holds ``oidc``. Signatures, keys and the metadata server are
-google-auth's matter; what it leaves to its callers is done here: keeping the keys, and judging the
-issuer, the account and ``nbf``.
+Only imported if ``SYNC_AUTH`` contains ``oidc``. google-auth verifies signatures and speaks to the
+metadata server. This module does the rest: it caches the keys and checks issuer, account and
+``nbf``.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from portable_core.errors import (
 
 logger = logging.getLogger(__name__)
 
-#: Who signs ID tokens of service accounts.
+#: The issuers of ID tokens of service accounts.
 ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 
 #: The only algorithm of those tokens (RFC 7518, section 3.1).
 ALGORITHM = "RS256"
 
-#: How far this node's clock and the issuer's may differ, in seconds.
+#: Largest difference between this node's clock and the issuer's, in seconds.
 CLOCK_SKEW_S = 10
 
-#: A longer token is refused unread. Google's have about 1 KiB.
+#: Longest token; a longer one is rejected unread. Google's have about 1 KiB.
 MAX_TOKEN_CHARACTERS = 8192
 
-#: Keys are fetched again when their answer's ``max-age`` is over, which is held within these
-#: bounds, and for a key id that is not among them, though at most once in ``UNKNOWN_KEY_S``.
+#: Keys are fetched again after the ``max-age`` of their response, within these bounds, and for an
+#: unknown key ID, at most once in ``UNKNOWN_KEY_S``. All in seconds.
 MIN_AGE_S, DEFAULT_AGE_S, MAX_AGE_S = 60, 300, 86_400
 UNKNOWN_KEY_S = 60
 
-#: After a failed attempt to fetch the keys there is none for so many seconds.
+#: Time until the next attempt after the keys could not be fetched, in seconds.
 RETRY_S = 5
 
-#: The longest silence of the server of the keys, in seconds.
+#: Timeout of the server of the keys, in seconds.
 TIMEOUT_S = 5
 
 _REMOVED_SIGNATURE = ".SIGNATURE_REMOVED_BY_GOOGLE"
-#: What google-auth raises when there is no token, and for a file of credentials that is none.
+#: What google-auth raises without a token, and for an invalid file of credentials.
 _NO_TOKEN = (exceptions.GoogleAuthError, ValueError, LookupError, AttributeError, OSError)
 
-_OUT_OF_TIME = "has expired or is not valid yet; or is this node's clock wrong?"
+_OUT_OF_TIME = "has expired or is not valid yet; check this node's clock"
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?([0-9]{1,9})", re.IGNORECASE)
 _AGE = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """Public keys as PEM, by key id, and until when they are good (monotonic seconds)."""
+    """Public keys as PEM, by key ID, and when they expire (monotonic seconds)."""
 
     by_id: Mapping[str, str]
     expires: float
@@ -72,9 +72,9 @@ class _Keys:
 class KeySet:
     """The keys that a server publishes as a JSON object of PEM certificates or public keys.
 
-    They are fetched when first needed, kept as long as ``Cache-Control`` allows (RFC 9111, section
-    5.2.2.1), and shared by all threads; one of them fetches while those that have their key go on.
-    ``monotonic`` gives seconds that never decrease.
+    Keys are fetched when first needed, cached as long as ``Cache-Control`` allows (RFC 9111,
+    section 5.2.2.1), and shared by all threads: one thread fetches, while the others use the keys
+    they have. ``monotonic`` returns seconds that never decrease.
     """
 
     def __init__(self, url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -86,7 +86,7 @@ class KeySet:
         self._failed = False
 
     def find(self, key_id: str) -> str | None:
-        """The key of that id, None if there is none. Raises ``Unavailable``."""
+        """Return the key with this ID, None for an unknown ID. Raises ``Unavailable``."""
         keys = self._keys
         if key_id not in keys.by_id or self._monotonic() >= keys.expires:
             with self._lock:
@@ -98,16 +98,17 @@ class KeySet:
         if self._failed and now - self._tried < RETRY_S:
             raise _make_unavailable()
         if not self._failed and now - self._tried < UNKNOWN_KEY_S and now < self._keys.expires:
-            return self._keys  # as recent as can be: another thread may have been faster
+            return self._keys  # another thread has just fetched them
         self._failed = True
         try:
             self._keys = self._fetch(now)
         except (exceptions.GoogleAuthError, ValueError, RecursionError, OSError) as error:
-            # Only the log says more: whoever asked is not known yet.
+            # Only the log has the reason: the caller is not authenticated yet.
             logger.warning("OIDC_CERTS_URL %s: %s", self._url, _shorten(error))
             raise _make_unavailable() from error
         finally:
-            # When it ended, so that those who waited for a failure do not each wait for another.
+            # The end of the attempt: threads that waited for a failed one must not each start
+            # another.
             self._tried = self._monotonic()
         self._failed = False
         return self._keys
@@ -115,10 +116,10 @@ class KeySet:
     def _fetch(self, now: float) -> _Keys:
         response = Request()(self._url, timeout=TIMEOUT_S, allow_redirects=False)
         if response.status != 200:
-            raise ValueError(f"the answer has status {response.status}")
+            raise ValueError(f"the response has status {response.status}")
         by_id = json.loads(response.data)
         if not isinstance(by_id, dict) or not all(isinstance(key, str) for key in by_id.values()):
-            raise ValueError("the answer is not a JSON object of PEM keys by key id")
+            raise ValueError("the response is not a JSON object of PEM keys by key ID")
         match = _MAX_AGE.search(response.headers.get("cache-control", ""))
         age = response.headers.get("age", "")
         seconds = int(match[1]) if match else DEFAULT_AGE_S
@@ -127,9 +128,9 @@ class KeySet:
 
 
 class IdTokenVerifier:
-    """Judges ID tokens: rightly signed, in time, for one of ``audiences``, of one of ``accounts``.
+    """Verifies ID tokens: signature, times, one of ``audiences``, one of ``accounts``.
 
-    ``accounts`` are e-mail addresses in lower case. ``now`` gives seconds since the Unix epoch.
+    ``accounts`` are e-mail addresses in lower case. ``now`` returns seconds since the Unix epoch.
     """
 
     def __init__(
@@ -145,22 +146,24 @@ class IdTokenVerifier:
         self._now = now
 
     def verify(self, token: str) -> str:
-        """The e-mail address of the account whose token it is.
+        """Return the e-mail address of the token's account.
 
-        Raises ``Unauthorized`` for any fault of the token, ``Forbidden`` for an account that may
-        not call, ``Unavailable`` if the keys cannot be had.
+        Raises ``Unauthorized`` for an invalid token, ``Forbidden`` for an account without access,
+        ``Unavailable`` if the keys cannot be fetched.
         """
         claims = self._check_signature(token)
         self._check_times(claims)
         if claims.get("iss") not in ISSUERS:
             raise _refuse("was not issued by Google")
         if claims.get("aud") not in self._audiences:
-            raise _refuse("is for another audience; is this node's OIDC_AUDIENCE what callers use?")
+            raise _refuse(
+                "is for another audience; compare OIDC_AUDIENCE with the audience of the callers"
+            )
         email = claims.get("email")
         if not isinstance(email, str) or claims.get("email_verified") is not True:
-            raise _refuse("names no verified e-mail address; ask for one that includes it")
+            raise _refuse("has no verified e-mail address; request a token that includes it")
         if email.lower() not in self._accounts:
-            raise Forbidden(f"the account {email[:200]!r} is not among this node's OIDC_ACCOUNTS")
+            raise Forbidden(f"the account {email[:200]!r} is not in this node's OIDC_ACCOUNTS")
         return email.lower()
 
     def _check_signature(self, token: str) -> Mapping[str, object]:
@@ -168,20 +171,20 @@ class IdTokenVerifier:
             raise _refuse(f"is longer than {MAX_TOKEN_CHARACTERS} characters")
         if token.endswith(_REMOVED_SIGNATURE):
             raise _refuse(
-                "came without its signature, which Cloud Run takes off where it checks callers "
-                "itself; let it admit everybody, as webhooks need, and this node check"
+                "has no signature: Cloud Run removes it where it checks callers itself. Allow "
+                "unauthenticated calls, which webhooks need; this node checks the others"
             )
         try:
             header = jwt.decode_header(token)  # type: ignore[no-untyped-call]  # not annotated
         except (exceptions.GoogleAuthError, ValueError, TypeError, RecursionError) as error:
             raise _refuse("is malformed") from error
         key_id = header.get("kid")
-        # The algorithm is ours to choose: neither "none" nor a public key used as an HMAC secret.
+        # Only this algorithm: neither "none" nor a public key used as an HMAC secret.
         if header.get("alg") != ALGORITHM or not isinstance(key_id, str):
-            raise _refuse(f"is not signed with {ALGORITHM} by a named key")
+            raise _refuse(f"is not signed with {ALGORITHM} and a key ID")
         key = self._keys.find(key_id)
         if key is None:
-            raise _refuse("is signed with a key that is not the issuer's")
+            raise _refuse("is signed with a key that the issuer does not publish")
         try:
             claims: Mapping[str, object] = jwt.decode(  # type: ignore[no-untyped-call]  # likewise
                 token, certs={key_id: key}, clock_skew_in_seconds=CLOCK_SKEW_S
@@ -189,13 +192,13 @@ class IdTokenVerifier:
         except exceptions.InvalidValue as error:
             raise _refuse(_OUT_OF_TIME) from error
         except (exceptions.GoogleAuthError, ValueError, TypeError) as error:
-            raise _refuse("has no right signature, or not all that belongs into it") from error
+            raise _refuse("has a wrong signature or lacks a claim") from error
         return claims
 
     def _check_times(self, claims: Mapping[str, object]) -> None:
-        """``exp``, ``iat`` and ``nbf`` (RFC 7519, section 4.1) as plain integers, and in time.
+        """Check ``exp``, ``iat`` and ``nbf`` (RFC 7519, section 4.1), which must be integers.
 
-        google-auth knows the first two, but takes what compares like a number, and not ``nbf``.
+        google-auth ignores ``nbf``, and accepts other types that compare like a number.
         """
         now = self._now()
         times = []
@@ -210,10 +213,10 @@ class IdTokenVerifier:
 
 
 class IdTokenSource:
-    """This node's own ID token for one audience, kept until shortly before it expires.
+    """This node's own ID token for one audience, reused until shortly before it expires.
 
-    It comes from the metadata server on Google Cloud, elsewhere from the service account's key in
-    ``GOOGLE_APPLICATION_CREDENTIALS``. ``name`` is what messages call the node at ``audience``.
+    The token comes from the metadata server on Google Cloud, elsewhere from the service account's
+    key in ``GOOGLE_APPLICATION_CREDENTIALS``. Messages call the node at ``audience`` ``name``.
     """
 
     def __init__(self, name: str, audience: str) -> None:
@@ -223,15 +226,15 @@ class IdTokenSource:
         self._credentials: credentials.Credentials | None = None
 
     def get(self) -> str:
-        """The token. Raises ``SlaveError`` if there is none to be had."""
+        """Return the token. Raises ``SlaveError`` if none can be fetched."""
         with self._lock:
             try:
                 return self._get()
             except _NO_TOKEN as error:
                 raise SlaveError(
-                    f"{self._name}: no ID token for {self._audience}: {_shorten(error)}; a node "
-                    "fetches its own from the metadata server on Google Cloud, elsewhere with the "
-                    "key in GOOGLE_APPLICATION_CREDENTIALS"
+                    f"{self._name}: no ID token for {self._audience}: {_shorten(error)}. On Google "
+                    "Cloud the metadata server must be reachable; elsewhere set "
+                    "GOOGLE_APPLICATION_CREDENTIALS"
                 ) from error
 
     def _get(self) -> str:
@@ -250,7 +253,9 @@ class IdTokenSource:
 
 
 def _make_unavailable() -> Unavailable:
-    error = Unavailable("the keys of OIDC tokens cannot be fetched; this node's log says why")
+    error = Unavailable(
+        "the keys of OIDC tokens cannot be fetched; the reason is in this node's log"
+    )
     error.retry_after = RETRY_S
     return error
 

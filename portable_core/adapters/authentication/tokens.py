@@ -1,8 +1,8 @@
-"""Who may call a node, and how a node shows who it is: bearer tokens, ID tokens of Google, or both.
+"""Authentication between nodes: bearer tokens, ID tokens of Google, or both.
 
-A caller sends ``Authorization: Bearer <token>`` (RFC 6750, section 2.1). A token is admitted if it
-is one of ``SYNC_TOKENS``, or an OIDC ID token for one of ``OIDC_AUDIENCE`` of one of
-``OIDC_ACCOUNTS``, as ``SYNC_AUTH`` says. Nothing of Google is imported unless ``oidc`` is set.
+A caller sends ``Authorization: Bearer <token>`` (RFC 6750, section 2.1). As ``SYNC_AUTH`` requires,
+a token is valid if it is one of ``SYNC_TOKENS``, or an OIDC ID token of one of ``OIDC_ACCOUNTS``
+for one of ``OIDC_AUDIENCE``. Google's libraries are imported only for ``oidc``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import NewType
 from portable_core.errors import CHALLENGE_AFTER_WRONG, Unauthorized
 from portable_core.settings import Settings
 
-#: Who was let in, for logs: ``token``, ``slave <name>``, a service account's e-mail, ``anybody``.
+#: An authenticated caller, for logs: ``token``, ``slave <name>``, an account's e-mail, ``anyone``.
 Principal = NewType("Principal", str)
 
-#: Says whose ID token it is. Raises ``Unauthorized``, ``Forbidden``, or ``Unavailable`` if it
-#: cannot tell now.
+#: Returns the account of an ID token. Raises ``Unauthorized``, ``Forbidden``, or ``Unavailable`` if
+#: the keys are missing.
 Verify = Callable[[str], str]
 
-#: The headers that show who this node is, made anew for each request.
+#: Returns the headers that authenticate this node, for one request.
 Credentials = Callable[[], Mapping[str, str]]
 
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 
 
 class Guard:
-    """Lets callers in by their ``Authorization`` header. Safe to use from several threads.
+    """Authenticates callers by their ``Authorization`` header. Safe to use from several threads.
 
-    ``warning`` is what to log at start, None if there is nothing to warn of.
+    ``warning`` is for the log at start; None if there is none. ``everyone`` admits every caller.
     """
 
     def __init__(
@@ -43,35 +43,37 @@ class Guard:
         slave_tokens: Mapping[str, str] | None = None,
         *,
         warning: str | None = None,
-        everybody: bool = False,
+        everyone: bool = False,
     ) -> None:
         self.warning = warning
-        self._everybody = everybody
+        self._everyone = everyone
         self._tokens = _Tokens(tokens)
         self._slaves = {name: _Tokens([token]) for name, token in (slave_tokens or {}).items()}
         self._verify_id_token = verify_id_token
 
     def check(self, authorization: str | None) -> Principal:
-        """Who calls. Raises ``Unauthorized`` for nobody that is known, ``Forbidden`` for somebody
-        that may not call, ``Unavailable`` if that cannot be told now."""
+        """Return the caller.
+
+        Raises ``Unauthorized`` for missing or wrong credentials, ``Forbidden`` for an account
+        without access, ``Unavailable`` if the keys of ID tokens cannot be fetched.
+        """
         return self._check(authorization, None)
 
     def check_slave(self, authorization: str | None, slave: str) -> Principal:
-        """:meth:`check` for what the slave of that name may do too: hand over its records.
+        """Return the caller of a hand-over of this slave's records; raises as :meth:`check` does.
 
-        Beside everybody else it admits the slave's own token of ``SLAVE_TOKENS``, which opens
-        nothing else here.
+        The slave's own token of ``SLAVE_TOKENS`` is valid here too, and nowhere else.
         """
         return self._check(authorization, slave)
 
     def _check(self, authorization: str | None, slave: str | None) -> Principal:
-        if self._everybody:
-            return Principal("anybody")
+        if self._everyone:
+            return Principal("anyone")
         if authorization is None:
-            raise Unauthorized("the credentials are missing: send Authorization: Bearer <token>")
+            raise Unauthorized("the credentials are missing; send Authorization: Bearer <token>")
         match = _BEARER.fullmatch(authorization)
         if match is None:
-            raise Unauthorized("the credentials are not of the form Authorization: Bearer <token>")
+            raise Unauthorized("the credentials must have the form Authorization: Bearer <token>")
         token = match[1]
         if self._tokens.contain(token):
             return Principal("token")
@@ -80,14 +82,14 @@ class Guard:
         # An ID token is three parts with a dot in between (RFC 7515, section 7.1).
         if self._verify_id_token is not None and token.count(".") == 2:
             return Principal(self._verify_id_token(token))
-        raise Unauthorized("the token is not one that this node knows", CHALLENGE_AFTER_WRONG)
+        raise Unauthorized("the token is not a token of this node", CHALLENGE_AFTER_WRONG)
 
 
 class _Tokens:
-    """A set of secrets that tells in the same time for every text whether it is one of them.
+    """A set of secrets whose membership test takes the same time for every text.
 
-    Keyed digests are compared, all of them: neither the length of a token nor the first character
-    that differs shows in the time, and nobody can choose a text by its digest.
+    All keyed digests are compared: the time shows neither a token's length nor its first different
+    character, and the random key keeps a caller from choosing a text by its digest.
     """
 
     def __init__(self, tokens: Iterable[str]) -> None:
@@ -104,14 +106,14 @@ class _Tokens:
 
 
 def build_guard(settings: Settings) -> Guard:
-    """The guard of a node with these settings. Opens nothing: keys are fetched when needed."""
+    """Return the guard of a node with these settings. Keys are fetched when first needed."""
     kinds = settings.sync_auth
     if "none" in kinds:
         return Guard(
-            everybody=True,
+            everyone=True,
             warning=(
-                "SYNC_AUTH=none: whoever can reach this node can read every webhook; "
-                "that is only right where nothing else can reach it"
+                "SYNC_AUTH=none: every client that can reach this node can read all webhooks. "
+                "Use it only where no other client can reach the node."
             ),
         )
     verify: Verify | None = None
@@ -129,12 +131,12 @@ def build_guard(settings: Settings) -> Guard:
 
 
 def build_credentials(settings: Settings, name: str, url: str) -> Credentials:
-    """What shows the node called ``name`` at ``url`` who this one is.
+    """Return this node's credentials for the node called ``name`` at ``url``.
 
-    With ``token`` among ``SYNC_AUTH`` that is the slave's own token of ``SLAVE_TOKENS``, or else
-    the first of ``SYNC_TOKENS``; with ``oidc`` alone an ID token for the audience ``url``, fetched
-    when needed and kept until shortly before it expires. The credentials then raises ``SlaveError``
-    if there is none to be had.
+    With ``token`` in ``SYNC_AUTH``: the slave's own token of ``SLAVE_TOKENS``, else the first one
+    of ``SYNC_TOKENS``. With ``oidc`` alone: an ID token for the audience ``url``, fetched when
+    needed and reused until shortly before it expires; calling the credentials raises ``SlaveError``
+    if no token can be fetched.
     """
     if "token" in settings.sync_auth:
         token = settings.slave_tokens.get(name, settings.sync_tokens[0])

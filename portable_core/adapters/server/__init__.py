@@ -1,1 +1,1 @@
-"""The container's server and what a serving process needs around it."""
+"""The container's server, and the supervision of a serving process."""

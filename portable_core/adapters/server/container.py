@@ -1,7 +1,7 @@
 """The container's server: granian, one worker process with threads.
 
-One process, because a folder of SQLite files has one writer; threads, because a webhook spends its
-time waiting for the disk. More cores means more slaves.
+One process, because a folder of SQLite files has one writer; threads, because a webhook mostly
+waits for the disk. To use more cores, run more slaves.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ import time
 
 from portable_core.errors import SettingsError
 
-#: A platform that stops a container gives it ten seconds (Cloud Run: SIGTERM, 10 s, SIGKILL).
+#: Seconds for a stop. Cloud Run sends SIGTERM, waits 10 s, then sends SIGKILL.
 STOP_S = 9
 
-#: Connections that are open at the same time; more wait to be accepted. Idle and half-open ones
-#: count, and cost a few KiB each.
+#: Most open connections; further ones wait to be accepted. Idle and half-open connections count,
+#: and cost a few KiB each.
 _CONNECTIONS = 4096
 
-#: How long a port may still be held by a process that is ending.
+#: How long to wait for a port that an ending process still holds, in seconds.
 _PORT_S = 5.0
 
-#: The server's lines go to the root logger's handler. (For :func:`logging.config.dictConfig`.)
+#: Sends the server's lines to the root logger. (For :func:`logging.config.dictConfig`.)
 ROOT_ONLY: dict[str, dict[str, object]] = {
     "loggers": {"_granian": {"handlers": [], "propagate": True}}
 }
 
 
 def serve(target: str, host: str, port: int, threads: int) -> None:
-    """Serve the WSGI application that ``target`` (``module:factory``) makes in the worker process,
-    until SIGTERM or SIGINT; then drain and return."""
+    """Serve the WSGI application that ``target`` (``module:factory``) makes in the worker process.
+
+    Return after SIGTERM or SIGINT, once the requests under way are answered.
+    """
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
 
     from portable_core.adapters.server.slow_senders import READERS_PER_THREAD
 
-    logging.getLogger("_granian").addFilter(_is_no_advice)
+    logging.getLogger("_granian").addFilter(_is_not_advice)
     Granian(
         target,
         factory=True,
@@ -50,7 +52,7 @@ def serve(target: str, host: str, port: int, threads: int) -> None:
         workers=1,
         blocking_threads=threads * READERS_PER_THREAD,
         backpressure=_CONNECTIONS,
-        http=HTTPModes.http1,  # of HTTP/2 each half-open stream would hold a thread
+        http=HTTPModes.http1,  # each half-open stream of HTTP/2 would hold a thread
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         websockets=False,
         workers_kill_timeout=STOP_S,
@@ -61,18 +63,21 @@ def serve(target: str, host: str, port: int, threads: int) -> None:
 
 
 def check_address(host: str, port: int) -> None:
-    """granian shares a port with whoever shares it too, so that each got some of the webhooks."""
+    """Raise ``SettingsError`` if the address is invalid or in use.
+
+    granian would share a port with another process, and each would get some of the webhooks.
+    """
     try:
         family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
     except ValueError as error:
         raise SettingsError(
-            f"--host: must be an IP address such as 127.0.0.1, not {host!r}"
+            f"--host: must be an IP address, such as 127.0.0.1 (got {host!r})"
         ) from error
     deadline = time.monotonic() + _PORT_S
     while True:
         try:
             with socket.socket(family) as probe:
-                if os.name == "posix":  # past connections of an earlier process do not count
+                if os.name == "posix":  # ignore old connections of an earlier process
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
                 return
@@ -81,10 +86,10 @@ def check_address(host: str, port: int) -> None:
                 time.sleep(0.1)
                 continue
             raise SettingsError(
-                f"PORT: cannot listen at {host}, port {port}: {error.strerror}"
+                f"PORT: cannot listen on {host}, port {port}: {error.strerror}"
             ) from error
 
 
-def _is_no_advice(record: logging.LogRecord) -> bool:
-    """Leave out what granian says at each start of more threads than it would take."""
+def _is_not_advice(record: logging.LogRecord) -> bool:
+    """Drop granian's advice against more threads than it suggests, logged at each start."""
     return "Configuration allows spawning" not in record.getMessage()

@@ -1,12 +1,12 @@
-"""Ends the connections of senders that keep a server's threads waiting.
+"""Close the connections of senders that keep a server's threads waiting.
 
-A server of threads (granian's WSGI, gunicorn's gthread) lends a thread to a request until its body
-is there, and neither limits how long that takes; gunicorn does not even for the headers. A few
-hundred connections that send a byte now and then would stop such a node for good.
+A threaded server (granian's WSGI, gunicorn's gthread) assigns a thread to a request until its body
+is complete. Neither server limits that time, and gunicorn not even the time for the headers. A few
+hundred connections that send a byte now and then would block such a node without limit.
 
-Nobody is in a hurry while there are threads. So only when many connections owe the rest of a
-request are they ended, those first that have waited longest. Which those are the kernel tells
-(Linux, ``TCP_INFO``); where it does not, nothing is done.
+While threads are free, slow senders do no harm. Only when many connections owe the rest of a
+request are they closed, those that have waited longest first. The kernel knows which ones (Linux,
+``TCP_INFO``); without ``TCP_INFO`` nothing is done.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from operator import itemgetter
 
 logger = logging.getLogger(__name__)
 
-#: A server has so many threads for each one that ``THREADS`` asks for. The others are made when
-#: senders are slow, so that those take nothing away from anybody.
+#: Threads of a server for each one of ``THREADS``. The additional ones start when senders are slow,
+#: so that slow senders do not block others.
 READERS_PER_THREAD = 8
 
-#: A request that gets on by less than so many bytes between two looks does not get on.
+#: A connection that sends less than this between two checks is slow.
 _SLOW_BYTES = 16 * 1024
 
 _LOOK_S = 1.0
-#: How long a connection may have had nothing from the server, in milliseconds, before it counts.
+#: Time without data from the server after which a connection counts, in milliseconds.
 _PATIENCE_MS = 2000
 
 _FDS = "/proc/self/fd"
@@ -46,7 +46,7 @@ _INFO_BYTES = 136
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What a connection looked like. Times in ms ago; ``received`` counts bytes since its start."""
+    """The state of a connection: ages in ms; ``received`` in bytes since its start."""
 
     peer: object
     sent_ago: int
@@ -54,7 +54,7 @@ class _Look:
     received: int
 
     def owes(self, before: _Look | None) -> bool:
-        """Whether the rest of a request has been slow to come, for as long as patience lasts."""
+        """Return whether the rest of a request has been slow for at least ``_PATIENCE_MS``."""
         return (
             before is not None
             and before.peer == self.peer
@@ -73,18 +73,18 @@ class SlowSenders:
         self._before: dict[int, _Look] = {}
 
     def watch(self) -> None:
-        """Watch from now on, in a thread of its own; in a server that forks, after the fork."""
+        """Start to watch, in a thread. In a server that forks, call this after the fork."""
         if _TCP_INFO is not None and os.path.isdir(_FDS):
             threading.Thread(target=self._run, name="slow-senders", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             time.sleep(_LOOK_S)
-            with contextlib.suppress(OSError):  # no descriptor left to look with: look again
+            with contextlib.suppress(OSError):  # no free descriptor: check again later
                 self.look()
 
     def look(self) -> int:
-        """End the connections that are slow if they are a crowd; how many that were."""
+        """Close slow connections if there are too many; return how many were closed."""
         if len(os.listdir(_FDS)) <= self._crowd:
             self._before = {}
             return 0
@@ -102,16 +102,16 @@ class SlowSenders:
             slow.sort(key=itemgetter(0))
             ended = slow[self._crowd :]
             for _, connection in ended:
-                # The server reads the end of the request, answers or not, and closes.
+                # The server reads the end of the request and closes the connection.
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RD)
         if ended:
-            logger.warning("%d requests that did not get on were ended", len(ended))
+            logger.warning("%d slow requests: their connections were closed", len(ended))
         return len(ended)
 
 
 def _open_accepted(stack: contextlib.ExitStack) -> Iterator[tuple[int, socket.socket]]:
-    """The sockets whose local port is one that this process listens on, until the stack closes."""
+    """Yield the sockets whose local port this process listens on; valid until the stack closes."""
     ports: set[int] = set()
     connected: list[tuple[int, socket.socket]] = []
     for name in os.listdir(_FDS):
@@ -134,7 +134,7 @@ def _open_accepted(stack: contextlib.ExitStack) -> Iterator[tuple[int, socket.so
 
 
 def _open(fd: int) -> socket.socket | None:
-    """A socket of its own for the descriptor, which may mean something else a moment later."""
+    """Return a duplicate socket of the descriptor, which the process may reuse at any time."""
     try:
         duplicate = os.dup(fd)
     except OSError:
@@ -148,12 +148,12 @@ def _open(fd: int) -> socket.socket | None:
 
 def _look_at(connection: socket.socket) -> _Look | None:
     try:
-        assert _TCP_INFO is not None  # noqa: S101  # nothing is watched without it
+        assert _TCP_INFO is not None  # noqa: S101  # ``watch`` does nothing without it
         info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
         peer = connection.getpeername()
     except OSError:
         return None
-    if len(info) < _INFO_BYTES:  # an old kernel, or a sandbox that only looks like one
+    if len(info) < _INFO_BYTES:  # an old kernel, or a sandbox
         return None
     (sent_ago,) = struct.unpack_from("=I", info, _LAST_DATA_SENT)
     (received_ago,) = struct.unpack_from("=I", info, _LAST_DATA_RECEIVED)

@@ -1,10 +1,12 @@
-"""How a node learns that its process is being stopped, without taking the signal from the server.
+"""How a node learns that its process is stopping, without replacing the server's signal handlers.
 
-The server keeps its own way of draining. Beside it three things must happen: what runs long must
-end soon, so a node's ``stop`` is called at once; the store must be closed last, so ``close`` is
-called when the server is done; and a request that nobody can end (a peer that neither sends nor
-reads) must not take the node's store with it when the platform's patience is over, so after
-:data:`DRAIN_S` the node is closed in any case, and the process ends.
+The server drains its requests in its own way. Three things happen besides:
+
+- A node's ``stop`` is called at once, so that long operations end soon.
+- ``close`` is called when the server is done: the store must be closed last.
+- After :data:`DRAIN_S` the node is closed in any case and the process ends. Otherwise a request
+  that cannot end (a peer that neither sends nor reads) would delay the close until the platform
+  kills the process.
 """
 
 from __future__ import annotations
@@ -21,30 +23,30 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-#: How long a server may take for what it is working on, in seconds from the signal. What is left of
-#: the ten seconds that Cloud Run gives is for closing.
+#: Time for the requests under way, in seconds from the signal. The rest of the ten seconds that
+#: Cloud Run waits is for closing.
 DRAIN_S = 6.0
 
 _POLL_S = 0.2
-_ANSWER_S = 0.1  # for the answers of webhooks that closing has committed
+_ANSWER_S = 0.1  # for the responses to webhooks that closing has committed
 
 
 def close_at_exit(close: Callable[[], None]) -> None:
-    """Call ``close`` when this process ends in order, after the server has drained its requests.
+    """Call ``close`` at the regular end of this process, after the server has drained its requests.
 
     A finalizer of multiprocessing runs in all three kinds of process that serve: granian's worker
-    (a ``multiprocessing.Process``, in which ``atexit`` is not run), gunicorn's worker and a plain
-    one (both by ``atexit``); in a child that is forked later it does not run.
+    (a ``multiprocessing.Process``, in which ``atexit`` does not run), gunicorn's worker and a plain
+    process (both through ``atexit``). It does not run in a child that is forked later.
     """
     util.Finalize(None, close, exitpriority=100)
 
 
 def watch_signals(stop: Callable[[], None], close: Callable[[], None]) -> None:
-    """Call ``stop`` when SIGTERM or SIGINT arrives, whoever handles it, and ``close`` in the end if
-    the server does not come to it. Main thread only.
+    """Call ``stop`` on SIGTERM or SIGINT, and ``close`` if the server has not ended by ``DRAIN_S``.
 
-    The interpreter writes the number of each signal to the wakeup descriptor besides running the
-    handler, also one that is installed later (Python documentation, ``signal.set_wakeup_fd``).
+    Main thread only. The interpreter writes the number of each signal to the wakeup descriptor and
+    runs the handler as well, even one installed later (Python documentation,
+    ``signal.set_wakeup_fd``).
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -60,17 +62,17 @@ def watch_signals(stop: Callable[[], None], close: Callable[[], None]) -> None:
 
 
 def watch_worker(stop: Callable[[], None], close: Callable[[], None]) -> None:
-    """The same for gunicorn's worker around this thread. Any thread.
+    """Do the same in a gunicorn worker, from any thread; elsewhere do nothing.
 
-    gunicorn installs a method of its worker as the handler of SIGTERM, and that clears the worker's
-    ``alive`` (gunicorn's documentation, signal handling). Elsewhere this does nothing.
+    gunicorn installs a method of its worker as the handler of SIGTERM, which clears the worker's
+    ``alive`` (gunicorn's documentation, signal handling).
     """
     worker: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not isinstance(getattr(worker, "alive", None), bool):
         return
     parent = os.getppid()
-    # The hook runs when the worker has drained, and before the interpreter ends: from then on
-    # Python 3.12 starts no thread any more, and closing may need one.
+    # The hook runs after the worker has drained and before the interpreter ends, after which Python
+    # 3.12 starts no thread; closing may need one.
     worker.cfg.set("worker_exit", lambda arbiter, worker: close())
 
     def watch() -> None:
@@ -82,10 +84,10 @@ def watch_worker(stop: Callable[[], None], close: Callable[[], None]) -> None:
 
 
 def _stop_in_time(stop: Callable[[], None], close: Callable[[], None]) -> None:
-    """Stop, and end the process if it still lives after ``DRAIN_S``."""
+    """Stop, and end the process if it still runs after ``DRAIN_S``."""
     stop()
     time.sleep(DRAIN_S)
-    logger.warning("requests are still running %g s after the stop; they are cut off", DRAIN_S)
+    logger.warning("requests are still running %g s after the stop; ending the process", DRAIN_S)
     close()
     time.sleep(_ANSWER_S)
     os._exit(0)

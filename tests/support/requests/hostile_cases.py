@@ -238,37 +238,37 @@ CASES: dict[str, Case] = {
     "500": Case(answer_with("500 Oops", b"Traceback: x"), "Slave refused: .*500: Traceback: x"),
     "html": Case(
         answer_with("200 OK", HTML, Content_Type="text/html"),
-        "Answer invalid: .* text/html, not .*\\. Is it the .*",
+        "Invalid response: .* text/html, not .*\\. Is it the .*",
     ),
     "store": Case(change_the_store, "Slave refused: the slave's store has another epoch .*"),
     "describe-html": Case(
         say_nothing,
-        "Answer invalid: .* text/html, not application/json\\. .*",
+        "Invalid response: .* text/html, not application/json\\. .*",
         describe=answer_with("200 OK", HTML, Content_Type="text/html"),
     ),
     "describe-garbage": Case(
         say_nothing,
-        "Answer invalid: .* invalid JSON: .*",
+        "Invalid response: .* invalid JSON: .*",
         describe=answer_with("200 OK", b"{", Content_Type="application/json"),
     ),
     "describe-less": Case(
         say_nothing,
-        "Answer invalid: .* GET /sync: horizon: .*",
+        "Invalid response: .* GET /sync: horizon: .*",
         describe=describe_as(horizon=None),
     ),
     "span": Case(
         say_nothing,
-        "Answer invalid: span: the slave has 1 ms, the master 120000 ms; set the same SPAN_S",
+        "Invalid response: span: the slave has 1 ms, the master 120000 ms; set the same SPAN_S",
         describe=describe_as(span=1),
     ),
     "hash": Case(
         say_nothing,
-        "Answer invalid: hash: the slave has blake2b-1, the master crc32c; set the same HASH .*",
+        "Invalid response: hash: the slave has blake2b-1, the master crc32c; set the same HASH .*",
         describe=describe_as(hash="blake2b-1"),
     ),
     "clock": Case(
         say_nothing,
-        "Answer invalid: clock: the slave's differs by -?[0-9]+ ms, more than half the span; .*",
+        "Invalid response: clock: the slave's differs by -?[0-9]+ ms, more than half the span; .*",
         describe=describe_as(now=1),
     ),
 }
