@@ -1,8 +1,8 @@
-"""What the two roles need from outside: a store, the master's state, a way to a slave, a clock.
+"""The ports of a node: its store, the master's state, a client of a slave, a clock.
 
 Each port is small, and every implementation under ``adapters/`` passes the same contract suite
-(``tests/contract/``). Errors of the thing behind a port are translated into the tree of
-:mod:`portable_core.errors`; no other exception may come out of a port.
+(``tests/contract/``). An implementation translates its errors into those of
+:mod:`portable_core.errors`; a port raises no other exception.
 """
 
 from __future__ import annotations
@@ -19,33 +19,32 @@ from portable_core.records import Integer, Pair, Record
 #: Integer milliseconds since the Unix epoch, UTC.
 Milliseconds = Integer
 
-#: The longest span (``SPAN_S``). What a store has lost may have represented what lies up to a span
-#: before it, so a store that loses records sets the cursors in it back so far before the first.
+#: The longest span (``SPAN_S``). A lost record may have represented records up to a span before it:
+#: a store that loses records sets its cursors back to this long before the first one.
 MAX_SPAN_MS = 3_600_000
-
 
 #: The form of a store's UUID.
 UUID_PATTERN = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class Clock(Protocol):
-    """The node's clocks: one that tells the date, and one that only moves forward."""
+    """The node's clocks: the date, and a monotonic one."""
 
     def now(self) -> Milliseconds:
-        """The date. It may jump either way at any time; whoever reads it must cope."""
+        """Return the date. It may jump in both directions at any time."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never decreasing: for durations and deadlines."""
+        """Return seconds since an arbitrary start; never decreases. For durations and deadlines."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait."""
         ...
 
 
 class StoreEpoch(NamedTuple):
-    """A store, by the UUID that was made with it, and its generation (see :class:`StoreInfo`)."""
+    """The UUID of a store, and its generation (see :class:`StoreInfo`)."""
 
     store: str
     generation: int
@@ -53,10 +52,10 @@ class StoreEpoch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """Which store this is, and in which epoch.
+    """The identity of a store, its epoch, and its hash algorithm.
 
-    ``uuid`` is made with the store. ``generation`` grows durably whenever records may have come
-    back before what was already told (a damaged file readable again, a store restored).
+    ``uuid`` is created with the store. ``generation`` grows durably whenever records may have
+    reappeared before a reported horizon (a damaged file readable again, a restored store).
     """
 
     uuid: str
@@ -66,10 +65,9 @@ class StoreInfo:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A part of a store that cannot be read, or lacks records that it held: its name, the times it
-    would cover, the reason.
+    """A part of a store that cannot be read, or that has lost records.
 
-    ``start`` is None where the name tells no time.
+    ``start`` and ``end`` are the times of its records, None if they are unknown.
     """
 
     name: str
@@ -80,7 +78,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """What ``/status`` shows of a store. None where the store cannot tell cheaply."""
+    """A store in ``/status``. None for a value that would be expensive to find."""
 
     records: int | None
     first: Milliseconds | None
@@ -88,12 +86,12 @@ class StoreStatus:
     bytes: int | None = None
     files: int | None = None
     damaged: tuple[Damage, ...] = ()
-    #: Windows of records that retention by bytes removed before a master had asked past them.
+    #: Windows of records that retention by bytes removed before a master had synced them.
     gaps: tuple[tuple[Milliseconds, Milliseconds], ...] = ()
 
 
 class Store(Protocol):
-    """Keeps records. Safe to use from several threads.
+    """Stores records. Safe to use from several threads.
 
     Nothing is opened, locked or started before :meth:`open`, which happens in the process that
     serves (after a server's fork). All methods but ``open`` and ``close`` raise
@@ -106,62 +104,61 @@ class Store(Protocol):
         ...
 
     def open(self, algorithm: str) -> StoreInfo:
-        """Become a writer of the store, making it if need be. Idempotent.
+        """Open the store for writing; create it if it does not exist. Idempotent.
 
-        Raises ``SettingsError`` if the store was made with another hash algorithm, ``StoreLocked``
-        if another process is its writer (try again), ``StoreError`` for anything else.
+        Raises ``SettingsError`` if the store was created with another hash algorithm,
+        ``StoreLocked`` if another process is its writer (retry), ``StoreError`` otherwise.
         """
         ...
 
     def info(self) -> StoreInfo:
-        """Identity, and the generation as it is now."""
+        """Return the identity, with the current generation."""
         ...
 
     def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
-        """Store ``records``, durably when it returns; idempotent: a pair twice is one record.
+        """Store ``records``; they are durable on return. Idempotent: one record for each pair.
 
-        The records may be in any order and of any time. ``deadline`` is how many seconds it may
-        take at most; past it ``StoreError`` is raised. After any error a part of the records may
-        or may not be there.
+        The records may have any order and any time. ``deadline`` is the timeout in seconds; raises
+        ``StoreError``, also for a timeout. After an error, some of the records may be stored.
         """
         ...
 
     def pairs(self, start: Milliseconds, end: Milliseconds) -> Iterator[Pair]:
-        """The pairs with ``start <= timestamp < end`` in order, without touching payloads.
+        """Yield the pairs with ``start <= timestamp < end`` in order, without reading payloads.
 
-        Bounded memory however large the window; consistent: what is appended after the call (from
-        its first item on) is not in it.
+        Memory is bounded for any window. The result is a snapshot: records appended after its first
+        item are not part of it.
         """
         ...
 
     def records(self, start: Milliseconds, end: Milliseconds) -> Iterator[Record]:
-        """The records of the same window, in the same order, under the same promise."""
+        """Yield the records of the same window, under the same promises as :meth:`pairs`."""
         ...
 
     def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
-        """The records of these pairs, in their order; pairs that are not there are left out.
+        """Yield the records of these pairs, in their order; skip pairs without a record.
 
-        They are read as they are taken, so that memory need not hold many large payloads at once.
+        Each record is read when it is consumed, so that few payloads are in memory at once.
         """
         ...
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
-        """The last ``limit`` pairs with ``timestamp < before``, newest first."""
+        """Return the last ``limit`` pairs with ``timestamp < before``, newest first."""
         ...
 
     def first(self) -> Milliseconds | None:
-        """The oldest record's timestamp, None for an empty store."""
+        """Return the oldest record's timestamp, None for an empty store."""
         ...
 
     def last(self) -> Milliseconds | None:
-        """The newest record's timestamp, None for an empty store."""
+        """Return the newest record's timestamp, None for an empty store."""
         ...
 
     def prune(self, before: Milliseconds) -> int:
-        """Remove records older than ``before`` and return about how many bytes or records went.
+        """Remove records older than ``before``; return roughly how many bytes or records.
 
-        A store may keep some of them where removing whole parts is cheaper, never the reverse, and
-        leave some for the next call where removing all would take long.
+        A store may keep some of these records: where it removes whole parts, or to bound the time
+        of one call. It never removes younger records.
         """
         ...
 
@@ -170,14 +167,14 @@ class Store(Protocol):
     ) -> tuple[Milliseconds, Milliseconds] | None:
         """Remove the oldest parts until the store occupies at most ``limit`` bytes.
 
-        Some may be left for the next call, as with :meth:`prune`. Returns the gap, the window
-        ``[start, end)`` of what went and does not lie before ``asked`` (a master has all that
-        does), None if there is none. It is in the status from then on.
+        Some parts may stay until the next call, as with :meth:`prune`. Return the gap: the window
+        ``[start, end)`` of the removed records that do not lie before ``asked``; None without such
+        records. A master has all records before ``asked``. The status shows the gap from then on.
         """
         ...
 
     def mark(self, name: str) -> int:
-        """A durable number that never decreases; 0 until it was raised."""
+        """Return a durable number that never decreases; 0 until it is raised."""
         ...
 
     def marks(self, prefix: str) -> dict[str, int]:
@@ -185,28 +182,28 @@ class Store(Protocol):
         ...
 
     def raise_mark(self, name: str, value: int) -> int:
-        """Make the mark at least ``value``, durably when it returns, and return what it is now."""
+        """Raise the mark to at least ``value``, durably, and return its new value."""
         ...
 
     def check(self) -> None:
-        """Return if the store could take a record now; raise ``StoreError`` if not.
+        """Return if the store can store a record now; raise ``StoreError`` if not.
 
-        ``StoreFull`` too proves that nothing of an append that failed can still appear.
+        ``StoreFull`` too proves that no record of a failed append can still appear.
         """
         ...
 
     def status(self) -> StoreStatus:
-        """For people and metrics; may be a few seconds old."""
+        """Return the status for people and metrics; it may be a few seconds old."""
         ...
 
     def close(self) -> None:
-        """Let go of files, locks and connections. Idempotent; what was appended stays."""
+        """Release files, locks and connections. Idempotent; appended records stay."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to sync: ``token`` grows with each, ``expires`` is when it ends unrenewed."""
+    """The right to sync. ``token`` grows with each lease; ``expires`` is its end unless renewed."""
 
     token: int
     holder: str
@@ -215,7 +212,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class SlaveState:
-    """What the master remembers of one slave.
+    """The master's state of one slave.
 
     ``cursor``: every record of the slave's store ``store`` in epoch ``generation`` before it is
     represented in the master. ``window``: how many milliseconds the next request may cover, None
@@ -231,7 +228,7 @@ class SlaveState:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A record set aside whole: from which slave, when, why, and all that was received of it."""
+    """A record in quarantine: the slave it came from, the time, the reason, the whole record."""
 
     id: str
     slave: str
@@ -241,15 +238,15 @@ class Quarantined:
 
 
 class MasterState(Protocol):
-    """What a master keeps besides records: leases, slaves' states, the quarantine.
+    """The state of a master besides its records: leases, slaves' states, the quarantine.
 
-    The methods that take a lease write only under the newest one: they raise
-    :class:`~portable_core.errors.LeaseLost`, writing nothing, once a newer lease was taken. The
-    store refuses; a check before the write would not do.
+    The methods with a lease write only under the newest one. Once a newer lease exists, they raise
+    :class:`~portable_core.errors.LeaseLost` and write nothing. The store itself rejects the write:
+    a check before the write would leave a gap.
     """
 
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        """Take the lease if nobody holds it or its holder let it expire; tokens only grow.
+        """Acquire the lease if it is free or has expired; tokens only grow.
 
         Raises ``LeaseHeld`` otherwise.
         """
@@ -258,13 +255,13 @@ class MasterState(Protocol):
     def renew_lease(self, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease: ...
 
     def release_lease(self, lease: Lease) -> None:
-        """Give it back; nothing happens if it was lost."""
+        """Release the lease; do nothing if it was lost."""
         ...
 
     def slave_states(self) -> dict[str, SlaveState]: ...
 
     def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
-        """Durable when it returns."""
+        """Save the state of a slave; it is durable on return."""
         ...
 
     def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
@@ -272,16 +269,16 @@ class MasterState(Protocol):
         ...
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
-        """Durable when it returns; idempotent by ``id``."""
+        """Save items; they are durable on return. Idempotent by ``id``."""
         ...
 
     def quarantine(self) -> Iterator[Quarantined]:
-        """All of it, oldest first, in bounded memory."""
+        """Yield all items, oldest first, in bounded memory."""
         ...
 
 
 class MasterStore(Store, MasterState, Protocol):
-    """Every shipped store is both, so that records and the master's state share one fence."""
+    """A store that is both. Every shipped one is, so that one lease protects both."""
 
 
 #: The name of a hash algorithm or a media type.
@@ -305,20 +302,20 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     encodings: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=16)]
 
 
-#: Called in the caller's thread about twice a second while nothing comes from the other side. What
-#: it raises ends the waiting, and is raised there.
+#: Called in the caller's thread about twice a second while the other side sends nothing. An
+#: exception of it ends the wait and is raised in the caller.
 KeepWaiting = Callable[[], object]
 
 
 def wait_on() -> None:
-    """The ``KeepWaiting`` of callers who have nothing else to do."""
+    """Do nothing: the ``KeepWaiting`` of callers that just wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
     """One ``POST /sync``: the window, and the master's pairs encoded as ``media_type``.
 
-    ``keep_waiting`` is called while the answer, or the next chunk of it, is waited for. ``epoch``
+    ``keep_waiting`` is called while the response, or its next chunk, is awaited. ``epoch``
     is the epoch of the slave's store in which ``start`` was reached; a slave whose store is in
     another epoch rejects the request. ``compare_only``: the slave must not advance its retention.
     """
@@ -336,10 +333,10 @@ class SyncRequest:
 
 @dataclass(frozen=True, slots=True)
 class SyncAnswer:
-    """The beginning of an answer with status 200, and the rest as it arrives.
+    """The head of a response with status 200, and its body as it arrives.
 
-    ``chunks`` raises ``SlaveUnreachable`` when the connection breaks or is silent for too long; it
-    just ends where the answer ended.
+    ``chunks`` raises ``SlaveUnreachable`` when the connection breaks or times out; it ends where
+    the response ended, complete or not.
     """
 
     store: str
@@ -350,7 +347,7 @@ class SyncAnswer:
 
 
 class SlaveClient(Protocol):
-    """The master's way to one slave.
+    """The master's client of one slave.
 
     Errors: ``SlaveUnreachable``, ``SlaveRefused`` for any status but 200 (redirects are not
     followed), ``AnswerInvalid`` for a 200 that is not of this protocol.
@@ -364,9 +361,9 @@ class SlaveClient(Protocol):
         ...
 
     def exchange(self, request: SyncRequest) -> AbstractContextManager[SyncAnswer]:
-        """``POST /sync``: sends ``request.body`` while the answer is being read.
+        """``POST /sync``: sends ``request.body`` while the response is read.
 
-        Leaving the context stops both directions at once, whatever was still to come. An exception
-        of ``request.body`` ends the exchange and is raised from ``chunks``.
+        Leaving the context stops both directions at once. An exception of ``request.body`` ends the
+        exchange and is raised from ``chunks``.
         """
         ...

@@ -10,7 +10,11 @@ from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned
 PENDING: set[str] = {*SCOPES} - {
     *("documents", "containers", "settings", "help"),
     *(
+        "portable_core/.",
+        "portable_core/adapters",
+        "portable_core/adapters/authentication",
         "portable_core/adapters/http",
+        "portable_core/adapters/server",
         "portable_core/cli",
         "portable_core/demo",
         "portable_core/functions",
