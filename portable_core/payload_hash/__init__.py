@@ -1,1 +1,1 @@
-"""Bytes of a JSON payload -> canonical bytes -> hash."""
+"""Bytes of a payload -> canonical bytes -> identity -> hash and key."""

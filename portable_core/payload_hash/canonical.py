@@ -1,19 +1,21 @@
 """Payload bytes -> canonical bytes -> hash.
 
-The canonical bytes of a payload are its JSON value, written in one way: no white space, an object's
-members in the order of their keys' code points, strings in UTF-8 with the fewest escapes, integers
-digit by digit, other numbers with their exact decimal value (:func:`.format_float`). They are JSON
-again, and their own canonical bytes. Different values have different canonical bytes, always.
+The canonical bytes of a payload are its JSON value, written in one way:
 
-Two choices that RFC 8259 leaves open: ``1`` and ``1.0`` differ, since a number with a fraction or
-an exponent is kept apart from an integer; and zero has no sign, so that ``-0`` is ``0`` and
-``-0.0`` is ``0.0``.
+- no white space;
+- an object's members in the order of the code points of their keys;
+- strings in UTF-8 with the fewest escapes;
+- integers digit by digit; other numbers with their exact decimal value (:func:`.format_float`).
 
-The fast path is msgspec's parser and orjson's writer. The parser keeps integers exact and hands
-over the text of every other number, so that no float is ever made. What this path cannot hold one
-of the two refuses, however it is spelled, and the exact path takes it: integers beyond 64 bits,
-lone surrogates, and nesting beyond orjson's 254 levels. Everything malformed goes there too, to be
-refused with its offset. ``docs/hash.md`` has the reasons and the figures.
+Canonical bytes are JSON, and their own canonical bytes. Different values have different canonical
+bytes. RFC 8259 leaves two choices open: ``1`` and ``1.0`` differ, since a number with a fraction or
+an exponent is not an integer; and zero has no sign, so ``-0`` is ``0`` and ``-0.0`` is ``0.0``.
+
+The fast path is msgspec's parser and orjson's writer. The parser keeps integers exact and passes on
+the text of every other number, so that no float is ever made. One of the two rejects every value
+that this path cannot represent, in any spelling, and the exact path handles it: integers beyond 64
+bits, lone surrogates, and nesting beyond orjson's 254 levels. Malformed payloads go there too, and
+are rejected with the offset of the fault. ``docs/hash.md`` has the reasons and the figures.
 """
 
 from __future__ import annotations
@@ -57,15 +59,15 @@ __all__ = [
     "is_plain",
 ]
 
-#: The most ``,`` ``[`` and ``{`` outside strings: a bound of the values, and so of the memory.
+#: The most ``,`` ``[`` and ``{`` outside strings: a bound of the values, and thus of the memory.
 MAX_VALUES = 1 << 20
 
-#: Payloads of more bytes than this are counted before they are parsed, and taken one at a time.
-#: Smaller ones cannot have more than :data:`MAX_VALUES`.
+#: The values of a payload of more bytes are counted before it is parsed, and only one such payload
+#: is parsed at a time. A smaller payload cannot have more than :data:`MAX_VALUES` values.
 LARGE = MAX_VALUES
 
-# Calls that any stack of a thread has room for; msgspec's take 300 bytes each. No more levels than
-# this: then whatever the fast path takes, the exact one takes.
+# Nested calls for which the stack of any thread has room; msgspec's need 300 bytes each. It is not
+# more than the levels of the exact path, which so accepts every payload that the fast one accepts.
 _DEEP = MOST_LEVELS
 
 _one_at_a_time = threading.Lock()
@@ -76,22 +78,22 @@ _Fragment = orjson.Fragment
 _SORTED = orjson.OPT_SORT_KEYS
 _SORTED_53_BITS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
-# All up to one separator outside strings, or up to the end: it fits anywhere outside strings, and
-# never gives back what it took, so its time is linear.
+# The text up to a separator outside strings, or to the end. It matches anywhere outside strings and
+# never backtracks, so its time is linear.
 _find_separators = re.compile(
     rb'(?:[^",\[{]++|"(?:[^"\\]++|\\.)*+["\\]?+)*+(?:([,\[{])|\Z)', re.DOTALL
 ).finditer
-# A number of value zero with a minus sign, whole.
+# A whole number token of value zero with a minus sign.
 _find_minus_zero = re.compile(
     rb"-0(?<=[,:\[ \t\r\n]-0)(?:\.0*+)?+(?:[eE][-+]?[0-9]++)?+(?=[,\]} \t\r\n])"
 ).search
 
 
 def hash_payload(payload: bytes, algorithm: str = "crc32c", key: bytes = b"") -> int:
-    """The hash of a payload: an unsigned integer of 32 bits (``crc32c``) or 53 (``blake2b``).
+    """Return the hash of a payload: an integer of 32 bits (``crc32c``) or 53 bits (``blake2b``).
 
     Equal JSON values have equal hashes. Raises :class:`.MalformedPayload` as :func:`canonicalize`
-    does, and ``SettingsError`` for an algorithm or a key that cannot be.
+    does, and ``SettingsError`` for an unknown algorithm or an invalid key.
     """
     compute = _COMPUTE.get(algorithm) or check_algorithm(algorithm).compute
     if len(payload) <= LARGE:
@@ -101,10 +103,11 @@ def hash_payload(payload: bytes, algorithm: str = "crc32c", key: bytes = b"") ->
 
 
 def canonicalize(payload: bytes) -> bytes:
-    """The canonical bytes of a payload: a JSON text (RFC 8259) whose top level is an object.
+    """Return the canonical bytes of a payload: a JSON text (RFC 8259) whose top is an object.
 
     Raises :class:`.MalformedPayload` for any other bytes, with the offset of the fault, and its
-    kind ``PayloadTooComplex`` for more than :data:`MAX_VALUES` values or :data:`MAX_DEPTH` levels.
+    subclass ``PayloadTooComplex`` for more than :data:`MAX_VALUES` values or :data:`MAX_DEPTH`
+    levels.
     """
     if len(payload) <= LARGE:
         return _canonicalize(payload)
@@ -129,12 +132,16 @@ def canonicalize_parts(
 
 
 def is_plain(payload: bytes) -> bool:
-    """Whether every common JSON reader carries the payload's value exactly.
+    """Return whether every common JSON reader preserves the payload's value exactly.
 
-    So no lone surrogates; no repeated keys; integers within 53 bits; other numbers only if a double
-    holds them, and neither whole (a reader may give ``1.0`` back as ``1``) nor beyond ±1e15 or
-    below ±1e-4; no minus zero; no malformed payload. False is always a safe answer: it is also
-    given for a few payloads that are plain.
+    A plain payload is well-formed and has
+
+    - no lone surrogates, no repeated keys, no minus zero;
+    - only integers within 53 bits;
+    - only such other numbers as a double represents exactly, from ±1e-4 to ±1e15 and not whole (a
+      reader may write ``1.0`` as ``1``).
+
+    False is always safe: it is also returned for a few payloads that are plain.
     """
     if len(payload) <= LARGE:
         return _is_plain(payload)
@@ -156,7 +163,7 @@ def _canonicalize(payload: bytes) -> bytes:
             # msgspec: malformed, a lone surrogate, an integer of thousands of digits, too deep.
             # orjson: an integer beyond 64 bits, too deep.
             pass
-        value = None  # its memory: the exact path takes as much
+        value = None  # frees its memory, since the exact path needs as much
     return canonicalize_exactly(payload)
 
 
@@ -172,11 +179,11 @@ def _canonicalize_parts(
                 for pointer in without:
                     removed = remove_member(value, pointer)
                     if removed is not ABSENT:
-                        _dump(removed, None, _SORTED)  # refuses what the exact path has to take
+                        _dump(removed, None, _SORTED)  # raises for values of the exact path
                 return _dump(value, None, _SORTED), texts
         except (ValueError, TypeError, RecursionError):  # as in _canonicalize
             pass
-        value = None  # its memory: the exact path takes as much
+        value = None  # frees its memory, since the exact path needs as much
     canonical = canonicalize_exactly(payload)
     texts = [read_canonical(canonical, pointer) for pointer in select]
     for pointer in without:
@@ -196,7 +203,7 @@ def _is_plain(payload: bytes) -> bool:
         canonical = _dump(_load_plain(payload), None, _SORTED_53_BITS)
     except (ValueError, TypeError, RecursionError, _NotPlainError):
         return False
-    # What a repeated key takes with it has a colon, and only an escape can make up for that.
+    # A member that a repeated key drops has a colon, and only an escape can compensate for it.
     return (
         payload.count(b":") == canonical.count(b":")
         and b"\\u003a" not in payload
@@ -206,13 +213,13 @@ def _is_plain(payload: bytes) -> bool:
 
 
 class _NotPlainError(Exception):
-    """A number that readers may not carry exactly."""
+    """A number that readers may not preserve exactly."""
 
 
 def _read_float(text: str) -> orjson.Fragment:
-    """A number with a fraction or an exponent, as something that orjson writes as it stands."""
-    # Canonical already: no exponent, no zero at the end, at most 16 digits before the point, and
-    # not so small that it needs an exponent. It is what most senders write.
+    """Return a number with a fraction or an exponent as a text that orjson writes unchanged."""
+    # Canonical already, as most senders write it: no exponent, no zero at the end, at most 16
+    # digits before the point, and not so small that it needs an exponent.
     if (
         text[-1] != "0"
         and "." in text[:17]
@@ -240,9 +247,9 @@ _load_plain = msgspec.json.Decoder(dict[str, Any], float_hook=_read_plain_float)
 
 
 def _check_values(payload: bytes) -> None:
-    """Raise :class:`PayloadTooComplex` for too many values, at the speed of memory as a rule."""
+    """Raise :class:`PayloadTooComplex` for too many values, usually at the speed of memory."""
     separators = payload.count(b",") + payload.count(b"[") + payload.count(b"{")
-    if separators > MAX_VALUES:  # unless enough of them are in strings, at that of an expression
+    if separators > MAX_VALUES:  # count again without those in strings, which is slower
         found = (match for match in _find_separators(payload) if match.lastindex)
         separators = sum(1 for _ in islice(found, MAX_VALUES + 1))
     if separators > MAX_VALUES:
@@ -250,5 +257,5 @@ def _check_values(payload: bytes) -> None:
 
 
 def _is_deep(payload: bytes) -> bool:
-    """Whether nesting could overflow the C stack, were Python's own limit raised beyond it."""
+    """Return whether nesting could overflow the C stack, if Python's limit were raised above it."""
     return payload.count(b"[") + payload.count(b"{") > _DEEP

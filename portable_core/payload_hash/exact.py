@@ -1,12 +1,13 @@
 """Canonical bytes for any payload that RFC 8259 allows: slow, exact, and never recursive.
 
-This path is a few regular expressions over bytes and one loop. It has none of a parser's limits:
-no size of a number, no lone surrogate, no depth of Python's stack. It is the authority on what
-is malformed, and where. :mod:`.canonical` takes it for the payloads that its fast path
-cannot hold; on all others both give the same bytes.
+This path is a few regular expressions over bytes and one loop. It has none of a parser's limits: on
+the size of a number, on lone surrogates, on the depth of Python's stack. It decides which payloads
+are malformed, and where. :mod:`.canonical` uses it for the payloads that its fast path cannot
+represent; for all others both paths return the same bytes.
 
-No value is ever built: what is read is written at once. An object whose members came out of order
-is noted when it closes; in the end all of them are put in order, and each byte is copied once.
+No value is ever built: each token is written as soon as it is read. An object whose members are out
+of order is noted when it closes; at the end all such objects are sorted, and each byte is copied
+once.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from typing import NamedTuple
 
 from portable_core.errors import MalformedPayload, PayloadTooComplex
 
-#: How deep arrays and objects may be nested; the top object is level 1. What a repeated key takes
-#: with it does not count, as on the fast path, which never sees it.
+#: The deepest nesting of arrays and objects; the top object is level 1. Members that a repeated key
+#: drops do not count, as on the fast path, which never sees them.
 MAX_DEPTH = 500
 
-#: How deep anything may be nested, counting or not.
+#: The deepest nesting of anything, dropped members included.
 MOST_LEVELS = 5_000
 
-# Possessive quantifiers (*+, ?+) never give back what they took: time is linear on any input.
+# Possessive quantifiers (*+, ?+) never backtrack: time is linear on any input.
 _SPACE = rb"[ \t\n\r]*+"
 _OPEN_STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+'
 _STRING = _OPEN_STRING + b'"'
@@ -51,16 +52,16 @@ _match_float = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([-+]?[0-9]+))?").
 _decode_string = json.JSONDecoder().decode
 _encode_string = json.JSONEncoder(ensure_ascii=False).encode
 
-# Adds integers of any length in linear time; to read one, Python's own int needs quadratic time.
+# Adds integers of any length in linear time; Python's int needs quadratic time to read one.
 _add = decimal.Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN).add
 
 
 def canonicalize_exactly(payload: bytes) -> bytes:
-    """The canonical bytes of ``payload``, as :func:`.canonical.canonicalize` says.
+    """Return the canonical bytes of ``payload``, as :func:`.canonical.canonicalize` defines them.
 
-    Raises :class:`MalformedPayload` with the offset of the first byte that cannot be right, or
-    :class:`PayloadTooComplex` for nesting beyond :data:`MAX_DEPTH`, or :data:`MOST_LEVELS`. The
-    number of values is bounded by the caller, before.
+    Raises :class:`MalformedPayload` with the offset of the first invalid byte, and
+    :class:`PayloadTooComplex` for nesting beyond :data:`MAX_DEPTH` or :data:`MOST_LEVELS`. The
+    caller has checked the number of values.
     """
     position = _skip_space(payload, 0)
     if payload[position : position + 1] != b"{":
@@ -68,8 +69,8 @@ def canonicalize_exactly(payload: bytes) -> bytes:
     written = bytearray()
     moved: dict[int, _Members] = {}
     outer: list[tuple[bytes, list[bytes], list[int], dict[int, int]]] = []
-    # Of the innermost open container: how it ends, its members' keys, where each is written, and
-    # which of them are nested too deep, and where in the payload.
+    # The innermost open container: its closing bracket, the keys of its members, the offset of each
+    # in `written`, and by index the members nested too deep with their positions in the payload.
     closing, keys, starts = b"", [], []  # type: tuple[bytes, list[bytes], list[int]]
     deep: dict[int, int] = {}
     while True:
@@ -100,7 +101,7 @@ def canonicalize_exactly(payload: bytes) -> bytes:
         else:
             written += _read_scalar(match, position)
             position = match.end()
-        while True:  # a comma follows, or the container ends, and perhaps the one around it
+        while True:  # a comma follows, or the container ends, and perhaps those around it
             match = _match_next(payload, position)
             if match is None or (match[1] != b"," and match[1] != closing):
                 raise _describe(payload, position, f"expected ',' or '{closing.decode()}'")
@@ -109,7 +110,7 @@ def canonicalize_exactly(payload: bytes) -> bytes:
                 written += b","
                 break
             if len(keys) > 1 and not all(map(operator.lt, keys, islice(keys, 1, None))):
-                starts.append(len(written) + 1)  # as if another one followed
+                starts.append(len(written) + 1)  # as if another member followed
                 order = _order_members(keys)
                 moved[starts[0] - 1] = _Members(order, array("Q", starts))
                 if deep:
@@ -123,11 +124,11 @@ def canonicalize_exactly(payload: bytes) -> bytes:
                 if too_deep is not None:
                     raise _too_deep(too_deep)
                 if position < len(payload):
-                    raise MalformedPayload("something follows the object", position)
+                    raise MalformedPayload("the payload continues after the object", position)
                 return _put_in_order(written, moved)
 
 
-#: The key under which a container is noted that is too deep itself.
+#: The index of a container that is too deep itself, among those of its members.
 _ITSELF = -1
 
 
@@ -136,16 +137,19 @@ def _too_deep(position: int) -> PayloadTooComplex:
 
 
 class _Members(NamedTuple):
-    """Of an object out of order: its members that count, in the order of their keys, and where
-    each of all its members is written, with a comma after it that the last one has not."""
+    """Sort information for one object.
+
+    ``order`` lists its effective members by key; ``starts`` holds the offset of every member in the
+    output, and the end, as if a comma followed the last one.
+    """
 
     order: array[int]
     starts: array[int]
 
 
 def _order_members(keys: list[bytes]) -> array[int]:
-    """The members in the order of their keys; of a repeated key, the last one counts."""
-    order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: equal keys stay as they came
+    """Return the members in the order of their keys; of a repeated key, the last one counts."""
+    order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: equal keys stay in order
     return array(
         "Q",
         (
@@ -157,12 +161,12 @@ def _order_members(keys: list[bytes]) -> array[int]:
 
 
 def _put_in_order(written: bytearray, moved: dict[int, _Members]) -> bytes:
-    """What was written, with the members of the objects whose braces are at ``moved`` in order."""
+    """Return the output, with sorted members of the objects whose braces are at ``moved``."""
     if not moved:
         return bytes(written)
     braces = sorted(moved)
     source, result = memoryview(written), bytearray()
-    ranges = [(0, len(written))]  # still to be copied, the next one last
+    ranges = [(0, len(written))]  # to be copied, the next one last
     while ranges:
         start, end = ranges.pop()
         at = bisect_left(braces, start)
@@ -174,7 +178,7 @@ def _put_in_order(written: bytearray, moved: dict[int, _Members]) -> bytes:
         result += source[start : brace + 1]
         object_end = starts[-1] - 1
         ranges.append((object_end, end))
-        if bisect_left(braces, object_end) == at + 1:  # nothing within is out of order
+        if bisect_left(braces, object_end) == at + 1:  # no object within it is out of order
             for index in order:
                 result += source[starts[index] : starts[index + 1] - 1]
                 result += b","
@@ -188,13 +192,13 @@ def _put_in_order(written: bytearray, moved: dict[int, _Members]) -> bytes:
 
 
 def format_float(text: str) -> str:
-    """The canonical text of a number with a fraction or an exponent; its decimal value is kept.
+    """Return the canonical text of a number with a fraction or an exponent; its value stays exact.
 
     A number is ±d₁.d₂…dₙ × 10ᵉ, where neither the first nor the last digit is zero. It is written
     with a point and digits on both sides of it if -5 ≤ e < 16 (``0.00001``, ``100.0``), otherwise
     as ``d₁.d₂…dₙe±E`` (``1e-6``, ``1.5e+300``). Zero is ``0.0``, without a sign.
 
-    Raises ``ValueError`` if ``text`` is no number of RFC 8259, section 6.
+    Raises ``ValueError`` if ``text`` is not a number of RFC 8259, section 6.
     """
     match = _match_float(text)
     if match is None:
@@ -226,9 +230,9 @@ def _format_scientific(sign: str, digits: str, exponent: str) -> str:
 
 
 def _read_key(token: bytes, position: int) -> tuple[bytes, bytes]:
-    """The key's characters in UTF-8, whose order is that of the code points; its canonical bytes.
+    """Return a key's characters in UTF-8, which sort like code points, and its canonical bytes.
 
-    A lone surrogate, which UTF-8 does not know, is written as if it did.
+    A lone surrogate, which is not valid in UTF-8, is encoded as any other code point.
     """
     text = _decode_utf8(token, position)
     if "\\" not in text:
@@ -238,7 +242,7 @@ def _read_key(token: bytes, position: int) -> tuple[bytes, bytes]:
 
 
 def _read_scalar(match: re.Match[bytes], position: int) -> bytes:
-    """The canonical bytes of the number, string or literal that was found at ``position``."""
+    """Return the canonical bytes of the number, string or literal at ``position``."""
     kind = match.lastgroup or ""
     token = match[kind]
     if kind == "string":
@@ -250,7 +254,7 @@ def _read_scalar(match: re.Match[bytes], position: int) -> bytes:
 
 
 def _encode(text: str) -> bytes:
-    """A string as JSON; a lone surrogate, which UTF-8 cannot hold, as its escape ``\\ud83d``."""
+    """Return a string as JSON; a lone surrogate, invalid in UTF-8, as its escape ``\\ud83d``."""
     return _encode_string(text).encode("utf-8", "backslashreplace")
 
 
@@ -282,11 +286,11 @@ def _describe_key(payload: bytes, position: int) -> MalformedPayload:
 
 
 def _describe(payload: bytes, position: int, expected: str) -> MalformedPayload:
-    """What is wrong at ``position``, or within the broken string that begins there."""
+    """Return the fault at ``position``, or within the broken string that begins there."""
     begun = _match_open_string(payload, position)
     if begun and not _match_string(payload, position):
         position = begun.end()
-        expected = "a string holds a control character or a wrong escape"
+        expected = "a string contains a control character or an invalid escape"
     if position == len(payload):
         return MalformedPayload("the payload ends too early", position)
     return MalformedPayload(expected, position)
