@@ -3,11 +3,11 @@
     .venv/bin/python containers/pin.py > requirements.txt              (make pins does both)
     .venv/bin/python containers/pin.py --dev > requirements-dev.txt
 
-Containers install the first without looking at dependencies again and check that the set is whole.
-The second has what only development needs, and constrains it.
-Google's Python buildpack takes ``requirements.txt`` before ``pyproject.toml``, so ``--source .``
-gets the same versions. It keeps what it installed for a day if this file has not changed: that is
-why the project itself comes last, and as an editable one, which is never a stale copy.
+Containers install the first file without resolving dependencies again, and check that the set is
+complete. The second file pins the packages that only development needs.
+Google's Python buildpack prefers ``requirements.txt`` to ``pyproject.toml``, so ``--source .`` gets
+the same versions. The buildpack caches its installation for a day if this file has not changed:
+that is why the project itself comes last, and as an editable one, which is never a stale copy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOR_NODES, FOR_DEVELOPMENT = f"{PROJECT}[all]", f"{PROJECT}[dev]"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 HEAD = f"""\
-# Made by `make pins` from what is installed; not edited by hand.
+# Made by `make pins` from what is installed; do not edit.
 # Used by the Dockerfiles and by Google's Python buildpack, Python {PYTHONS[0]} to {PYTHONS[-1]}.
 """
 
@@ -55,7 +55,7 @@ def find_dependencies(project: str) -> dict[str, str]:
 
 
 def is_needed(requirement: Requirement, extras: set[str]) -> bool:
-    """Whether one of :data:`PYTHONS` on Linux needs it, given these extras of whoever names it."""
+    """Return whether one of :data:`PYTHONS` on Linux needs it, given the extras of its parent."""
     if requirement.marker is None:
         return True
     return any(
@@ -72,7 +72,7 @@ def main() -> None:
     if "--dev" in sys.argv[1:]:
         more = find_dependencies(FOR_DEVELOPMENT)
         lines = [f"{name}=={more[name]}" for name in sorted(more.keys() - pins.keys())]
-        print("# Made by `make pins` from what is installed; not edited by hand.", *lines, sep="\n")
+        print("# Made by `make pins` from what is installed; do not edit.", *lines, sep="\n")
         return
     lines = [f"{name}=={version}" for name, version in sorted(pins.items())]
     print(HEAD + "".join(f"{line}\n" for line in lines) + "-e .")
