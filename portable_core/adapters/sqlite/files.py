@@ -126,7 +126,7 @@ def encode_extent(extent: Extent) -> list[object]:
 
 
 def decode_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
-    """Return a file from its JSON form; its extent is the one that ``told`` holds."""
+    """Return a file from its JSON form; its extent is the saved one."""
     rows, last = value.get("told", (0, ""))  # older versions saved fewer members
     return DataFile(
         hour,
