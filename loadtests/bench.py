@@ -30,7 +30,7 @@ from loadtests.machine import describe_machine
 from loadtests.plots import plot_peers
 from loadtests.sync_nodes import SPACING_MS, fill_slave
 from portable_core.adapters.sqlite.reader import TABLE
-from portable_core.records import parse_key
+from portable_core.records import parse_sort_key
 
 _ROOT = Path(__file__).parents[1]
 _HASH_SETS = ("real payloads, compact as on the wire", "150 B", "100 kB")
@@ -81,7 +81,9 @@ def _compare_plainly(folder: Path) -> float:
         for file in sorted(folder.glob("[0-9]*.sqlite3")):
             with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
                 query = f'SELECT key FROM "{TABLE}"'
-                pairs += (tuple(parse_key(_read_key(row[0]))) for row in connection.execute(query))  # type: ignore[misc]  # a pair is two numbers
+                for row in connection.execute(query):
+                    timestamp, hash_ = parse_sort_key(_read_key(row[0]))
+                    pairs.append((timestamp, hash_))
         texts.append(json.dumps(pairs))
     theirs, ours = ({tuple(pair) for pair in json.loads(text)} for text in texts)
     if theirs - ours:

@@ -1,7 +1,7 @@
-"""What a node keeps of one webhook: a pair that identifies it, its bytes, and its meta.
+"""The record of one webhook on a node: its pair, its payload and its metadata.
 
-All values are frozen. Pairs order by timestamp, then hash: the order of every stream and every
-store. (On the wire a pair is written hash first; see :mod:`portable_core.wire.negotiation`.)
+All values are frozen. Pairs are ordered by timestamp, then hash, as every stream and every store
+is. (On the wire a pair is written hash first; see :mod:`portable_core.wire.negotiation`.)
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import msgspec
 from portable_core.documents import convert_document
 from portable_core.errors import BadRequest, StoreDamaged
 
-#: The largest hash and the largest timestamp: integers that every JSON reader holds exactly
+#: The largest hash and the largest timestamp: every JSON reader preserves integers up to it exactly
 #: (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
 
-#: The type of such an integer in documents that are read with msgspec.
+#: The type of a member with such an integer, in documents and in streams.
 Integer = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 _ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
-_KEY_HALF = 14  # hexadecimal digits of MAX_INTEGER
+_HEX_DIGITS = 14  # of MAX_INTEGER
 
 
 class Pair(NamedTuple):
     """Identifies one record on one node; compares in the order of streams and stores.
 
-    ``timestamp`` is integer milliseconds since the Unix epoch, UTC, given by the node that received
-    the payload; ``hash`` an unsigned integer of at most 53 bits.
+    - ``timestamp``: integer milliseconds since the Unix epoch, UTC, assigned by the node that
+      received the webhook.
+    - ``hash``: an unsigned integer of at most 53 bits.
     """
 
     timestamp: int
@@ -41,12 +42,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is kept beside the payload.
+    """The metadata that is kept with a payload.
 
     - ``source``: the last part of ``/webhook/<source>``; empty for ``/webhook``.
-    - ``headers``: header names are lower case, each once; a header that came several times has its
-      values joined with a comma (RFC 9110, section 5.3). A value has a character a byte.
-    - ``query``: the query string, as it was sent, a character a byte.
+    - ``headers``: the kept headers. Names are in lower case; the values of a repeated header are
+      joined with a comma (RFC 9110, section 5.3). A value has one character per byte.
+    - ``query``: the query string as it was sent, with one character per byte.
     - ``key``: the key of the webhook's identity (:mod:`.payload_hash.identity`). Empty in records
       of versions before 0.2, whose hash is of the payload alone.
     - ``rule``: the text of the identity rule that hash and key were computed under.
@@ -67,12 +68,12 @@ class Meta:
 
     @property
     def size(self) -> int:
-        """Roughly the bytes it occupies."""
+        """The approximate size in bytes."""
         texts = len(self.source) + len(self.query) + len(self.key) + len(self.rule)
         return texts + sum(len(name) + len(text) for name, text in self.headers.items())
 
     def to_mapping(self) -> dict[str, object]:
-        """The form on the wire and in stores: empty parts are left out."""
+        """Return the form on the wire and in stores, without empty members."""
         mapping: dict[str, object] = {}
         if self.source:
             mapping["source"] = self.source
@@ -85,16 +86,16 @@ class Meta:
 
     @classmethod
     def from_mapping(cls, mapping: object) -> Meta:
-        """Return the meta of such a form; the inverse of :meth:`to_mapping`.
+        """Return the metadata from its form on the wire; the inverse of :meth:`to_mapping`.
 
-        Unknown members are ignored. Raises ``ValueError`` for a value of another form.
+        Unknown members are ignored. Raises ``ValueError`` for any other value.
         """
         return convert_document(mapping, cls, "meta")
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How a record came to the master if no sender brought it: from which slave, and when (ms)."""
+    """Marks a record that the master fetched from a slave; ``at`` is the time in ms."""
 
     slave: str
     at: int
@@ -102,7 +103,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One webhook on one node. ``recovery`` is None where the sender itself brought it."""
+    """One webhook on one node. ``recovery`` is None if a sender sent it to this node."""
 
     pair: Pair
     payload: bytes
@@ -111,7 +112,7 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Roughly the bytes it occupies: the payload and its meta."""
+        """The approximate size in bytes: the payload and the metadata."""
         return len(self.payload) + self.meta.size
 
 
@@ -121,32 +122,32 @@ def format_id(pair: Pair) -> str:
 
 
 def parse_id(text: str) -> Pair:
-    """The opposite of :func:`format_id`. Raises ``BadRequest`` for anything else."""
+    """Return the pair of a webhook's id. Raises ``BadRequest`` for any other text."""
     match = _ID.fullmatch(text)
     if match is None or max(int(match[1]), int(match[2])) > MAX_INTEGER:
-        raise BadRequest(f"{text[:60]!r} is not a webhook's id, <timestamp>-<hash>")
+        raise BadRequest(f"id: must be <timestamp>-<hash> (got {text[:60]!r})")
     return Pair(int(match[1]), int(match[2]))
 
 
-def format_key(pair: Pair) -> str:
-    """The pair as text whose order is the pairs' order: both halves in fixed-width hexadecimal."""
+def format_sort_key(pair: Pair) -> str:
+    """Return a text that sorts like the pair: both parts in hexadecimal of a fixed width."""
     return f"{pair.timestamp:014x}{pair.hash:014x}"
 
 
-def format_key_floor(timestamp: int) -> str:
-    """The smallest key at or after ``timestamp``, for ranges; negative times count as 0."""
+def format_sort_key_floor(timestamp: int) -> str:
+    """Return the smallest sort key at or after ``timestamp``; negative times count as 0."""
     return f"{min(max(timestamp, 0), MAX_INTEGER + 1):014x}"
 
 
-def parse_key(key: str) -> Pair:
-    """The opposite of :func:`format_key`. Raises ``ValueError`` for any other text."""
-    if len(key) != 2 * _KEY_HALF:
-        raise ValueError(f"not a record's key: {key[:40]!r}")
-    return Pair(int(key[:_KEY_HALF], 16), int(key[_KEY_HALF:], 16))
+def parse_sort_key(key: str) -> Pair:
+    """Return the pair of a sort key. Raises ``ValueError`` for any other text."""
+    if len(key) != 2 * _HEX_DIGITS:
+        raise ValueError(f"must be a record's sort key (got {key[:40]!r})")
+    return Pair(int(key[:_HEX_DIGITS], 16), int(key[_HEX_DIGITS:], 16))
 
 
 def pack_value(record: Record) -> bytes:
-    """Everything of a record but its pair, as one MessagePack array: payload, meta, recovery."""
+    """Return a record without its pair as a MessagePack array: payload, meta, recovery."""
     recovery = record.recovery
     packed: bytes = msgpack.packb(
         (
@@ -159,11 +160,11 @@ def pack_value(record: Record) -> bytes:
 
 
 def unpack_value(pair: Pair, value: bytes) -> Record:
-    """The opposite of :func:`pack_value`. Raises :class:`StoreDamaged` for anything else."""
+    """Return the record of a packed value. Raises :class:`StoreDamaged` for any other bytes."""
     try:
         payload, meta, recovery = msgpack.unpackb(value)
         if not isinstance(payload, bytes):
-            raise ValueError("the payload is not bytes")
+            raise ValueError("payload: must be binary")
         return Record(
             pair,
             payload,
@@ -171,4 +172,4 @@ def unpack_value(pair: Pair, value: bytes) -> Record:
             None if recovery is None else Recovery(*recovery),
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise StoreDamaged(f"the value of record {format_key(pair)} is damaged: {error}") from error
+        raise StoreDamaged(f"record {format_id(pair)}: damaged value: {error}") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from portable_core.errors import MalformedPayload, MalformedStream, RecordRefused
 from portable_core.ingest.identifier import Identifier
 from portable_core.ports import Clock, Lease, MasterStore, Milliseconds, Quarantined
-from portable_core.records import Pair, Record, Recovery, format_key
+from portable_core.records import Pair, Record, Recovery, format_sort_key
 from portable_core.settings import Settings
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import HOUR_MS
@@ -127,7 +127,7 @@ class RecordMerger:
     def quarantine(self, record: Record, reason: str) -> None:
         """Set a record aside whole; it is in the quarantine after the next save."""
         self._progress.set_aside += 1
-        name = f"{self._slave}-{format_key(record.pair)}"
+        name = f"{self._slave}-{format_sort_key(record.pair)}"
         now = self._context.clock.now()
         self._quarantined.append(Quarantined(name, self._slave, now, reason, record))
         self._bytes += record.size

@@ -17,7 +17,7 @@ import sqlitedict
 from portable_core.adapters.sqlite.reader import TABLE
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
 from portable_core.ports import SlaveState
-from portable_core.records import format_key
+from portable_core.records import format_sort_key
 from tests.support.stores.samples import HOUR, NOON, make_record, make_records
 from tests.support.stores.sqlite_child import BATCH
 from tests.support.stores.sqlite_folders import (
@@ -100,7 +100,7 @@ def test_a_failed_statement_commits_nothing_of_its_batch(tmp_path: Path) -> None
     until = threading.TIMEOUT_MAX
     writer = Writer(path, (TABLE,), 1)
     writer.open(until)
-    good = [(format_key(r.pair), b"value") for r in make_records(3)]
+    good = [(format_sort_key(r.pair), b"value") for r in make_records(3)]
     broken = ("INSERT OR ROLLBACK INTO unnamed (rowid, key, value) VALUES (1, 'a', x'')", ())
     writer.commit(build_inserts(TABLE, good[:1]), until)
     with pytest.raises(Exception, match="UNIQUE"):

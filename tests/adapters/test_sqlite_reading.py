@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.reader import Reader, parse_keys
 from portable_core.adapters.sqlite.scanner import merge_batches
-from portable_core.records import MAX_INTEGER, Pair, Record, format_key, parse_key
+from portable_core.records import MAX_INTEGER, Pair, Record, format_sort_key, parse_sort_key
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record, make_records
 from tests.support.stores.sqlite_folders import (
     ALGORITHM,
@@ -33,15 +33,15 @@ integers = st.integers(0, MAX_INTEGER)
 
 @given(st.lists(st.builds(Pair, integers, integers)))
 def test_many_keys_are_parsed_like_one(pairs: list[Pair]) -> None:
-    keys = [format_key(pair).encode() for pair in pairs]
+    keys = [format_sort_key(pair).encode() for pair in pairs]
     parsed = list(parse_keys(keys))
-    assert parsed == [parse_key(key.decode()) for key in keys] == pairs
+    assert parsed == [parse_sort_key(key.decode()) for key in keys] == pairs
     assert all(type(pair) is Pair for pair in parsed)
 
 
 @pytest.mark.parametrize("key", [b"", b"0" * 27, b"0" * 30, b"g" * 28, b" " * 28, b"0" * 27 + b" "])
 def test_what_is_no_key_is_refused(key: bytes) -> None:
-    good = format_key(Pair(1, 2)).encode()
+    good = format_sort_key(Pair(1, 2)).encode()
     with pytest.raises(ValueError):  # noqa: PT011 -- the texts are those of the library
         list(parse_keys([good, key]))
 

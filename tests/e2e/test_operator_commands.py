@@ -17,7 +17,7 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.cluster import Cluster
 from portable_core.payload_hash.canonical import hash_payload
-from portable_core.records import Meta, Pair, Record, format_key
+from portable_core.records import Meta, Pair, Record, format_sort_key
 from tests.support.nodes.receivers import run_receiver
 from tests.support.stores.sqlite_folders import list_data_files
 
@@ -131,7 +131,7 @@ def test_verify_finds_one_among_many(tmp_path: Path) -> None:
         connection = sqlite3.connect(path)
         with connection:
             query = "DELETE FROM unnamed WHERE key = ?"
-            deleted += connection.execute(query, [format_key(gone.pair)]).rowcount
+            deleted += connection.execute(query, [format_sort_key(gone.pair)]).rowcount
         connection.close()
     assert deleted == 1
     cluster = Cluster(tmp_path, 1)

@@ -29,7 +29,7 @@ from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.state import State
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
 from portable_core.errors import StoreError
-from portable_core.records import Record, format_key, pack_value
+from portable_core.records import Record, format_sort_key, pack_value
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Appender:
         self.resolve_pending()
         hours: defaultdict[int, _RecordRows] = defaultdict(list)
         for record in records:
-            row = (format_key(record.pair), pack_value(record))
+            row = (format_sort_key(record.pair), pack_value(record))
             hours[record.pair.timestamp // HOUR_MS].append(row)
         extents: dict[str, Extent] = {}
         try:

@@ -38,7 +38,7 @@ from portable_core.adapters.sqlite.files import (
 )
 from portable_core.adapters.sqlite.writer import BUSY_TIMEOUT_S
 from portable_core.errors import StoreDamaged
-from portable_core.records import Pair, parse_key, unpack_value
+from portable_core.records import Pair, parse_sort_key, unpack_value
 
 TABLE = "unnamed"
 
@@ -206,7 +206,7 @@ class Reader:
                 if result != b"ok":
                     raise FileDamaged(name, result.decode(errors="replace"))
                 for key, value in connection.execute(_ALL_SQL):
-                    unpack_value(parse_key(key.decode()), value)
+                    unpack_value(parse_sort_key(key.decode()), value)
         except sqlite3.Error as error:
             reason = explain_damage(error, path)
             if reason is not None:

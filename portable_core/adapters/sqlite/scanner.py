@@ -15,9 +15,9 @@ from portable_core.ports import Milliseconds
 from portable_core.records import (
     Pair,
     Record,
-    format_key,
-    format_key_floor,
-    parse_key,
+    format_sort_key,
+    format_sort_key_floor,
+    parse_sort_key,
     unpack_value,
 )
 
@@ -74,7 +74,7 @@ class Scanner:
         for file in files:
             hours.setdefault(file.hour, []).append(file)
         for hour, same_hour in groupby(pairs, key=lambda pair: pair.timestamp // HOUR_MS):
-            keys = [format_key(pair).encode() for pair in same_hour]
+            keys = [format_sort_key(pair).encode() for pair in same_hour]
             yield from self._read(hours.get(hour, ()), keys)
 
     def _read(self, files: Sequence[DataFile], keys: Sequence[bytes]) -> Iterator[Record]:
@@ -108,7 +108,7 @@ class Scanner:
         try:
             values = self._reader.read_values(file.name, keys, _BATCH_BYTES)
             return [
-                None if value is None else unpack_value(parse_key(key.decode()), value)
+                None if value is None else unpack_value(parse_sort_key(key.decode()), value)
                 for key, value in zip(keys, values, strict=False)
             ]
         except FileDamaged as error:
@@ -142,7 +142,7 @@ def format_bounds(start: int, end: int) -> tuple[str, str]:
     Both are shorter than a key. So neither equals a key, and every key of the same millisecond
     sorts after it.
     """
-    return format_key_floor(start), format_key_floor(end)
+    return format_sort_key_floor(start), format_sort_key_floor(end)
 
 
 def group_overlapping(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
@@ -192,10 +192,10 @@ def merge_batches(scans: Sequence[tuple[bytes, Iterator[list[bytes]]]]) -> Itera
 def find_first(files: Sequence[DataFile]) -> Milliseconds | None:
     """Return the smallest timestamp in files that are ordered by hour and not empty."""
     keys = [file.extent.first for file in files if file.hour == files[0].hour]
-    return parse_key(min(keys).decode()).timestamp if keys else None
+    return parse_sort_key(min(keys).decode()).timestamp if keys else None
 
 
 def find_last(files: Sequence[DataFile]) -> Milliseconds | None:
     """Return the largest timestamp in files that are ordered by hour and not empty."""
     keys = [file.extent.last for file in files if file.hour == files[-1].hour]
-    return parse_key(max(keys).decode()).timestamp if keys else None
+    return parse_sort_key(max(keys).decode()).timestamp if keys else None
