@@ -1,8 +1,8 @@
 """Which headers of a webhook are kept with its payload.
 
 Kept are the headers that ``KEEP_HEADERS`` names, the event headers, and those that the identity
-rule of the source reads. Never kept are headers that are secrets by themselves: whoever reads a
-stored webhook could send webhooks, or call other services, with them. A wildcard never brings them
+rule of the source reads. Never kept are headers that are secrets by themselves: a reader of
+stored webhooks could send webhooks, or call other services, with them. A wildcard never brings them
 back, and neither does their name in ``KEEP_HEADERS``; ``KEEP_SECRET_HEADERS`` does.
 """
 

@@ -42,7 +42,7 @@ STANDARD_TOLERANCE_S = 300
 #: Longest header with a signature; a longer one is rejected unread.
 MAX_HEADER_CHARACTERS = 8192
 
-#: The scheme that admits nobody.
+#: The scheme that rejects every request.
 CLOSED = "closed"
 
 GITHUB_HEADER = "X-Hub-Signature-256"

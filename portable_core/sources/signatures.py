@@ -58,7 +58,7 @@ def parse_sources(text: str) -> Sources:
 
     A name may occur several times, with the same scheme or another: any match admits a webhook, so
     that a secret can be rotated. An empty name stands for ``/webhook`` itself, ``*`` for every
-    source without an entry; the scheme ``closed``, which has no secret, admits nobody. A secret is
+    source without an entry; the scheme ``closed``, which has no secret, rejects all. A secret is
     any text without a comma; space around it does not count.
 
     Raises ``SettingsError``: one line that names ``SOURCES`` and the number of the entry. It quotes

@@ -86,7 +86,7 @@ class Answer:
 class _Slots:
     """The responses in progress, limited in number.
 
-    A master that vanishes silently leaves a response that would wait for ever; its slot is given to
+    A master that vanishes silently leaves a response that would wait forever; its slot is given to
     another one after ``STALLED_S``.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -69,8 +70,8 @@ BANNED: tuple[Banned, ...] = (
     Banned(r"^[#\s>*-]*Let\b", "an imperative verb", "Let the slave go"),
     Banned(r"\b(one|another|each|which|its|same) life\b|\blives of\b", "epoch", "in another life"),
     Banned(
-        r"\b(everything|all|it|of each slave) is in\b(?=\s*[,.;:?!)—]|\s*$)|\ball in\b(?! all)"
-        r"|\bis everything in\b(?=\s*[,.;:?!)—]|\s*$)",
+        r"\b(everything|all|it|of each slave) is in\b(?=\s*[,.;:?!)—]|\s*$)"
+        r"|\b(all|is everything) in\b(?=\s*[,.;:?!)—]|\s*$)",
         "complete",
         "Is everything in?",
     ),
@@ -246,12 +247,28 @@ def read_strings(folder: Path, *, below: bool = True) -> Iterator[Text]:
 
 
 def read_docstrings(folder: Path, *, below: bool = True) -> Iterator[Text]:
-    """First lines of docstrings."""
+    """Return the paragraphs of docstrings, without code."""
     for path, tree in _walk_modules(folder, below=below):
         for node in _find_documented(tree):
-            name = getattr(node, "name", "module")
-            first = (ast.get_docstring(node) or "").split("\n\n")[0]
-            yield Text(f"{path.relative_to(ROOT)} {name}", first)
+            place = f"{path.relative_to(ROOT)} {getattr(node, 'name', 'module')}"
+            text = re.sub(r"``.*?``", _blank, ast.get_docstring(node) or "", flags=re.DOTALL)
+            yield from (Text(place, paragraph) for paragraph in text.split("\n\n"))
+
+
+def read_comments(folder: Path, *, below: bool = True) -> Iterator[Text]:
+    """Return the comments, lines of one block joined, without code."""
+    for path, _ in _walk_modules(folder, below=below):
+        with path.open("rb") as file:
+            tokens = [t for t in tokenize.tokenize(file.readline) if t.type == tokenize.COMMENT]
+        blocks: dict[int, str] = {}
+        start = last = -1
+        for token in tokens:
+            number = token.start[0]
+            start = start if number == last + 1 else number
+            last = number
+            blocks[start] = f"{blocks.get(start, '')} {token.string.lstrip('#: ')}"
+        for number, text in blocks.items():
+            yield Text(f"{path.relative_to(ROOT)}:{number}", re.sub(r"``.*?``", "CODE", text))
 
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -291,6 +308,7 @@ def list_scopes() -> dict[str, Scope]:
         def read(folder: Path = folder, below: bool = below) -> Iterator[Text]:
             yield from read_strings(folder, below=below)
             yield from read_docstrings(folder, below=below)
+            yield from read_comments(folder, below=below)
 
         scopes[f"portable_core/{name}"] = read
     return scopes
