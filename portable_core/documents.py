@@ -13,6 +13,15 @@ import msgspec
 
 T = TypeVar("T")
 
+
+class Problem(msgspec.Struct, frozen=True):
+    """The problem document of an error (RFC 9457, section 3.1)."""
+
+    title: str = ""
+    detail: str = ""
+    type: str = "about:blank"
+
+
 #: The messages of msgspec: what was expected, and where.
 _PLACE = r"(?: - at (?:`key` in )?`\$\.?(?P<place>.*)`)?"
 _EXPECTED = re.compile(rf"Expected (?P<what>.*?){_PLACE}")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPException, HTTPMessage
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from portable_core.cli.answers import DOUBT, get, parse_document
+import msgspec
+
+from portable_core.cli.responses import DOUBT, parse_response
+from portable_core.documents import Problem
 from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
 from portable_core.webhooks.feed import NDJSON
 from portable_core.webhooks.replay import check_target
+
+T = TypeVar("T")
 
 TIMEOUT_S = 60.0
 
@@ -100,9 +104,9 @@ class MasterClient:
             except (HTTPException, OSError) as error:
                 raise Unavailable(f"{self.url}: the response was cut: {error}") from error
 
-    def read_json(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return the document of :meth:`read`. Raises ``AnswerInvalid``."""
-        return parse_document(self.read(path, query))
+    def read_as(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
+        """Return the document of :meth:`read` as a ``kind``. Raises ``AnswerInvalid``."""
+        return parse_response(self.read(path, query), kind)
 
     def read_feed(self, query: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the webhooks of ``GET /webhooks``, one line each; ``query`` sets no limit.
@@ -120,7 +124,7 @@ class MasterClient:
                     for line in response:
                         if not line.endswith(b"\n"):
                             break
-                        position = _read_position(line)
+                        position = read_position(line)
                         if position is None:
                             return
                         since, failures = position, 0
@@ -138,12 +142,19 @@ class MasterClient:
             time.sleep(failures * _PAUSE_S)
 
 
-def _read_position(line: bytes) -> str | None:
-    """Return the id of a line's webhook; None for the closing line."""
-    document = parse_document(line)
-    if document.get("end") is True:
-        return None
-    return get(document, "id", str)
+class _Line(msgspec.Struct):
+    """A line of the feed: of a webhook, or the closing line, which has ``end``."""
+
+    id: str = ""
+    end: bool = False
+
+
+def read_position(line: bytes) -> str | None:
+    """Return the id of a line's webhook; None for the closing line. Raises ``AnswerInvalid``."""
+    document = parse_response(line, _Line)
+    if not document.id and not document.end:
+        raise AnswerInvalid(f"the response is invalid: id: missing{DOUBT}")
+    return None if document.end else document.id
 
 
 def _read_detail(error: urllib.error.HTTPError) -> str:
@@ -152,9 +163,8 @@ def _read_detail(error: urllib.error.HTTPError) -> str:
     :data:`DOUBT` is added if the status is that of an unknown path and no master has sent it.
     """
     detail, kind = error.reason, ""
-    with suppress(ValueError, KeyError, TypeError, RecursionError, OSError, HTTPException):
-        problem = json.load(error)
-        detail = " ".join(str(problem["detail"]).split())
-        kind = str(problem["type"])
+    with suppress(AnswerInvalid, OSError, HTTPException):
+        problem = parse_response(error.read(), Problem)
+        detail, kind = " ".join(problem.detail.split()) or detail, problem.type
     ours = kind.startswith("urn:webhook-sync:")
     return detail if ours or error.code not in _UNKNOWN else f"{detail}{DOUBT}"

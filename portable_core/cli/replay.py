@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
@@ -21,7 +22,13 @@ from portable_core.errors import BadRequest, SettingsError, Unavailable
 from portable_core.records import Pair, Record, format_id, parse_id
 from portable_core.sources.schemes import check_standard_secret
 from portable_core.webhooks.feed import decode_line
-from portable_core.webhooks.replay import Replay, ReplayStatus, Result, check_target
+from portable_core.webhooks.replay import (
+    Replay,
+    ReplayStatus,
+    Result,
+    ResultDocument,
+    check_target,
+)
 
 
 @click.command(
@@ -138,10 +145,10 @@ def _read_delivered(results: Path | None) -> set[Pair]:
         raise SettingsError(f"--results: {error}") from error
     for line in text.splitlines():
         try:
-            document = json.loads(line)
-            if document["ok"]:
-                delivered.add(parse_id(document["id"]))
-        except (ValueError, KeyError, TypeError, RecursionError, BadRequest):
+            result = msgspec.json.decode(line, type=ResultDocument)
+            if result.ok:
+                delivered.add(parse_id(result.id))
+        except (msgspec.MsgspecError, ValueError, RecursionError, BadRequest):
             continue  # a line cut by a crash: its webhook is sent again
     return delivered
 
@@ -171,7 +178,7 @@ class _ResultFile:
 
     def add(self, result: Result) -> None:
         if self._file is not None:
-            line = json.dumps(result.to_json()).encode() + b"\n"
+            line = msgspec.json.encode(result.describe()) + b"\n"
             try:
                 if self._file.write(line) < len(line):
                     raise OSError("no room for the whole line")

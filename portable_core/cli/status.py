@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from portable_core.cli.answers import as_object, find, get
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options
 from portable_core.cli.output import format_moment, printable
+from portable_core.cli.responses import DOUBT, parse_response
+from portable_core.errors import AnswerInvalid
+from portable_core.sync.status import MasterStatusDocument, SlaveDocument
 
 _COMPLETE = "complete"
 
@@ -44,15 +45,12 @@ def status_command(master: str, token: str | None, late: int, as_json: bool) -> 
 
     Exit code 0 if the last sync of every slave succeeded and no slave is late, 1 otherwise.
     """
-    status = MasterClient(master, token).read_json("/status")
-    now = get(status, "now", int)
-    slaves = [
-        _judge(name, as_object(slave), now, late)
-        for name, slave in get(status, "slaves", dict).items()
-    ]
+    response = MasterClient(master, token).read("/status")
+    status = parse_response(response, MasterStatusDocument)
+    slaves = [_judge(name, slave, status.now, late) for name, slave in status.slaves.items()]
     ok = all(slave.state == _COMPLETE for slave in slaves)
     if as_json:
-        click.echo(json.dumps({**status, "ok": ok}))
+        click.echo(json.dumps({**json.loads(response), "ok": ok}))
     else:
         _show(status, slaves)
     sys.exit(0 if ok else 1)
@@ -70,36 +68,27 @@ class _SlaveLine:
     note: str = ""
 
 
-def _judge(name: str, slave: dict[str, Any], now: int, late_s: int) -> _SlaveLine:
-    complete_until = _read_complete_until(slave)
-    report = get(slave, "report", dict)
-    error = find(report, "error", str)
+def _judge(name: str, slave: SlaveDocument, now: int, late_s: int) -> _SlaveLine:
+    try:
+        report = slave.read_report()
+    except ValueError as error:
+        raise AnswerInvalid(f"the response is invalid: {name}: {error}{DOUBT}") from error
+    if report is None:
+        return _SlaveLine(name, slave.completed, None, None, "never synced")
     state, note = _COMPLETE, ""
-    if not report:
-        state = "never synced"
-    elif error:
-        state, note = "failed", error
-    elif now - complete_until > late_s * 1000:
+    if report.error:
+        state, note = "failed", report.error
+    elif now - slave.completed > late_s * 1000:
         state, note = "late", "does a scheduler still call /trigger-sync?"
-    started, recovered = find(report, "started", int), find(report, "saved", int)
-    return _SlaveLine(name, complete_until, started, recovered, state, note)
+    return _SlaveLine(name, slave.completed, report.started, report.saved, state, note)
 
 
-def _read_complete_until(slave: dict[str, Any]) -> int:
-    name = "complete_until"
-    if name not in slave and "in_until" in slave:  # a master of an older release
-        name = "in_until"
-    return get(slave, name, int)
-
-
-def _show(status: dict[str, Any], slaves: list[_SlaveLine]) -> None:
+def _show(status: MasterStatusDocument, slaves: list[_SlaveLine]) -> None:
     console = Console(markup=False, emoji=False)
-    store = get(status, "store", dict)
-    records, newest = find(store, "records", int), find(store, "newest", int)
-    waiting = get(get(status, "buffer", dict), "records", int)
+    records = status.store.records
     console.print(
         f"{'?' if records is None else records} webhooks stored, newest "
-        f"{format_moment(newest)}; {waiting} waiting for the disk.",
+        f"{format_moment(status.store.newest)}; {status.buffer.records} waiting for the disk.",
         highlight=False,
     )
     if not slaves:

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -16,13 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from portable_core.cli.answers import as_object, find, get, parse_document
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples
 from portable_core.cli.output import format_bytes, printable
+from portable_core.cli.responses import convert_response, parse_json
+from portable_core.documents import Problem
 from portable_core.errors import SettingsError, StoreLocked, Unavailable
-
-Report = dict[str, Any]
+from portable_core.sync.report import SlaveReport, SyncReport
 
 _LINE_S = 2.0
 _COMPLETE = "complete"
@@ -59,20 +58,20 @@ def sync_command(master: str | None, token: str | None, only: str | None, as_jso
     console = Console(stderr=True, markup=False, emoji=False)
     with _Bars(console, quiet=as_json) as bars:
         if master:
-            report = _sync_remotely(MasterClient(master, token), only, bars.show)
+            report, document = _sync_remotely(MasterClient(master, token), only, bars.show)
         else:
-            report = _sync_here(only, bars.show)
-    ok = get(report, "ok", bool)
-    table, notes = _make_table(report)
+            report, document = _sync_here(only, bars.show)
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(document))
     else:
+        table, notes = _make_table(report)
         Console(markup=False, emoji=False).print(table)
         click.echo("".join(f"{line}\n" for line in notes), nl=False)
-    sys.exit(0 if ok else 1)
+    sys.exit(0 if report.ok else 1)
 
 
-def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
+def _sync_here(only: str | None, show: Callable[[SlaveReport], None]) -> tuple[SyncReport, object]:
+    """Sync by this process. Returns the report, also as a document."""
     from portable_core.settings import Settings
     from portable_core.wiring import build_node
 
@@ -81,32 +80,34 @@ def _sync_here(only: str | None, show: Callable[[Report], None]) -> Report:
         raise SettingsError("SLAVES: missing. List the slaves as name=url,name=url.")
     assert node.master is not None  # noqa: S101  # the role asked for
     try:
-        return node.master.sync(only, lambda slave: show(slave.to_json())).to_json()
+        report = node.master.sync(only, show)
     except StoreLocked as error:
         raise StoreLocked(f"{error}. If a master runs there, name it with --master.") from error
     finally:
         node.close()
+    return report, report.to_json()
 
 
 def _sync_remotely(
-    master: MasterClient, only: str | None, show: Callable[[Report], None]
-) -> Report:
+    master: MasterClient, only: str | None, show: Callable[[SlaveReport], None]
+) -> tuple[SyncReport, object]:
+    """Sync by a running master. Returns the report, also as the document that was received."""
     query = {"slave": only or ""}
     with master.open("/trigger-sync", query, "text/event-stream", method="POST") as response:
         try:
             for name, document in _read_events(response):
                 if name == "report":
-                    return document
+                    return convert_response(document, SyncReport), document
                 if name == "problem":
-                    title, detail = get(document, "title", str), get(document, "detail", str)
-                    raise Unavailable(" ".join(f"{title}: {detail}".split()))
-                show(document)
+                    problem = convert_response(document, Problem)
+                    raise Unavailable(" ".join(f"{problem.title}: {problem.detail}".split()))
+                show(convert_response(document, SlaveReport))
         except (http.client.HTTPException, OSError) as error:
             raise Unavailable(f"{master.url}: the connection broke: {error}") from error
     raise Unavailable(f"{master.url}: the response ended before the report. Try again.")
 
 
-def _read_events(lines: Iterable[bytes]) -> Iterator[tuple[str, Report]]:
+def _read_events(lines: Iterable[bytes]) -> Iterator[tuple[str, object]]:
     """Yield the name and the JSON document of each event of a stream."""
     name = ""
     for line in lines:
@@ -114,7 +115,7 @@ def _read_events(lines: Iterable[bytes]) -> Iterator[tuple[str, Report]]:
         if field == b"event":
             name = value.decode("utf-8", "replace")
         elif field == b"data":
-            yield name, parse_document(value)
+            yield name, parse_json(value)
 
 
 class _Bars:
@@ -145,16 +146,14 @@ class _Bars:
     def __exit__(self, *exc: object) -> None:
         self._progress.stop()
 
-    def show(self, slave: Report) -> None:
+    def show(self, slave: SlaveReport) -> None:
         """Show a slave's report so far."""
-        name = printable(get(slave, "slave", str))
-        behind = find(slave, "behind_ms", int)
+        name, behind = printable(slave.slave), slave.behind_ms
         counts = (
-            f"{get(slave, 'pairs_sent', int)} pairs sent, "
-            f"{get(slave, 'records_received', int)} records received, "
-            f"{format_bytes(get(slave, 'bytes_received', int))}"
+            f"{slave.pairs_sent} pairs sent, {slave.records_received} records received, "
+            f"{format_bytes(slave.bytes_received)}"
         )
-        done = get(slave, "seconds", float) > 0
+        done = slave.seconds > 0
         ended = f"; {_describe_state(slave)}" if done else ""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=None, counts="")
@@ -168,30 +167,29 @@ class _Bars:
             self._console.print(f"{name}: {counts}{ended}", highlight=False, soft_wrap=True)
 
 
-def _make_table(report: Report) -> tuple[Table, list[str]]:
+def _make_table(report: SyncReport) -> tuple[Table, list[str]]:
     """Return a table of 80 columns with a line per slave, and the notes to print below it."""
-    title = f"Sync, {get(report, 'seconds', float):.1f} s"
+    title = f"Sync, {report.seconds:.1f} s"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("slave", overflow="fold")
     for column in ("pairs", "records", "recovered", "quarantine", "bytes", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     notes = []
-    for slave in map(as_object, get(report, "slaves", list)):
-        name, state = printable(get(slave, "slave", str)), _describe_state(slave)
+    for slave in report.slaves:
+        name, state = printable(slave.slave), _describe_state(slave)
         if state != _COMPLETE:
             notes.append(f"{name}: {state}")
+        counts = (slave.pairs_sent, slave.records_received, slave.saved, slave.set_aside)
         table.add_row(
             name,
-            *(str(get(slave, name, int)) for name in ("pairs_sent", "records_received")),
-            *(str(get(slave, name, int)) for name in ("saved", "set_aside")),
-            format_bytes(get(slave, "bytes_sent", int) + get(slave, "bytes_received", int)),
-            f"{get(slave, 'seconds', float):.2f}",
-            "failed" if slave["error"] else "warning" if slave["warning"] else _COMPLETE,
+            *map(str, counts),
+            format_bytes(slave.bytes_sent + slave.bytes_received),
+            f"{slave.seconds:.2f}",
+            "failed" if slave.error else "warning" if slave.warning else _COMPLETE,
         )
     return table, notes
 
 
-def _describe_state(slave: Report) -> str:
-    error, warning = get(slave, "error", str), get(slave, "warning", str)
-    return printable(error or warning) or _COMPLETE
+def _describe_state(slave: SlaveReport) -> str:
+    return printable(slave.error or slave.warning) or _COMPLETE

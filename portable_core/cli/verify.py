@@ -7,18 +7,18 @@ import http.client
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
-from portable_core.cli.answers import DOUBT, as_object, find, get
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options, range_options
 from portable_core.cli.output import drop_output, format_moment, printable
+from portable_core.cli.responses import DOUBT
 from portable_core.errors import AnswerInvalid, BadRequest, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SlaveInfo, SyncRequest
 from portable_core.records import Pair, Record, format_id
 from portable_core.sync.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
+from portable_core.sync.status import MasterStatusDocument
 from portable_core.wire.negotiation import ENCODINGS, Encoding, read_stream
 
 _CHUNK_BYTES = 64 * 1024
@@ -107,7 +107,7 @@ def _verify(
 
     if slave_url is None:
         assert slave is not None  # noqa: S101  # one of the two is given
-        slave_url = _find_url(master.read_json("/status"), slave)
+        slave_url = _find_url(master.read_as(MasterStatusDocument, "/status"), slave)
     token = slave_token or master.token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     missing = 0
@@ -115,11 +115,10 @@ def _verify(
         slave or "", slave_url, credentials=lambda: headers, idle_s=_IDLE_S
     ) as client:
         info = client.describe()
-        status = master.read_json("/status")
-        window = _find_window(info, get(status, "horizon", int), since, until)
+        status = master.read_as(MasterStatusDocument, "/status")
+        window = _find_window(info, status.horizon, since, until)
         if window is not None:
-            algorithm = get(get(status, "store", dict), "hash", str)
-            for record in _compare(master, client, info, algorithm, *window):
+            for record in _compare(master, client, info, status.store.hash, *window):
                 missing += 1
                 click.echo(_describe(record, as_json))
     if not as_json:
@@ -127,13 +126,12 @@ def _verify(
     return missing
 
 
-def _find_url(status: dict[str, Any], slave: str) -> str:
+def _find_url(status: MasterStatusDocument, slave: str) -> str:
     """Return the address that the master has for the slave of this name."""
-    slaves = get(status, "slaves", dict)
-    if slave not in slaves:
-        names = ", ".join(slaves) or "no slaves"
+    if slave not in status.slaves:
+        names = ", ".join(status.slaves) or "no slaves"
         raise BadRequest(f"--slave: the master has no slave named {slave!r}. It has: {names}.")
-    url = find(as_object(slaves[slave]), "url", str)
+    url = status.slaves[slave].url
     if url is None:
         raise BadRequest(
             f"--slave: the master does not report the address of {slave!r}: its SLAVES lacks the "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 import click
 
-from portable_core.cli.answers import as_object, find, get, parse_document
-from portable_core.cli.master_client import MasterClient
+from portable_core.cli.master_client import MasterClient, read_position
 from portable_core.cli.options import examples, master_options, range_options, source_option
 from portable_core.cli.output import format_moment, printable
+from portable_core.cli.responses import parse_response
 from portable_core.errors import SettingsError
 from portable_core.webhooks.feed import decode_line
+from portable_core.webhooks.listing import PageDocument, RowDocument
 from portable_core.webhooks.payload_text import indent
 
 _WHOLE = 2**62
@@ -80,27 +81,25 @@ def list_webhooks(
         "limit": str(limit),
         "before": before or "",
     }
-    page = MasterClient(master, token).read_json("/webhooks", query)
+    response = MasterClient(master, token).read("/webhooks", query)
+    page = parse_response(response, PageDocument)
     if as_json:
-        click.echo(json.dumps(page))
+        click.echo(json.dumps(json.loads(response)))
         return
-    lines = [_describe(as_object(row)) for row in get(page, "webhooks", list)]
-    before = find(page, "before", str)
-    for line in lines:
-        click.echo(line)
-    if before:
-        click.echo(f"Next page: --before {printable(before)}", err=True)
+    for row in page.webhooks:
+        click.echo(_describe(row))
+    if page.before:
+        click.echo(f"Next page: --before {printable(page.before)}", err=True)
 
 
-def _describe(row: dict[str, Any]) -> str:
-    recovery = find(row, "recovery", dict)
+def _describe(row: RowDocument) -> str:
     columns = (
-        f"{printable(get(row, 'id', str)):24}",
-        format_moment(get(row, "timestamp", int)),
-        f"{printable(get(row, 'source', str)) or '–':12}",
-        f"{printable(get(row, 'event', str)) or '–':20}",
-        f"{get(row, 'size', int):>8} bytes",
-        f"recovered from {printable(get(recovery, 'slave', str))}" if recovery else "received",
+        f"{printable(row.id):24}",
+        format_moment(row.timestamp),
+        f"{printable(row.source) or '–':12}",
+        f"{printable(row.event) or '–':20}",
+        f"{row.size:>8} bytes",
+        f"recovered from {printable(row.recovery.slave)}" if row.recovery else "received",
     )
     return "  ".join(columns)
 
@@ -123,7 +122,7 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
         raise click.UsageError("--raw and --json exclude each other")
     path = f"/webhooks/{quote(webhook, safe='')}"
     line = MasterClient(master, token).read(path, {} if as_json else {"raw": "1"})
-    get(parse_document(line), "id", str)
+    read_position(line)  # raises for the response of another program
     if as_json:
         _get_output().write(line)
         return

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
+
 from portable_core.errors import BadRequest, Forbidden, WebhookSyncError
 from portable_core.records import Pair, Record, format_id
 from portable_core.sources.schemes import (
@@ -66,6 +68,15 @@ class Connection(Protocol):
 Connect = Callable[[str], AbstractContextManager[Connection]]
 
 
+class ResultDocument(msgspec.Struct, frozen=True):
+    """A result as a line of a file of results; ``status`` is 0 without a response."""
+
+    id: str
+    ok: bool
+    status: int = 0
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of one webhook."""
@@ -73,14 +84,10 @@ class Result:
     pair: Pair
     outcome: Outcome
 
-    def to_json(self) -> dict[str, object]:
+    def describe(self) -> ResultDocument:
+        """Return the document of this result."""
         outcome = self.outcome
-        return {
-            "id": format_id(self.pair),
-            "ok": outcome.ok,
-            "status": outcome.status,
-            "reason": outcome.reason,
-        }
+        return ResultDocument(format_id(self.pair), outcome.ok, outcome.status, outcome.reason)
 
 
 def check_target(url: str, allowed: Sequence[str] | None) -> str:

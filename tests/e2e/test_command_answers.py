@@ -35,13 +35,13 @@ ODD: tuple[Any, ...] = (
 REPORT = SlaveReport("alpha", MS, pairs_sent=3, seconds=0.5, cursor=MS, behind_ms=5).to_json()
 SYNC = SyncReport(MS, 0.5, []).to_json() | {"slaves": [REPORT]}
 STATUS = {
-    "store": {"hash": "crc32c", "records": 1, "newest": MS},
+    "store": {"uuid": "u", "generation": 1, "hash": "crc32c", "records": 1, "newest": MS},
     "buffer": {"records": 0},
     "horizon": MS,
     "now": MS,
     "slaves": {"alpha": {"complete_until": MS, "report": REPORT}},
 }
-ROW = {"id": ID, "timestamp": MS, "source": "shop", "event": "sold", "size": 2}
+ROW = {"id": ID, "hash": 7, "timestamp": MS, "source": "shop", "event": "sold", "size": 2}
 RECOVERED = ROW | {"recovery": {"slave": "alpha", "at": MS}}
 WEBHOOK = {
     "id": ID,

@@ -14,6 +14,8 @@ from tests.e2e.test_sync_command import run, run_on_terminal, run_other
 
 TEXT = "unmatched [/b] tag in [start, end) at :smile: http://[::1]:8080"
 
+STORE = {"uuid": "u", "generation": 1, "hash": "crc32c"}
+
 
 class Site:
     """An HTTP server that answers every request with the same, and keeps what it was asked."""
@@ -98,7 +100,8 @@ def test_a_terminal_shows_its_bars(master: Site) -> None:
 def test_a_status_shows_brackets_as_they_are() -> None:
     status = {
         "now": 1,
-        "store": {"records": 1, "newest": 1},
+        "horizon": 1,
+        "store": {**STORE, "records": 1, "newest": 1},
         "buffer": {"records": 0},
         "slaves": {
             "alpha": {"complete_until": 1, "report": {"error": TEXT, "started": 1, "saved": 0}}
@@ -117,7 +120,13 @@ def test_a_status_fits_80_columns() -> None:
     # As a master of an older release reports it.
     slaves = {name: {"in_until": now, "report": report} for name, report in names.items()}
     slaves["d"]["in_until"] = now - 901_000
-    status = {"now": now, "store": {}, "buffer": {"records": 0}, "slaves": slaves}
+    status: dict[str, object] = {
+        "now": now,
+        "horizon": now,
+        "store": STORE,
+        "buffer": {"records": 0},
+    }
+    status["slaves"] = slaves
     with Site(200, {}, json.dumps(status).encode()) as site:
         done = run_other("status", "--master", site.url, COLUMNS="80")
     assert done.returncode == 1, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
@@ -14,10 +15,8 @@ from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
 from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookMiddleware
 from portable_core.errors import NotFound
-from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
-from portable_core.sync.completeness import slave_complete_until
-from portable_core.sync.master import Master
+from portable_core.sync.status import describe_slaves, describe_status
 from portable_core.webhooks.replay import Connect
 
 #: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
@@ -82,53 +81,9 @@ def _add_status_routes(app: Flask, node: Node) -> None:
     @app.get("/status")
     def status() -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        document = describe_status(node, node.receiver.status())
+        status, slaves = node.receiver.status(), None
         if node.master is not None:
-            document["slaves"] = describe_slaves(node, node.master)
-        return answer_json(document)
-
-
-def describe_status(node: Node, status: NodeStatus) -> dict[str, object]:
-    """The document of ``GET /status``: times in ms, sizes in bytes."""
-    store = status.store
-    return {
-        "role": node.settings.role,
-        "store": {
-            "uuid": status.info.uuid,
-            "generation": status.info.generation,
-            "hash": status.info.algorithm,
-            "records": store.records,
-            "oldest": store.first,
-            "newest": store.last,
-            "bytes": store.bytes,
-            "files": store.files,
-            "damaged": [{"name": part.name, "reason": part.reason} for part in store.damaged],
-            "gaps": [list(gap) for gap in store.gaps],
-        },
-        "buffer": {
-            "records": status.buffer.records,
-            "bytes": status.buffer.bytes,
-            "oldest": status.buffer.oldest,
-        },
-        "horizon": status.horizon,
-        "now": status.now,
-    }
-
-
-def describe_slaves(node: Node, master: Master) -> dict[str, object]:
-    """Return, by slave: its address, its store, its cursor, the report of its last sync, and the
-    time in ms before which all its records are in the master (0 if it was never synced)."""
-    slaves: dict[str, object] = {}
-    urls = {slave.name: slave.url for slave in node.settings.slaves}
-    for name, state in master.slave_states().items():
-        complete = slave_complete_until(state)
-        slaves[name] = {
-            "url": urls.get(name),
-            "cursor": state.cursor,
-            "complete_until": complete,
-            "in_until": complete,  # deprecated: its name in older releases
-            "store": state.store,
-            "generation": state.generation,
-            "report": dict(state.report),
-        }
-    return slaves
+            urls = {slave.name: slave.url for slave in node.settings.slaves}
+            slaves = describe_slaves(node.master.slave_states(), urls)
+        document = describe_status(node.settings.role, status, slaves)
+        return answer_json(msgspec.to_builtins(document))

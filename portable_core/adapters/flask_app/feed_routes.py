@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import msgspec
 from flask import Flask, Response, request
 from werkzeug.datastructures import MIMEAccept
 
@@ -20,7 +21,7 @@ from portable_core.adapters.flask_app.queries import (
 from portable_core.errors import BadRequest
 from portable_core.node import Node
 from portable_core.ports import Milliseconds
-from portable_core.records import format_id, parse_id
+from portable_core.records import parse_id
 from portable_core.sync.completeness import complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.protocol import (
@@ -37,7 +38,8 @@ from portable_core.webhooks.feed import (
     encode_line,
     parse_position,
 )
-from portable_core.webhooks.search import FOREVER, Page, Row, find_record, read_page
+from portable_core.webhooks.listing import describe_page
+from portable_core.webhooks.search import FOREVER, find_record, read_page
 from portable_core.wire.negotiation import negotiate
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
             return _answer_feed(node, master)
         search, before = read_search(request.args), read_before(request.args)
         page = read_page(node.receiver.store, search, before, read_limit(request.args))
-        return answer_json(page_to_json(page))
+        return answer_json(msgspec.to_builtins(describe_page(page)))
 
     @app.get(f"{WEBHOOKS_PATH}/<webhook>")
     def webhook(webhook: str) -> Any:
@@ -163,27 +165,3 @@ def _join(lines: Iterator[bytes], node: Node) -> Iterator[bytes]:
                 return
     if joined:
         yield b"".join(joined)
-
-
-def page_to_json(page: Page) -> dict[str, object]:
-    """A page's rows without payloads, and ``before``, with which the next page is asked for."""
-    return {
-        "webhooks": [row_to_json(row) for row in page.rows],
-        "before": None if page.before is None else format_id(page.before),
-        "complete": page.complete,
-        "looked_at": page.looked_at,
-    }
-
-
-def row_to_json(row: Row) -> dict[str, object]:
-    recovery = row.recovery
-    return {
-        "id": row.id,
-        "hash": row.pair.hash,
-        "timestamp": row.pair.timestamp,
-        "source": row.meta.source,
-        "event": row.event,
-        "size": row.size,
-        "recovery": None if recovery is None else {"slave": recovery.slave, "at": recovery.at},
-        "preview": row.preview,
-    }

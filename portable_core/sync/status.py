@@ -1,0 +1,132 @@
+"""The document of ``GET /status``: made by a node, read by the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from portable_core.documents import convert_document
+from portable_core.ingest.receiver import NodeStatus
+from portable_core.ports import Damage, Milliseconds, SlaveState
+from portable_core.records import Integer
+from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.report import StoredReport
+
+
+class StoreDocument(msgspec.Struct, frozen=True):
+    """A node's store. A member is null if the store cannot compute it cheaply."""
+
+    uuid: str
+    generation: Integer
+    hash: str
+    records: Integer | None = None
+    oldest: Milliseconds | None = None
+    newest: Milliseconds | None = None
+    bytes: Integer | None = None
+    files: Integer | None = None
+    damaged: Sequence[Damage] = ()
+    gaps: Sequence[tuple[Milliseconds, Milliseconds]] = ()
+
+
+class BufferDocument(msgspec.Struct, frozen=True):
+    """The webhooks that are not yet committed."""
+
+    records: Integer
+    bytes: Integer = 0
+    oldest: Milliseconds | None = None
+
+
+class SlaveDocument(msgspec.Struct, frozen=True):
+    """A slave as the master knows it.
+
+    - ``url``: its address in ``SLAVES``; null if the name is no longer in ``SLAVES``.
+    - ``complete_until``: the time before which all its records are in the master; 0 before the
+      first sync. ``in_until`` is its name in older releases.
+    - ``report``: the report of the last sync; empty before the first.
+    """
+
+    url: str | None = None
+    cursor: Milliseconds | None = None
+    complete_until: Milliseconds | None = None
+    in_until: Milliseconds | None = None
+    store: str = ""
+    generation: Integer = 0
+    report: Mapping[str, object] = {}
+
+    def __post_init__(self) -> None:
+        if self.complete_until is None and self.in_until is None:
+            raise ValueError("complete_until: missing")
+
+    @property
+    def completed(self) -> Milliseconds:
+        """``complete_until``, by either name."""
+        return self.in_until or 0 if self.complete_until is None else self.complete_until
+
+    def read_report(self) -> StoredReport | None:
+        """Return the report; None before the first sync. Raises ``ValueError``."""
+        if not self.report:
+            return None
+        return convert_document({"slave": "", **self.report}, StoredReport, "report")
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The status of a node; ``slaves`` is absent on a slave."""
+
+    role: str = ""
+    store: StoreDocument
+    buffer: BufferDocument
+    horizon: Milliseconds
+    now: Milliseconds
+    slaves: Mapping[str, SlaveDocument] | msgspec.UnsetType = msgspec.UNSET
+
+
+class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
+    """The status of a master."""
+
+    slaves: Mapping[str, SlaveDocument]
+
+
+def describe_status(
+    role: str, status: NodeStatus, slaves: Mapping[str, SlaveDocument] | None
+) -> StatusDocument:
+    """Return the document of a node's status; ``slaves`` is None for a slave."""
+    store, buffer = status.store, status.buffer
+    return StatusDocument(
+        role=role,
+        store=StoreDocument(
+            status.info.uuid,
+            status.info.generation,
+            status.info.algorithm,
+            store.records,
+            store.first,
+            store.last,
+            store.bytes,
+            store.files,
+            store.damaged,
+            store.gaps,
+        ),
+        buffer=BufferDocument(buffer.records, buffer.bytes, buffer.oldest),
+        horizon=status.horizon,
+        now=status.now,
+        slaves=msgspec.UNSET if slaves is None else slaves,
+    )
+
+
+def describe_slaves(
+    states: Mapping[str, SlaveState], urls: Mapping[str, str]
+) -> dict[str, SlaveDocument]:
+    """Return the documents of a master's slaves; ``urls`` are the addresses in ``SLAVES``."""
+    documents = {}
+    for name, state in states.items():
+        complete = slave_complete_until(state)
+        documents[name] = SlaveDocument(
+            urls.get(name),
+            state.cursor,
+            complete,
+            complete,  # deprecated: in_until
+            state.store,
+            state.generation,
+            state.report,
+        )
+    return documents
