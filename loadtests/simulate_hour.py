@@ -31,6 +31,7 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, Unavailable
 from portable_core.ingest.receiver import Receiver
+from portable_core.payload_hash.algorithms import ALGORITHMS
 from portable_core.ports import SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair
 from portable_core.settings import Role, Settings
@@ -85,7 +86,7 @@ class Hour:
         self.counts: Counter[str] = Counter()
         self.events: list[str] = []
         env = {"SYNC_AUTH": "none", "STORE": "memory:", "LINGER_MS": "0", "HASH": algorithm}
-        if algorithm != "crc32c":
+        if ALGORITHMS[algorithm].keyed:
             env["HASH_KEY"] = "simulated"
         self.nodes = {
             name: Node(name, self._make_settings(name, env), 1 << bit, offset)
@@ -300,7 +301,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=3600)
     # 53 bits, so that no two of millions share a hash and each can be counted for itself
-    parser.add_argument("--hash", default="blake2b", choices=("blake2b", "crc32c"))
+    parser.add_argument("--hash", default="blake2b", choices=list(ALGORITHMS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     gc.set_threshold(200_000, 20, 50)  # millions of records that live for minutes

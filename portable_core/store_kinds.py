@@ -52,9 +52,6 @@ class StoreAddress:
     kind: StoreKind
     path: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.kind.name}:{self.path}"
-
 
 def parse_store(text: str) -> StoreAddress:
     """Return the store that ``text`` names. Raises ``ValueError``."""
