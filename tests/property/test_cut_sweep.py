@@ -1,4 +1,4 @@
-"""A sync is right after a cut at any byte and a death at any step.
+"""A sync is correct after a cut at any byte and a crash at any step.
 
 After each accident syncs run to the end: everything is represented, nothing needless was fetched,
 no cursor was ever past what is durable, and next to nothing was sent again.
@@ -37,7 +37,7 @@ _shares = [0, *(pytest.param(share, marks=pytest.mark.deep) for share in range(1
 
 
 @encodings
-def test_the_uncut_sync_is_what_the_sweep_takes_it_for(media_type: str) -> None:
+def test_the_uncut_sync_is_what_the_sweep_assumes(media_type: str) -> None:
     request, answer = measure(media_type)
     assert request > 10 * len(SAMPLES.ours)
     assert answer > 60 * MISSING
@@ -103,7 +103,7 @@ def _kill(media_type: str, parts: Parts) -> Totals:
         (mutants.reached_before_saved, _cut_some("answer"), "lost"),
     ],
 )
-def test_a_rule_taken_away_shows(
+def test_a_removed_rule_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
     media_type: str,
     mutant: Mutant,

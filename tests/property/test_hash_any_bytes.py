@@ -1,4 +1,4 @@
-"""Any bytes have a hash or are malformed, nothing else; and the oracle has the same opinion."""
+"""Any bytes have a hash or are malformed, and an oracle agrees which."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ tokens += [b"\xef\xbb\xbf", b"\xc0\xaf", b"\xf4\x90\x80\x80", b'"":', b"01", b"1
 
 @st.composite
 def broken(draw: st.DrawFn) -> bytes:
-    """A payload with a few bytes or tokens put in, taken away or overwritten."""
+    """Return a payload with a few bytes or tokens inserted, removed or overwritten."""
     random = draw(randoms())
     text = bytearray(spell(draw(payloads()), random))
     for _ in range(random.randrange(3)):
@@ -30,7 +30,7 @@ def broken(draw: st.DrawFn) -> bytes:
 
 
 def accepts(payload: bytes) -> bool:
-    """Whether it has a hash; if not, the offset of the fault lies within it."""
+    """Return whether a payload has a hash; if not, the offset of the fault lies within it."""
     try:
         hash_payload(payload)
     except MalformedPayload as error:
@@ -43,8 +43,10 @@ def accepts(payload: bytes) -> bool:
 
 
 def oracle_accepts(payload: bytes) -> bool:
-    """Whether it is an object within the limit of levels. A repeated key whose spelling is broken
-    no longer overwrites the earlier one, which may be deeper than that."""
+    """Return whether a payload is an object within the limit of levels.
+
+    A repeated key whose spelling is broken does not overwrite the earlier one, which may be deeper.
+    """
     try:
         return count_levels(read(payload)) <= MAX_DEPTH
     except ValueError:

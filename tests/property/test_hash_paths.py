@@ -1,4 +1,4 @@
-"""The fast path gives what the exact one gives, wherever it gives anything."""
+"""The fast path returns the bytes of the exact one, for each payload that it handles."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_ordinary_payloads_never_need_the_exact_path(monkeypatch: pytest.MonkeyP
 
 
 @given(values(surrogates=False), randoms())
-def test_what_stands_beside_a_value_changes_nothing_about_it(value: Json, random: Random) -> None:
+def test_other_members_do_not_change_a_value(value: Json, random: Random) -> None:
     # A second member that only the exact path can hold must change nothing about the first.
     payload = spell({"a": value}, random)
     together = canonicalize(b'{"z":18446744073709551616,' + payload.strip()[1:])

@@ -1,4 +1,4 @@
-"""What is_plain calls plain survives readers that know only doubles, or 64 bits, or first keys."""
+"""Plain payloads survive readers that know only doubles, or 64 bits, or first keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.laws.payloads import Json, floats, integers, payloads, random
 
 
 def write_like_javascript(value: Any) -> str:
-    """As ``JSON.stringify``: a whole double has no fraction."""
+    """Write as ``JSON.stringify`` does: a whole double has no fraction."""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The streaming reconcile equals the rule it stands for, for any two sets, span and batching."""
+"""The streaming reconcile equals its rule for any two sets, any span and any batches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_equals_the_oracle(
 
 
 @given(ours_sets, theirs_lists, spans, st.integers(0, 30))
-def test_a_cut_request_yields_only_what_no_later_pair_could_match(
+def test_a_cut_request_yields_only_pairs_that_no_later_pair_could_represent(
     ours: list[Pair], theirs: list[Pair], span: int, cut: int
 ) -> None:
     def cut_stream() -> Iterator[Sequence[Pair]]:
@@ -64,10 +64,10 @@ def test_a_cut_request_yields_only_what_no_later_pair_could_match(
 
 
 @given(ours_sets, theirs_lists, spans)
-def test_a_run_is_given_out_before_the_next_batch_is_awaited(
+def test_a_run_is_returned_before_the_next_batch_is_awaited(
     ours: list[Pair], theirs: list[Pair], span: int
 ) -> None:
-    """When a batch is asked for, everything decidable without it has been given out."""
+    """When a batch is requested, every pair decidable without it has been returned."""
     given_out: list[Pair] = []
     read: list[Pair] = []
 
@@ -83,7 +83,7 @@ def test_a_run_is_given_out_before_the_next_batch_is_awaited(
         given_out += run
 
 
-def test_more_pairs_within_reach_than_allowed_are_refused() -> None:
+def test_too_many_pairs_within_a_few_spans_are_rejected() -> None:
     ours = [Pair(100, 1)]
     theirs = [[Pair(100, n) for n in range(10, 21)]]
     assert list(find_missing(ours, theirs, 5, max_held=11)) == [[Pair(100, 1)]]

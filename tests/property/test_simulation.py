@@ -1,4 +1,4 @@
-"""Simulated histories with accidents of every kind: what is promised holds in each.
+"""Simulated histories with accidents of every kind: the promises hold in each.
 
 A failure names its seed. ``make simulate`` runs thousands.
 """
@@ -25,7 +25,7 @@ _EXPECTED = ("acknowledged", "syncs", "fetched")
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Nodes warn of every simulated accident."""
+    """Silence the nodes, which warn of every simulated accident."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Whoever takes one rule away is found out by a simulated history; with the rule it is sound."""
+"""A simulated history finds each rule that is removed; with the rule it is sound."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _OTHERS = 150
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Nodes warn of every simulated accident."""
+    """Silence the nodes, which warn of every simulated accident."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_rule_taken_away_shows(fault: Fault) -> None:
+def test_a_removed_rule_is_noticed(fault: Fault) -> None:
     seed = fault.seed
     violation = try_seed(fault, seed)
     if violation is None:

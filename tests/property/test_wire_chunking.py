@@ -1,4 +1,4 @@
-"""How a stream is cut into chunks changes nothing, and nothing but our errors comes out."""
+"""The division of a stream into chunks changes nothing, and only our errors are raised."""
 
 from __future__ import annotations
 

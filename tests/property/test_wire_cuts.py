@@ -1,4 +1,4 @@
-"""A stream cut after any byte but the last is never whole, and gives a prefix of its items."""
+"""A stream cut after any byte but the last is never whole, and yields a prefix of its items."""
 
 from __future__ import annotations
 

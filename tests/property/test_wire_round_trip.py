@@ -1,4 +1,4 @@
-"""What is written is what is read, whatever the chunks: items, payload bytes and meta."""
+"""Reading returns what was written, in any chunks: items, payload bytes and meta."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_round_trip(kind: Kind, data: st.DataObject) -> None:
 
 
 @given(record_lists)
-def test_plain_payloads_go_as_data_and_mean_the_same_to_others(records: list[Record]) -> None:
+def test_plain_payloads_are_sent_as_data_and_mean_the_same_to_others(records: list[Record]) -> None:
     text = b"".join(JSON.encode_records(records))
     for record, element, again in zip(
         records, json.loads(text), ijson.items(BytesIO(text), "item"), strict=True

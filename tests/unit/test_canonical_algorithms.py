@@ -44,7 +44,7 @@ def test_the_key_matters_to_blake2b_alone() -> None:
     assert len(keyed) == 4
 
 
-def test_unknown_algorithms_and_long_keys_are_wrong_settings() -> None:
+def test_unknown_algorithms_and_long_keys_are_invalid_settings() -> None:
     known = ", ".join(ALGORITHMS)
     for name in ("", "md5", "CRC32C"):
         with pytest.raises(SettingsError, match=rf"^HASH: must be one of {known} \(got '"):

@@ -13,7 +13,7 @@ SAMPLES = sorted((Path(__file__).parents[2] / "portable_core" / "samples").glob(
 
 
 def forge(content: bytes, target: int) -> bytes:
-    """An object that holds ``content`` (members of an object, canonical) and has this crc32c.
+    """Return an object with ``content`` (members of an object, canonical) and this crc32c.
 
     A checksum is linear over GF(2): each bit of a message flips the same bits of the sum whatever
     the others are. So 48 letters, each b or c (one bit apart), are 48 switches; which of them bring

@@ -1,4 +1,4 @@
-"""Depth, number of values, memory and the stack: what is taken, what is refused, and how."""
+"""The limits of a payload: its depth, its number of values, the memory and the stack it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portable_core.payload_hash.exact import MOST_LEVELS, canonicalize_exactly
 
 
 def nest(levels: int, inner: bytes = b"1") -> bytes:
-    """A payload of so many levels, arrays and objects in turn."""
+    """Return a payload of so many levels, arrays and objects in turn."""
     opening = (b'{"a":', b"[")
     closing = (b"}", b"]")
     kinds = [level % 2 for level in range(levels)]
@@ -30,14 +30,14 @@ def nest(levels: int, inner: bytes = b"1") -> bytes:
 
 @pytest.mark.parametrize("levels", [1, 253, 254, 255, 256, 499, MAX_DEPTH])
 @pytest.mark.parametrize("inner", [b"1", b"1e400", b"18446744073709551616", b'"\\ud800"'])
-def test_depth_up_to_the_bound_is_taken(levels: int, inner: bytes) -> None:
+def test_depth_up_to_the_bound_is_accepted(levels: int, inner: bytes) -> None:
     payload = nest(levels, inner)
     assert canonicalize(payload) == payload.replace(b"1e400", b"1e+400")
 
 
 @pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 1_000, 1_025, 5_001, 100_000, 1_000_000])
 @pytest.mark.parametrize("closed", [True, False])
-def test_deeper_is_refused(levels: int, closed: bool) -> None:
+def test_greater_depth_is_rejected(levels: int, closed: bool) -> None:
     payload = nest(levels) if closed else nest(levels)[: levels * 3]
     told = PayloadTooComplex if closed or levels > MOST_LEVELS else MalformedPayload
     with pytest.raises(told):
@@ -47,7 +47,7 @@ def test_deeper_is_refused(levels: int, closed: bool) -> None:
 
 @pytest.mark.parametrize("levels", [300, MAX_DEPTH + 1, 900, 1_100, MOST_LEVELS - 3])
 @pytest.mark.parametrize("rest", [b"", b',"z":18446744073709551616'])
-def test_what_a_repeated_key_takes_with_it_may_be_deeper(levels: int, rest: bytes) -> None:
+def test_members_that_a_repeated_key_drops_may_be_deeper(levels: int, rest: bytes) -> None:
     inner = b"[" * levels + b"]" * levels
     payload = b'{"a":{"b":' + inner + b',"b":1}' + rest + b"}"
     canonical = b'{"a":{"b":1}' + rest + b"}"
@@ -123,14 +123,14 @@ thread.join()
     assert run(code).startswith(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def test_as_many_values_as_allowed_are_taken() -> None:
+def test_as_many_values_as_allowed_are_accepted() -> None:
     payload = b'{"a":[' + b"1," * (MAX_VALUES - 2) + b"1]}"
     assert sum(map(payload.count, (b",", b"[", b"{"))) == MAX_VALUES
     assert canonicalize(payload) == payload
 
 
 @pytest.mark.parametrize("item", [b"1", b"[]", b"{}", b'""', b'{"a":[]}', b'"\\","'])
-def test_one_value_more_is_refused_before_parsing(item: bytes) -> None:
+def test_one_value_more_is_rejected_before_parsing(item: bytes) -> None:
     payload = b'{"a":[' + (item + b",") * (MAX_VALUES - 1) + b"1]}"
     with pytest.raises(PayloadTooComplex, match=f"more than {MAX_VALUES} values"):
         canonicalize(payload)
@@ -148,7 +148,7 @@ def test_the_bound_is_the_same_whatever_strings_hold(values: int, text: bytes) -
             canonicalize(payload)
 
 
-def test_separators_in_strings_are_no_values() -> None:
+def test_separators_in_strings_are_not_values() -> None:
     text = b'1,2,[{\\"\\\\,' * (MAX_VALUES // 3)
     payload = b'{"csv":"' + text + b'","b":1}'
     assert canonicalize(payload) == b'{"b":1,"csv":"' + text + b'"}'
@@ -156,7 +156,7 @@ def test_separators_in_strings_are_no_values() -> None:
         canonicalize(payload[:-20])
 
 
-def test_what_would_explode_is_refused_within_its_own_memory() -> None:
+def test_an_explosive_payload_is_rejected_within_its_own_memory() -> None:
     code = """
 try:
     hash_payload(b'{"a":[' + b"[]," * (8 * 2**20) + b"[]]}")
@@ -185,7 +185,7 @@ def test_numbers_of_a_million_digits(number: bytes, canonical: bytes) -> None:
 
 
 @pytest.mark.parametrize("work", [canonicalize, hash_payload, is_plain])
-def test_large_payloads_are_taken_one_at_a_time(
+def test_large_payloads_are_parsed_one_at_a_time(
     work: Callable[[bytes], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside: list[int] = []
@@ -208,7 +208,7 @@ def test_large_payloads_are_taken_one_at_a_time(
     assert most == [1] * 5
 
 
-def test_a_refused_large_payload_does_not_block_the_next() -> None:
+def test_a_rejected_large_payload_does_not_block_the_next() -> None:
     bad = b'{"a":"' + b"x" * LARGE
     with pytest.raises(MalformedPayload):
         hash_payload(bad)

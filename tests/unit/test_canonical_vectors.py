@@ -1,4 +1,4 @@
-"""Every vector of ``tests/vectors/hash``: canonical forms, what differs, what is refused."""
+"""Every vector of ``tests/vectors/hash``: canonical forms, differences, malformed payloads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_canonical_form_and_hashes(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("pair", load("different", "pairs"), ids=json.dumps)
-def test_what_must_differ_does(pair: dict[str, str]) -> None:
+def test_values_that_must_differ(pair: dict[str, str]) -> None:
     one = f'{{"a":{pair["one"]}}}'.encode()
     other = f'{{"a":{pair["other"]}}}'.encode() if "other" in pair else b"{}"
     assert canonicalize(one) != canonicalize(other)
@@ -52,7 +52,7 @@ def test_what_must_differ_does(pair: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("vector", load("refused"), ids=lambda vector: vector["why"])
-def test_what_is_malformed_is_refused_where_it_is(vector: dict[str, Any]) -> None:
+def test_malformed_payloads_and_their_offsets(vector: dict[str, Any]) -> None:
     payload = base64.b64decode(vector["bytes"])
     for refuse in (canonicalize, canonicalize_exactly, hash_payload):
         with pytest.raises(MalformedPayload) as caught:

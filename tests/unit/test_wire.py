@@ -56,7 +56,7 @@ def test_choose_encoding(content_type: str | None, expected: str) -> None:
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "json", "*/*", "application/json, x", "é"],
 )
-def test_choose_encoding_refuses(content_type: str) -> None:
+def test_choose_encoding_rejects(content_type: str) -> None:
     with pytest.raises(UnsupportedEncoding, match="application/json"):
         choose_encoding(content_type)
 
@@ -112,19 +112,19 @@ def test_negotiate(accept: str | None, expected: str) -> None:
         'x"application/json',
     ],
 )
-def test_negotiate_refuses(accept: str) -> None:
+def test_negotiate_rejects(accept: str) -> None:
     with pytest.raises(UnsupportedEncoding, match="Accept"):
         negotiate(accept)
 
 
 @every_encoding
-def test_nothing_is_a_mark_alone(encoding: Encoding) -> None:
+def test_an_empty_stream_is_a_mark_alone(encoding: Encoding) -> None:
     expected = b"[]" if encoding.media_type == JSON else b"\xc0"
     assert b"".join(encoding.encode_pairs([])) == expected
     assert b"".join(encoding.encode_records([])) == expected
 
 
-def test_what_other_parsers_make_of_it() -> None:
+def test_other_parsers_read_it() -> None:
     record = make_record(3)
     text = b"".join(ENCODINGS[JSON].encode_records([record, record]))
     meta = {"source": "shop", "headers": {"x-id": "3"}}
@@ -144,7 +144,7 @@ def test_what_other_parsers_make_of_it() -> None:
     "payload",
     [b'{"a":"\\ud83d"}', b'{"a":1e400}', b'{"a":9007199254740993}', b"no JSON", b"", b'{"a":1'],
 )
-def test_a_payload_that_not_every_reader_carries_goes_as_raw(payload: bytes) -> None:
+def test_a_payload_that_not_every_reader_preserves_is_sent_as_raw(payload: bytes) -> None:
     text = b"".join(ENCODINGS[JSON].encode_records([Record(Pair(1, 2), payload)]))
     assert set(json.loads(text)[0]) == {"hash", "timestamp", "raw"}
     assert list(read_stream(ENCODINGS[JSON].read_records(), [text])) == [
@@ -206,7 +206,7 @@ def test_a_large_payload_is_not_copied(encoding: Encoding) -> None:
 
 
 @every_encoding
-def test_items_before_a_fault_come_before_it(encoding: Encoding) -> None:
+def test_items_before_a_fault_are_returned_before_it(encoding: Encoding) -> None:
     data = b"".join(encoding.encode_pairs([Pair(1, 1), Pair(5, 2), Pair(3, 3), Pair(9, 4)]))
     reader = encoding.read_pairs()
     assert reader.feed(data) == [Pair(1, 1), Pair(5, 2)]
@@ -221,7 +221,7 @@ def test_items_before_a_fault_come_before_it(encoding: Encoding) -> None:
 
 
 @every_encoding
-def test_a_fault_without_items_before_it_comes_at_once(encoding: Encoding) -> None:
+def test_a_fault_without_items_before_it_is_raised_at_once(encoding: Encoding) -> None:
     data = b"".join(encoding.encode_pairs([Pair(5, 1), Pair(3, 2)]))
     reader = encoding.read_pairs()
     half = len(data) // 2 + 1
@@ -231,7 +231,7 @@ def test_a_fault_without_items_before_it_comes_at_once(encoding: Encoding) -> No
 
 
 @every_encoding
-def test_read_batches_raises_a_fault_before_it_asks_for_more(encoding: Encoding) -> None:
+def test_read_batches_raises_a_fault_before_it_reads_more(encoding: Encoding) -> None:
     data = b"".join(encoding.encode_pairs([Pair(1, 1), Pair(5, 2), Pair(3, 3)]))
 
     def chunks() -> Iterator[bytes]:
@@ -245,7 +245,7 @@ def test_read_batches_raises_a_fault_before_it_asks_for_more(encoding: Encoding)
 
 
 @every_encoding
-def test_read_batches_passes_over_chunks_that_complete_nothing(encoding: Encoding) -> None:
+def test_read_batches_skips_chunks_that_complete_nothing(encoding: Encoding) -> None:
     data = b"".join(encoding.encode_records([make_record(1), make_record(2)]))
     chunks = [data[index : index + 1] for index in range(len(data))]
     batches = list(read_batches(encoding.read_records(), [b"", *chunks, b""]))

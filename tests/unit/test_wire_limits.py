@@ -32,7 +32,7 @@ every_encoding = pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENC
 
 
 def measure_peak(reader: Reader[Any], chunks: Iterable[bytes]) -> tuple[int, Exception]:
-    """Feed until an error comes. Returns its peak of memory in bytes, and the error."""
+    """Feed until an error is raised; return the peak of memory in bytes, and the error."""
     tracemalloc.start()
     try:
         for _ in read_stream(reader, chunks):
@@ -45,12 +45,12 @@ def measure_peak(reader: Reader[Any], chunks: Iterable[bytes]) -> tuple[int, Exc
 
 
 def endless(beginning: bytes, unit: bytes) -> Iterator[bytes]:
-    """``beginning``, then ``unit`` for 64 MiB: more than any of these readers may take."""
+    """Return ``beginning``, then ``unit`` for 64 MiB: beyond the limit of each of these readers."""
     block = unit * (CHUNK // len(unit))
     return chain([beginning], repeat(block, 64 * MIB // CHUNK))
 
 
-def test_the_default_holds_what_a_node_takes() -> None:
+def test_the_default_admits_every_record_of_a_node() -> None:
     # 25 MiB that cannot go as plain JSON: base64 makes them 34.
     payload = b"\xff" * (26_214_400)
     for encoding in ENCODINGS.values():
@@ -158,7 +158,7 @@ def test_an_endless_pair(encoding: Encoding, beginning: bytes, unit: bytes) -> N
     assert peak < 8 * MIB
 
 
-def test_endless_space_takes_no_memory() -> None:
+def test_endless_space_needs_no_memory() -> None:
     for reader in (JSON.read_pairs(), JSON.read_records()):
         chunks = chain([b"["], repeat(b" " * CHUNK, 4 * MIB // CHUNK), [b"x,"])
         peak, error = measure_peak(reader, chunks)
@@ -170,7 +170,7 @@ def test_endless_space_takes_no_memory() -> None:
 
 
 @every_encoding
-def test_a_stream_of_any_length_takes_flat_memory(encoding: Encoding) -> None:
+def test_a_stream_of_any_length_needs_constant_memory(encoding: Encoding) -> None:
     record = Record(Pair(1, 2), b'{"a":"%b"}' % (b"x" * 1000), Meta("s", {"a": "b"}))
 
     def peak(count: int) -> int:
@@ -194,7 +194,7 @@ def test_deep_data_is_read() -> None:
     assert next(read_stream(JSON.read_records(), [text])).payload == data
 
 
-def test_data_deeper_than_the_stack_is_refused() -> None:
+def test_data_deeper_than_the_stack_is_rejected() -> None:
     data = b"[" * 1_000_000 + b"]" * 1_000_000
     text = b'[{"hash":1,"timestamp":2,"data":%b}]' % data
     with pytest.raises(StreamTooLarge) as caught:
@@ -202,7 +202,7 @@ def test_data_deeper_than_the_stack_is_refused() -> None:
     assert caught.value.element == 0
 
 
-def test_meta_may_not_be_deep() -> None:
+def test_deep_meta_is_rejected() -> None:
     text = b'[{"hash":1,"timestamp":2,"data":{},"meta":{"x":%b}}]' % (b"[" * 5000 + b"]" * 5000)
     with pytest.raises(MalformedStream):
         list(read_stream(JSON.read_records(), [text]))
@@ -212,7 +212,7 @@ def test_meta_may_not_be_deep() -> None:
 
 
 @every_encoding
-def test_the_largest_webhook_that_a_node_may_take_fits(encoding: Encoding) -> None:
+def test_the_largest_webhook_of_a_node_fits(encoding: Encoding) -> None:
     # One that goes as base64 in JSON, with as much meta as there may be.
     payload = b'{"1":1e999,"2":"%b"}' % (b"x" * (MAX_BODY_BYTES - 18))
     assert len(payload) == MAX_BODY_BYTES

@@ -61,7 +61,7 @@ FAULTS = (
     Fault(mutants.hand_over_without_lease, "two masters", 47),
     Fault(mutants.retention_ignores_the_master, "retention", 1),
     Fault(mutants.marks_outlive_generations, "retention", 12),
-    Fault(mutants.any_life_is_asked, "retention", 12),
+    Fault(mutants.any_epoch_is_asked, "retention", 12),
     Fault(mutants.damage_reaches_no_span_back, "any", 50),
     Fault(mutants.recent_ignored, "any", 1),
     Fault(mutants.reached_before_saved, "any", 1),

@@ -1,4 +1,4 @@
-"""Rules taken away, one at a time: each makes of a world's parts a world without that rule."""
+"""The rules, removed one at a time: each function returns the parts of a world without one rule."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def lease_per_slave(patch: pytest.MonkeyPatch) -> Parts:
     """Two masters may sync at once if they sync different slaves."""
 
     class LenientDisk(Disk):
-        """Whoever asks gets a lease; only the same slave's state is guarded by the newest one."""
+        """Grants every lease; only the same slave's state is guarded by the newest one."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -149,7 +149,7 @@ def generation_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
 
 def horizon_not_durable(patch: pytest.MonkeyPatch) -> Parts:
-    """A node forgets over a restart which horizon it has told."""
+    """A node forgets over a restart which horizon it has reported."""
 
     class Forgetful(ProcessStore):
         def raise_mark(self, name: str, value: int) -> int:
@@ -231,13 +231,13 @@ def slave_horizon_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
 
 def lease_not_fenced(patch: pytest.MonkeyPatch) -> Parts:
-    """A sync whose lease was taken over goes on writing."""
+    """A sync that has lost its lease continues to write."""
     patch.setattr(Disk, "_check_lease", lambda self, lease: self._check_open())
     return Parts()
 
 
 def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
-    """What a stopping slave sends is stored whoever is syncing."""
+    """The records of a stopping slave are stored without the lease."""
 
     class Eager(Master):
         def accept(self, *args: Any) -> Any:
@@ -252,7 +252,7 @@ def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
 
 
 def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
-    """What is old enough is removed, whether a master has passed it or not."""
+    """Old records are removed, whether a master's cursor has passed them or not."""
 
     class Careless(Slave):
         def retain(self, *, now: bool = False) -> None:
@@ -264,13 +264,13 @@ def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
 
 
 def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
-    """What a master has passed once counts as passed also when it has come back since."""
+    """Records before a master's cursor stay removable when they have come back since."""
     patch.setattr(portable_core.sync.slave, "_name_asked_mark", lambda info: "asked")
     return Parts()
 
 
-def any_life_is_asked(patch: pytest.MonkeyPatch) -> Parts:
-    """A window is asked for without saying in which life of the slave's store it begins."""
+def any_epoch_is_asked(patch: pytest.MonkeyPatch) -> Parts:
+    """A window is requested without the epoch of the slave's store in which it begins."""
 
     class Vague(SimulatedClient):
         @contextmanager
@@ -340,7 +340,7 @@ MUTANTS: Sequence[Mutant] = (
     hand_over_without_lease,
     retention_ignores_the_master,
     marks_outlive_generations,
-    any_life_is_asked,
+    any_epoch_is_asked,
     damage_reaches_no_span_back,
     recent_ignored,
     reached_before_saved,
