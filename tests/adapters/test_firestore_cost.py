@@ -58,7 +58,7 @@ class DirectClient:
 
 
 class Spent:
-    """What a store has asked of Firestore since this was made."""
+    """The operations of a store since this object was made."""
 
     def __init__(self, store: FirestoreStore) -> None:
         self._store = store
@@ -110,7 +110,7 @@ def test_receiving_n_webhooks_in_b_batches_costs_n_plus_b_writes(store: Firestor
     assert spent() == ({}, {"webhooks": 1000, "pages": 20}, {}, 20)
 
 
-def test_receiving_reads_a_mark_every_quarter_of_the_settling_time(store: FirestoreStore) -> None:
+def test_receiving_reads_a_mark_every_quarter_of_the_commit_timeout(store: FirestoreStore) -> None:
     """``COMMIT_TIMEOUT_S`` is 10; eleven webhooks, one a second, each a commit of its own."""
     clock = SimulatedClock(START)
     receiver = make_receiver(store, clock)

@@ -1,4 +1,4 @@
-"""Firestore behind a network that breaks: nothing lost, nothing twice, and errors that help."""
+"""Firestore behind a faulty network: nothing lost, nothing twice, and errors with advice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def store(proxy: CuttingProxy) -> Iterator[FirestoreStore]:
     store.close()
 
 
-def test_a_scan_goes_on_where_its_stream_broke(store: FirestoreStore, proxy: CuttingProxy) -> None:
+def test_a_scan_continues_where_its_stream_broke(
+    store: FirestoreStore, proxy: CuttingProxy
+) -> None:
     records = make_records(150, step=10_000)  # a page for each
     store.append(records)
     for messages in (1, 2, 7, 40, 63, 64, 65, 100):
@@ -54,7 +56,7 @@ def test_a_scan_goes_on_where_its_stream_broke(store: FirestoreStore, proxy: Cut
     assert store.operations.retries >= 10
 
 
-def test_newest_first_goes_on_too(store: FirestoreStore, proxy: CuttingProxy) -> None:
+def test_a_descending_scan_continues_too(store: FirestoreStore, proxy: CuttingProxy) -> None:
     records = make_records(40, step=10_000)
     store.append(records)
     for messages in (1, 10, 20):
@@ -64,7 +66,7 @@ def test_newest_first_goes_on_too(store: FirestoreStore, proxy: CuttingProxy) ->
     assert proxy.cuts == 3
 
 
-def test_a_commit_whose_answer_was_lost_changes_nothing_when_repeated(
+def test_repeating_a_commit_whose_response_was_lost_changes_nothing(
     store: FirestoreStore, proxy: CuttingProxy
 ) -> None:
     records = make_records(50)
@@ -78,7 +80,9 @@ def test_a_commit_whose_answer_was_lost_changes_nothing_when_repeated(
     assert sum(store.operations.reads.values()) - before == 2  # the clock's, and still one page
 
 
-def test_each_kind_of_write_may_lose_its_answer(store: FirestoreStore, proxy: CuttingProxy) -> None:
+def test_each_kind_of_write_may_lose_its_response(
+    store: FirestoreStore, proxy: CuttingProxy
+) -> None:
     proxy.cut_before_answer()
     assert store.raise_mark("asked", 7) == 7
     proxy.cut_before_answer()
@@ -99,7 +103,7 @@ def test_each_kind_of_write_may_lose_its_answer(store: FirestoreStore, proxy: Cu
 def test_an_acquisition_that_did_happen_is_recognized(
     store: FirestoreStore, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer to the commit itself is lost, not that to the reading before it."""
+    """The response to the commit is lost, not the response to the read before it."""
     commit = Database.commit
 
     def commit_and_lose(database: Database, writes: Sequence[object], **options: float) -> int:
@@ -121,7 +125,7 @@ def test_silence_ends_with_the_deadline(store: FirestoreStore, proxy: CuttingPro
     assert time.monotonic() - started < 5
 
 
-def test_a_sender_is_told_to_come_again(store: FirestoreStore, proxy: CuttingProxy) -> None:
+def test_a_sender_gets_retry_after(store: FirestoreStore, proxy: CuttingProxy) -> None:
     env = {"STORE": "memory:", "SYNC_AUTH": "none", "SPAN_S": "4"}
     receiver = Receiver(Settings.from_env("slave", env), store, SystemClock())
     pair = receiver.receive(b'{"a":1}', Meta())
@@ -145,7 +149,7 @@ def test_an_unreachable_server_is_a_store_error(monkeypatch: pytest.MonkeyPatch)
         store.check()
 
 
-def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_missing_credentials_has_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")
     store = FirestoreStore(PROJECT, "nowhere", commit_timeout_ms=10_000)
@@ -154,7 +158,7 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("deadline", [1.0, 9.0])
-def test_a_writer_whose_clock_is_behind_says_so(
+def test_a_writer_whose_clock_is_behind_fails(
     store: FirestoreStore, monkeypatch: pytest.MonkeyPatch, deadline: float
 ) -> None:
     store.append(make_records(1), deadline)

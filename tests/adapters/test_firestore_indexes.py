@@ -16,7 +16,7 @@ from tests.support.firestore_emulator import PROJECT, name_database, use_emulato
 
 FILE = Path(__file__).parents[2] / "containers" / "firestore.indexes.json"
 
-#: What no query asks for: the sum of the pages' sizes needs an index on what is summed.
+#: An index without a query: the sum of the pages' sizes needs an index on the summed field.
 SUMMED = ("pages", "bytes", "ASCENDING")
 
 

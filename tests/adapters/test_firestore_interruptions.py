@@ -1,4 +1,4 @@
-"""Commits: within the limits, and ended after any of them, never half a record and nothing left."""
+"""Interrupted commits: no half record is visible, nothing is left behind, limits hold."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def run_interrupted(action: Callable[[], object], commits: int) -> bool:
 
 def test_an_append_that_ends_anywhere_shows_no_half_record(store: FirestoreStore) -> None:
     for commits in range(10):
-        # Others each time: what the last run left would make this one whole.
+        # Other records each time: parts left by the last run would complete this one.
         shifted = [
             Record(Pair(record.pair.timestamp, record.pair.hash + 100 * commits), record.payload)
             for record in RECORDS_OF_TWO_PAGES[5:15]

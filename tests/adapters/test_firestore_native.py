@@ -1,4 +1,4 @@
-"""The ``data`` map: exactly what the payload says, or nothing and the reason."""
+"""The ``data`` map equals the payload, or is missing for a stated reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nest(depth: int) -> bytes:
 
 
 def read(value: Any) -> object:
-    """A ``Value`` message as Python's own values."""
+    """Return a ``Value`` message as Python values."""
     kind = value.WhichOneof("value_type")
     if kind == "map_value":
         return {name: read(item) for name, item in value.map_value.fields.items()}
@@ -47,7 +47,7 @@ def convert(payload: bytes) -> object:
         nest(20),
     ],
 )
-def test_what_fits_is_kept_as_it_is(payload: bytes) -> None:
+def test_a_map_equals_its_payload(payload: bytes) -> None:
     assert convert(payload) == json.loads(payload)
 
 
@@ -77,7 +77,7 @@ def test_what_fits_is_kept_as_it_is(payload: bytes) -> None:
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "JSON|deep"),
     ],
 )
-def test_what_does_not_fit_says_why(payload: bytes, reason: str) -> None:
+def test_the_reason_for_a_missing_map(payload: bytes, reason: str) -> None:
     with pytest.raises(NotNative, match=reason):
         convert(payload)
 

@@ -1,4 +1,4 @@
-"""Whatever payload the hash accepts comes back byte for byte, with or without the ``data`` map."""
+"""Every payload that the hash accepts comes back byte for byte, with or without ``data``."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_map_or_the_reason_why_not(database: Database) -> None:
     store.close()
 
 
-def test_a_map_that_firestore_refuses_costs_no_webhook(
+def test_a_rejected_map_costs_no_webhook(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the indexes' exemptions, Firestore takes no more than 40,000 entries a document."""
@@ -194,7 +194,7 @@ def test_retention_leaves_no_part_behind(database: Database) -> None:
 
 
 def test_a_lost_part_is_damage_and_not_a_shorter_payload(database: Database) -> None:
-    """Until it has expired: then a policy removes its documents in any order."""
+    """Once it has expired, a TTL policy removes its documents in any order."""
     store = open_store(database, ttl_ms=60_000)
     pair, expired = Pair(int(time.time() * 1000), 7), Pair(1000, 7)
     store.append([Record(pair, bytes(3_000_000)), Record(expired, bytes(3_000_000))])
@@ -207,7 +207,7 @@ def test_a_lost_part_is_damage_and_not_a_shorter_payload(database: Database) -> 
     store.close()
 
 
-def test_what_no_document_can_hold_is_refused_alone(store: FirestoreStore) -> None:
+def test_a_record_that_no_document_can_hold_is_rejected_alone(store: FirestoreStore) -> None:
     lease = store.acquire_lease("a", 1000, 1000)
     for record in (
         Record(Pair(-1, 1), b"{}"),
@@ -219,7 +219,7 @@ def test_what_no_document_can_hold_is_refused_alone(store: FirestoreStore) -> No
     assert store.first() is None
 
 
-def test_what_no_document_can_hold_is_not_remembered(store: FirestoreStore) -> None:
+def test_state_that_no_document_can_hold_is_not_saved(store: FirestoreStore) -> None:
     """The error is the store's own, and what was remembered before stays."""
     lease = store.acquire_lease("a", 1000, 1000)
     state = SlaveState(1, "uuid", 1, None, {})

@@ -1,4 +1,4 @@
-"""Retention on Firestore: what it reports, and how much of it one webhook may have to wait for."""
+"""Retention on Firestore: its gaps, and the most work of one call."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_steady_removal_is_one_gap(store: FirestoreStore) -> None:
     )
 
 
-def test_a_gap_continues_what_ends_in_its_bucket_and_the_oldest_become_one() -> None:
+def test_adjacent_gaps_and_the_oldest_gaps_are_merged() -> None:
     second = (2 * BUCKET_MS + 5, 3 * BUCKET_MS)
     assert merge_gaps([second, (5, BUCKET_MS)]) == [(5, BUCKET_MS), second]
     assert merge_gaps([second, (5, 2 * BUCKET_MS)]) == [(5, 3 * BUCKET_MS)]
@@ -68,7 +68,7 @@ def test_many_gaps_stay_a_short_list(store: FirestoreStore) -> None:
 def test_one_call_removes_no_more_than_its_budget(
     store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A record and its page are two deletes; a commit is made to take two of them."""
+    """A record and its page are two deletes; the limit of a commit is set to two."""
     monkeypatch.setattr(records, "_DELETES", 2)
     monkeypatch.setattr(records, "REMOVE_S", 1e9)
     for number in range(records.REMOVE_COMMITS + 5):
@@ -87,7 +87,7 @@ def test_one_call_removes_no_more_than_its_budget(
     assert store.status().gaps == ((START + BUCKET_MS + 3000, START + 4 * BUCKET_MS),)
 
 
-def test_webhooks_carry_retention_on_until_nothing_is_left(
+def test_further_webhooks_complete_the_retention(
     store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "REMOVE_S", 0)

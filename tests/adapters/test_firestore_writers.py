@@ -99,7 +99,7 @@ def test_opening_at_the_same_moment_makes_one_store() -> None:
         store.close()
 
 
-def test_two_masters_take_turns(connect: Connect) -> None:
+def test_only_one_of_two_masters_gets_the_lease(connect: Connect) -> None:
     a, b = connect(), connect()
     for turn in range(20):
         now = turn * 1000
@@ -114,7 +114,7 @@ def test_two_masters_take_turns(connect: Connect) -> None:
 
 
 def test_a_stalled_master_writes_nothing(connect: Connect) -> None:
-    """It never learns that it lost the lease before it writes: the service refuses the write."""
+    """The stalled master does not know that it lost the lease; the service rejects its write."""
     stalled, other = connect(), connect()
     old = stalled.acquire_lease("stalled", 1000, 500)
     stalled.save_slave(old, "s", SlaveState(cursor=1))
@@ -136,7 +136,7 @@ def test_a_stalled_master_writes_nothing(connect: Connect) -> None:
     other.save_records(other.renew_lease(new, 1900, 500), [make_record(1000, 1)])
 
 
-def test_a_save_that_races_a_takeover_is_whole_or_nothing(connect: Connect) -> None:
+def test_a_save_during_a_lease_change_is_complete_or_nothing(connect: Connect) -> None:
     a, b = connect(), connect()
     for turn in range(15):
         old = a.acquire_lease("a", turn * 1000, 100)
@@ -150,24 +150,24 @@ def test_a_save_that_races_a_takeover_is_whole_or_nothing(connect: Connect) -> N
         assert len(there) == (0 if isinstance(saved, LeaseLost) else 20)
 
 
-def test_marks_raised_by_many_never_fall(connect: Connect) -> None:
+def test_marks_raised_by_many_never_decrease(connect: Connect) -> None:
     stores = [connect() for _ in range(4)]
 
     def raise_some(index: int) -> list[int]:
-        told = []
+        values = []
         for step in range(10):
-            told.append(stores[index].raise_mark("asked", 4 * step + index + 1))
-            told.append(stores[index].mark("asked"))
-        return told
+            values.append(stores[index].raise_mark("asked", 4 * step + index + 1))
+            values.append(stores[index].mark("asked"))
+        return values
 
     results = run_all(*(partial(raise_some, i) for i in range(4)))
-    for told in results:
-        assert isinstance(told, list)
-        assert told == sorted(told)
+    for values in results:
+        assert isinstance(values, list)
+        assert values == sorted(values)
     assert {store.mark("asked") for store in stores} == {40}
 
 
-def test_a_restored_store_begins_a_new_life(connect: Connect) -> None:
+def test_a_restored_store_begins_a_new_epoch(connect: Connect) -> None:
     store, other = connect(), connect()
     before = store.info()
     store.bump_generation()

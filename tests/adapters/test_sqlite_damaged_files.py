@@ -1,4 +1,4 @@
-"""A damaged file costs its own records, is named, and never stops the rest."""
+"""A damaged file costs its own records alone, and the store reports its name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.support.stores.sqlite_folders import (
     ALL,
     fill,
     list_data_files,
+    list_pairs,
     opened,
     read_timestamps,
-    take_pairs,
 )
 
 
@@ -39,26 +39,26 @@ def test_the_rest_is_served_and_the_file_named(
     damage(path)
     with opened(folder) as store:
         rest = [*hours[0], *hours[2]]
-        assert list(store.pairs(*ALL)) == take_pairs(rest)
+        assert list(store.pairs(*ALL)) == list_pairs(rest)
         assert list(store.records(*ALL)) == rest
-        assert list(store.fetch(take_pairs([hours[0][3], hours[1][3], hours[2][3]]))) == [
+        assert list(store.fetch(list_pairs([hours[0][3], hours[1][3], hours[2][3]]))) == [
             hours[0][3],
             hours[2][3],
         ]
-        assert store.latest(NOON + 2 * HOUR, 100) == take_pairs(hours[0])[::-1]
+        assert store.latest(NOON + 2 * HOUR, 100) == list_pairs(hours[0])[::-1]
         status = store.status()
-        (told,) = status.damaged
-        assert told.name == path.name
-        assert told.reason
-        assert told.start is not None
-        assert told.end is not None
-        assert told.start <= NOON + HOUR < told.end
+        (damaged,) = status.damaged
+        assert damaged.name == path.name
+        assert damaged.reason
+        assert damaged.start is not None
+        assert damaged.end is not None
+        assert damaged.start <= NOON + HOUR < damaged.end
         assert status.records == 100
     assert f"{path.name} is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [overwrite, truncate, empty, replace_with_text])
-def test_the_hour_goes_on_in_another_file(tmp_path: Path, damage: DamageFile) -> None:
+def test_new_records_of_the_hour_go_into_another_file(tmp_path: Path, damage: DamageFile) -> None:
     folder, hours = tmp_path / "store", make_hours()
     path = damage_middle(folder, hours)
     before = path.read_bytes()
@@ -110,12 +110,12 @@ def test_damage_in_the_middle_of_a_scan(tmp_path: Path, caplog: pytest.LogCaptur
         store.append(first[:10])
         assert list(store.records(*ALL)) == [*first[:10], *second]
     assert f"{path.name} is damaged" in caplog.text
-    with opened(tmp_path) as store:  # it is remembered, although the file opens
+    with opened(tmp_path) as store:  # the damage is saved, although the file opens
         assert len(read_timestamps(store)) == 110
         assert [damage.name for damage in store.status().damaged] == [path.name]
 
 
-def test_a_value_that_cannot_be_understood(tmp_path: Path) -> None:
+def test_an_invalid_value(tmp_path: Path) -> None:
     fill(tmp_path, [*make_records(5), *make_records(5, NOON + HOUR)])
     path = list_data_files(tmp_path)[0]
     connection = sqlite3.connect(path)
@@ -128,7 +128,7 @@ def test_a_value_that_cannot_be_understood(tmp_path: Path) -> None:
         assert [damage.name for damage in store.status().damaged] == [path.name]
 
 
-def test_the_log_tells_each_damage_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_damage_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = damage_middle(tmp_path / "store", make_hours())
     with opened(tmp_path / "store") as store, caplog.at_level(logging.ERROR):
         path.unlink()

@@ -1,4 +1,4 @@
-"""Damage and what the store knows beside records: its own state, a master's cursors and lease."""
+"""Damage and the store's state: its identity, a master's cursors and lease."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.stores.sqlite_folders import ALL, fill, list_data_files, open
 
 
 @pytest.mark.parametrize("damage", [overwrite, truncate, replace_with_text, remove])
-def test_a_lost_state_makes_a_new_store_of_the_same_records(
+def test_a_lost_state_becomes_a_new_store_of_the_same_records(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: DamageFile
 ) -> None:
     fill(tmp_path, make_records(20))
@@ -31,7 +31,7 @@ def test_a_lost_state_makes_a_new_store_of_the_same_records(
     with opened(tmp_path) as store:
         assert store.info().uuid != before.uuid
         assert list(store.records(*ALL)) == make_records(20)
-        aside = [told.name for told in store.status().damaged]
+        aside = [damage.name for damage in store.status().damaged]
         assert len(aside) == (damage is not remove)
         assert all(name.startswith("state.sqlite3.damaged-") for name in aside)
         after = store.info()
@@ -39,7 +39,7 @@ def test_a_lost_state_makes_a_new_store_of_the_same_records(
         assert store.info() == after
 
 
-def test_a_state_whose_making_was_interrupted(tmp_path: Path) -> None:
+def test_a_state_whose_creation_was_interrupted(tmp_path: Path) -> None:
     (tmp_path / "state.sqlite3").touch()
     with opened(tmp_path) as store:
         store.append(make_records(5))
@@ -53,7 +53,7 @@ def test_a_state_whose_making_was_interrupted(tmp_path: Path) -> None:
 
 
 def test_damage_sets_the_cursors_back(tmp_path: Path) -> None:
-    """What is no longer represented here has to be asked for again."""
+    """Webhooks that are no longer represented must be requested again."""
     hours = make_hours()
     fill(tmp_path / "store", [record for hour in hours for record in hour])
     with opened(tmp_path / "store") as store:
@@ -69,7 +69,7 @@ def test_damage_sets_the_cursors_back(tmp_path: Path) -> None:
     path = list_data_files(tmp_path / "store")[1]
     overwrite(path)
     start = int(path.name[:10]) * HOUR
-    # A span before it, whatever the span is: so far reaches what the lost records represented.
+    # The longest span before it: the lost records represented webhooks up to a span earlier.
     expected = {**states, "beyond": SlaveState(start - MAX_SPAN_MS, "u", 1, 5, {"a": 1})}
     for _ in range(2):
         with opened(tmp_path / "store") as store:
@@ -82,7 +82,7 @@ def test_damage_sets_the_cursors_back(tmp_path: Path) -> None:
 
 
 def test_damage_takes_the_lease_from_a_running_sync(tmp_path: Path) -> None:
-    """It has scanned the file already and would move its cursor over the hole."""
+    """The sync has scanned the file already and would move its cursor past the lost records."""
     fill(tmp_path, [*make_records(10), *make_records(10, NOON + HOUR)])
     path = list_data_files(tmp_path)[0]
     with opened(tmp_path) as store:

@@ -1,4 +1,4 @@
-"""What ``append`` returned for is there, whatever happens to the process."""
+"""Records are durable once ``append`` has returned, whatever happens to the process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.stores.sqlite_folders import (
 ROUNDS = 8
 
 
-def test_a_killed_writer_loses_nothing_it_confirmed(tmp_path: Path) -> None:
+def test_a_killed_writer_loses_no_confirmed_record(tmp_path: Path) -> None:
     choice = random.Random(11)
     confirmed: list[int] = []
     start = NOON
@@ -95,7 +95,7 @@ def test_sqlitedict_alone_is_not_synchronous(tmp_path: Path) -> None:
 
 
 def test_a_failed_statement_commits_nothing_of_its_batch(tmp_path: Path) -> None:
-    """An error rolls back, and what follows would begin a transaction of its own."""
+    """An error rolls back, and the next statement would begin a new transaction."""
     path = tmp_path / "x.sqlite3"
     until = threading.TIMEOUT_MAX
     writer = Writer(path, (TABLE,), 1)

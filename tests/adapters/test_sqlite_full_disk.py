@@ -1,4 +1,4 @@
-"""A disk that is full: an error in bounded time, then on as before."""
+"""A full disk: an error in bounded time, and normal operation afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_noise(start: int, size: int = 2000) -> list[Record]:
 
 
 def fill_disk(store: SqliteStore, start: int) -> list[Record]:
-    """Append until the disk is full; returns what was confirmed."""
+    """Append until the disk is full; return the confirmed records."""
     confirmed: list[Record] = []
 
     def append_for_ever() -> None:
@@ -116,9 +116,9 @@ def test_the_check_fails_while_every_append_does(tmp_path: Path) -> None:
             for _ in range(4):
                 with pytest.raises(StoreError) as refused:
                     store.append(make_noise(NOON + HOUR // 4, 100_000))
-                with pytest.raises(StoreError) as told:
+                with pytest.raises(StoreError) as reported:
                     store.check()
-                assert str(told.value) == str(refused.value)
+                assert str(reported.value) == str(refused.value)
                 time.sleep(0.1)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

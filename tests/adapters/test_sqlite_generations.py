@@ -1,4 +1,4 @@
-"""What comes back, is put back or is replaced begins a generation; nothing else does."""
+"""A file that comes back, is restored or is replaced begins a generation; nothing else does."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_still_damaged_begins_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path) -> None:
-    """It is noticed before anything is confirmed that would go into the old one."""
+    """The replacement is noticed before a record for the old file is confirmed."""
     folder, other = tmp_path / "store", tmp_path / "other"
     fill(other, make_records(3))
     with opened(folder) as store:
@@ -101,7 +101,7 @@ def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path) -> None:
         assert store.status().damaged == ()
 
 
-def test_a_damaged_file_that_is_taken_away_is_settled(tmp_path: Path) -> None:
+def test_removing_a_damaged_file_ends_the_damage(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     path = damage_middle(folder, make_hours())
     overwrite(path)
@@ -117,7 +117,7 @@ def test_a_damaged_file_that_is_taken_away_is_settled(tmp_path: Path) -> None:
         assert store.info() == before
 
 
-def test_a_file_from_outside_begins_a_generation(tmp_path: Path) -> None:
+def test_an_added_file_begins_a_generation(tmp_path: Path) -> None:
     other, folder = tmp_path / "other", tmp_path / "store"
     fill(other, make_records(5, NOON + HOUR))
     fill(folder, make_records(5))
@@ -145,19 +145,19 @@ def test_what_a_crash_leaves_of_a_new_file_is_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_copied_folder_begins_a_generation(tmp_path: Path) -> None:
-    """A snapshot is taken, more comes in and is told, the snapshot is put back."""
+    """A snapshot is restored after more records came in and a horizon was reported."""
     folder, saved = tmp_path / "store", tmp_path / "saved"
     fill(folder, make_records(5))
     shutil.copytree(folder, saved)
     with opened(folder) as store:
         store.append(make_records(5, NOON + HOUR))
-        told = store.info()
+        before = store.info()
     shutil.rmtree(folder)
     shutil.copytree(saved, folder)
     with opened(folder) as store:
         after = store.info()
-        assert after.uuid == told.uuid
-        assert after.generation > told.generation
+        assert after.uuid == before.uuid
+        assert after.generation > before.generation
         assert len(read_timestamps(store)) == 5
     with opened(folder) as store:
         assert store.info() == after
@@ -170,13 +170,13 @@ def test_a_backup_put_back_over_the_same_files_begins_a_generation(tmp_path: Pat
     shutil.copytree(folder, saved)
     with opened(folder) as store:
         store.append(make_records(5, NOON + 1000))
-        told = store.info()
+        before = store.info()
     inodes = {path.name: path.stat().st_ino for path in folder.iterdir()}
     for path in saved.iterdir():
         shutil.copy2(path, folder / path.name)
     assert {path.name: path.stat().st_ino for path in folder.iterdir()} == inodes
     with opened(folder) as store:
-        assert store.info().generation > told.generation
+        assert store.info().generation > before.generation
         assert len(read_timestamps(store)) == 5
 
 
@@ -208,10 +208,10 @@ def test_generations_follow_the_clock_and_still_only_grow(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("change", ["make", "remove"])
-def test_a_file_of_the_store_itself_never_comes_from_outside(
+def test_the_stores_own_files_begin_no_generation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """The hour turns, or retention removes a file, while another thread looks at the folder."""
+    """A new hour begins, or retention removes a file, while another thread lists the folder."""
 
     def change_files() -> None:
         if change == "make":

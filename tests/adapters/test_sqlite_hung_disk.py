@@ -1,4 +1,4 @@
-"""A disk that does not answer: an error in bounded time, then on as before."""
+"""A disk that does not respond: an error in bounded time, and normal operation afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.stores.sqlite_folders import (
     read_timestamps,
 )
 
-# -- a database that does not answer ---------------------------------------------------------------
+# -- a database that does not respond --------------------------------------------------------------
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def wait_until_usable(store: SqliteStore) -> None:
             time.sleep(0.05)
 
 
-def test_an_append_gives_up_at_its_deadline(tmp_path: Path) -> None:
+def test_an_append_fails_at_its_deadline(tmp_path: Path) -> None:
     """All of this happens while the lock is held: it ends because the waits are bounded."""
     with opened(tmp_path) as store:
         store.append(make_records(3))
@@ -64,10 +64,10 @@ def test_an_append_gives_up_at_its_deadline(tmp_path: Path) -> None:
                 store.acquire_lease("a", NOON, 1000)
             assert len(read_timestamps(store)) == 3
         wait_until_usable(store)
-        settled = read_timestamps(store)
-        assert len(settled) in (3, 5)
+        resolved = read_timestamps(store)
+        assert len(resolved) in (3, 5)
         time.sleep(0.1)
-        assert read_timestamps(store) == settled  # check() said that nothing can appear any more
+        assert read_timestamps(store) == resolved  # check() proved that nothing can still appear
         store.append(make_records(6))
         assert len(read_timestamps(store)) == 6
         store.acquire_lease("a", NOON, 1000)
@@ -110,7 +110,7 @@ def test_a_new_lease_waits_for_a_save_under_the_old_one(tmp_path: Path) -> None:
         assert len(read_timestamps(store)) == 5
 
 
-def test_a_state_that_does_not_answer(tmp_path: Path) -> None:
+def test_a_state_that_does_not_respond(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, timeout_s=0.2)
     store.open(ALGORITHM)
     store.append(make_records(3))
@@ -132,7 +132,7 @@ def test_a_state_that_does_not_answer(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_file_that_cannot_be_told_to_the_state_is_not_made(tmp_path: Path) -> None:
+def test_a_file_that_the_state_cannot_save_is_not_created(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
     store.open(ALGORITHM)
     store.append(make_records(3))
@@ -151,7 +151,7 @@ def test_a_file_that_cannot_be_told_to_the_state_is_not_made(tmp_path: Path) -> 
         assert len(read_timestamps(again)) == 6
 
 
-def test_closing_while_the_disk_hangs_keeps_the_lock_until_it_answers(tmp_path: Path) -> None:
+def test_closing_keeps_the_lock_until_a_hung_disk_responds(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, lock_wait_s=0)
     store.open(ALGORITHM)
     store.append(make_records(3))
@@ -196,7 +196,7 @@ def test_a_database_that_cannot_be_opened_in_time(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_synced_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk hangs while an hour's file is made: SQLite has no part in that wait."""
+    """The disk hangs while an hour's file is created: that wait is outside SQLite."""
     answers, sync = threading.Event(), os.fsync
 
     def sync_late(descriptor: int) -> None:
@@ -239,7 +239,7 @@ def test_running_out_of_files_is_no_damage(tmp_path: Path) -> None:
         assert len(list(store.records(*ALL))) == 91
 
 
-def test_no_rights(tmp_path: Path) -> None:
+def test_missing_permissions(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError):
         SqliteStore(tmp_path / "file").open(ALGORITHM)

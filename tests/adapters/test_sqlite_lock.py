@@ -1,4 +1,4 @@
-"""One writer a folder; the next one waits and takes over; readers need not ask."""
+"""One writer per folder: the next one waits for its end; readers need no lock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+def test_a_second_writer_gets_the_pid_of_the_first(tmp_path: Path) -> None:
     with child("hold", tmp_path) as process:
         assert read_line(process) == "open"
         store = SqliteStore(tmp_path, lock_wait_s=0.1)
@@ -126,8 +126,8 @@ def test_a_fork_does_not_share_the_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["lock", "state.sqlite3", "everything"])
-def test_a_folder_that_was_taken_away_takes_nothing_more(tmp_path: Path, what: str) -> None:
-    """What is written into a removed file would be confirmed and gone."""
+def test_a_removed_folder_accepts_no_more_records(tmp_path: Path, what: str) -> None:
+    """A record written into a removed file would be confirmed and lost."""
     folder = tmp_path / "store"
     with opened(folder) as store:
         store.append(make_records(1))
@@ -200,7 +200,7 @@ def test_a_reader_changes_nothing(tmp_path: Path) -> None:
             list(reader.pairs(*ALL))
 
 
-def test_a_reader_passes_damage_over(tmp_path: Path) -> None:
+def test_a_reader_skips_damaged_files(tmp_path: Path) -> None:
     fill(tmp_path, [*make_records(5), *make_records(5, NOON + HOUR)])
     path = next(tmp_path.glob("0*.sqlite3"))
     path.write_bytes(b"?" * 5000)
@@ -213,7 +213,7 @@ def test_a_reader_passes_damage_over(tmp_path: Path) -> None:
     assert (tmp_path / "state.sqlite3").read_bytes() == state
 
 
-def test_a_reader_of_nothing_says_so(tmp_path: Path) -> None:
+def test_a_reader_of_an_empty_folder_fails(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store"):
         SqliteStore(tmp_path / "store", read_only=True).open(ALGORITHM)
     assert not (tmp_path / "store").exists()

@@ -1,4 +1,4 @@
-"""A file that opens, but lacks records that it held when something was told of it."""
+"""A file that opens, but lacks records behind a reported horizon or cursor."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.support.stores.sqlite_folders import (
     ALGORITHM,
     ALL,
     list_data_files,
+    list_pairs,
     opened,
     read_timestamps,
-    take_pairs,
 )
 
 COUNT = 1500
@@ -51,24 +51,24 @@ def save_cursor(store: SqliteStore, cursor: int) -> None:
     store.release_lease(lease)
 
 
-def tell_by_horizon(store: SqliteStore) -> None:
+def report_horizon(store: SqliteStore) -> None:
     save_cursor(store, NOON + HOUR)
     store.append(RECORDS[-500:])
     store.raise_mark("horizon", NOON + HOUR)
 
 
-def tell_by_cursor(store: SqliteStore) -> None:
+def report_cursor(store: SqliteStore) -> None:
     store.raise_mark("horizon", NOON + HOUR)
     store.append(RECORDS[-500:])
     save_cursor(store, NOON + HOUR)
 
 
-def leave_as_killed(folder: Path, tell: Callable[[SqliteStore], None]) -> Path:
+def leave_as_killed(folder: Path, report: Callable[[SqliteStore], None]) -> Path:
     """Fill a store and leave its file as ``kill -9`` would, much of it in the write-ahead log."""
     with opened(folder) as store:
         for at in range(0, COUNT - 500, 50):
             store.append(RECORDS[at : at + 50])
-        tell(store)
+        report(store)
         (path,) = list_data_files(folder)
         log = Path(f"{path}-wal")
         main, logged = path.read_bytes(), log.read_bytes()
@@ -81,15 +81,15 @@ def find_damaged(store: SqliteStore) -> list[str]:
     return [damage.name for damage in store.status().damaged]
 
 
-@pytest.mark.parametrize("tell", [tell_by_horizon, tell_by_cursor])
+@pytest.mark.parametrize("report", [report_horizon, report_cursor])
 @pytest.mark.parametrize("damage", [remove, empty, halve, flip_some_bytes])
-def test_a_write_ahead_log_that_lost_something(
+def test_a_write_ahead_log_that_lost_records(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Path], None],
-    tell: Callable[[SqliteStore], None],
+    report: Callable[[SqliteStore], None],
 ) -> None:
-    path = leave_as_killed(tmp_path, tell)
+    path = leave_as_killed(tmp_path, report)
     damage(Path(f"{path}-wal"))
     with opened(tmp_path) as store:
         assert find_damaged(store) == [path.name]
@@ -108,18 +108,18 @@ def test_a_write_ahead_log_that_lost_something(
     with opened(tmp_path) as store:  # it stays named, and costs nothing again
         assert find_damaged(store) == [path.name]
         assert store.slave_states()["x"].cursor == NOON + HOUR
-        assert list(store.pairs(*ALL)) == take_pairs(RECORDS)
+        assert list(store.pairs(*ALL)) == list_pairs(RECORDS)
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
-    leave_as_killed(tmp_path, tell_by_horizon)
+    leave_as_killed(tmp_path, report_horizon)
     with opened(tmp_path) as store:
         assert find_damaged(store) == []
         assert list(store.records(*ALL)) == RECORDS
         assert store.slave_states()["x"].cursor == NOON + HOUR
 
 
-def test_an_older_copy_over_the_same_file_and_the_whole_one_again(tmp_path: Path) -> None:
+def test_an_older_copy_over_the_same_file_and_the_newer_one_again(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.append(RECORDS[:100])
     (path,) = list_data_files(tmp_path)
@@ -134,14 +134,14 @@ def test_an_older_copy_over_the_same_file_and_the_whole_one_again(tmp_path: Path
         assert store.slave_states()["x"].cursor == NOON - HOUR // 2 - MAX_SPAN_MS
         assert store.info().generation == 1
     path.write_bytes(whole)
-    with opened(tmp_path) as store:  # records came back before what was told
+    with opened(tmp_path) as store:  # records came back before the reported horizon
         assert find_damaged(store) == []
         assert len(read_timestamps(store)) == 200
         assert store.info().generation > 1
 
 
-def test_beside_a_loss_a_reader_only_tells_it(tmp_path: Path) -> None:
-    path = leave_as_killed(tmp_path, tell_by_horizon)
+def test_a_reader_reports_a_loss_and_saves_nothing(tmp_path: Path) -> None:
+    path = leave_as_killed(tmp_path, report_horizon)
     remove(Path(f"{path}-wal"))
     reader = SqliteStore(tmp_path, read_only=True)
     reader.open(ALGORITHM)
@@ -150,7 +150,7 @@ def test_beside_a_loss_a_reader_only_tells_it(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_what_was_not_committed_is_never_told(tmp_path: Path) -> None:
+def test_an_extent_is_never_saved_before_its_commit(tmp_path: Path) -> None:
     """Otherwise a power cut would look like a loss."""
     with opened(tmp_path) as store:
         store.append(RECORDS[:10])

@@ -24,8 +24,8 @@ from tests.support.stores.sqlite_folders import (
     ALL,
     fill,
     list_data_files,
+    list_pairs,
     opened,
-    take_pairs,
 )
 
 integers = st.integers(0, MAX_INTEGER)
@@ -40,7 +40,7 @@ def test_many_keys_are_parsed_like_one(pairs: list[Pair]) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"0" * 27, b"0" * 30, b"g" * 28, b" " * 28, b"0" * 27 + b" "])
-def test_what_is_no_key_is_refused(key: bytes) -> None:
+def test_an_invalid_key_is_rejected(key: bytes) -> None:
     good = format_sort_key(Pair(1, 2)).encode()
     with pytest.raises(ValueError):  # noqa: PT011 -- the texts are those of the library
         list(parse_keys([good, key]))
@@ -91,13 +91,13 @@ def test_a_pair_in_several_files_counts_once(tmp_path: Path) -> None:
     records = split_hour(tmp_path, 1)
     assert len(list_data_files(tmp_path)) == 8
     with opened(tmp_path) as store:
-        assert list(store.pairs(*ALL)) == take_pairs(records)
+        assert list(store.pairs(*ALL)) == list_pairs(records)
         assert list(store.records(*ALL)) == records
-        assert list(store.fetch(take_pairs(records[::-1]))) == records[::-1]
-        assert store.latest(NOON + HOUR, 150) == take_pairs(records)[:-151:-1]
+        assert list(store.fetch(list_pairs(records[::-1]))) == records[::-1]
+        assert store.latest(NOON + HOUR, 150) == list_pairs(records)[:-151:-1]
         window = (NOON + 555, NOON + 2222)
         assert list(store.pairs(*window)) == [
-            pair for pair in take_pairs(records) if window[0] <= pair.timestamp < window[1]
+            pair for pair in list_pairs(records) if window[0] <= pair.timestamp < window[1]
         ]
         assert (store.first(), store.last()) == (NOON, records[-1].pair.timestamp)
 
@@ -112,7 +112,7 @@ def test_damage_of_one_of_several_files(tmp_path: Path) -> None:
         files[7].unlink()
         left = list(store.pairs(*ALL))
         assert left == sorted(set(left))
-        assert set(take_pairs(records[300:])) <= set(left) < set(take_pairs(records))
+        assert set(list_pairs(records[300:])) <= set(left) < set(list_pairs(records))
         assert len(store.status().damaged) == 3
 
 
@@ -152,7 +152,7 @@ def test_a_scan_of_pairs_reads_no_payload(tmp_path: Path) -> None:
             file.seek(at)
             file.write(bytes(10_000))
     with opened(tmp_path) as store:
-        assert list(store.pairs(*ALL)) == take_pairs(records)
+        assert list(store.pairs(*ALL)) == list_pairs(records)
         assert store.status().damaged == ()
 
 
@@ -214,8 +214,8 @@ def test_everything_is_closed(tmp_path: Path) -> None:
         assert count_open_files() == before
 
 
-def test_a_closed_store_is_whole_in_its_plain_files(tmp_path: Path) -> None:
-    """Without the write-ahead logs, which a careless backup would leave out."""
+def test_a_closed_store_is_complete_without_its_companion_files(tmp_path: Path) -> None:
+    """A backup may leave out the write-ahead logs."""
     folder, copy = tmp_path / "store", tmp_path / "copy"
     records = [*make_records(50), *make_records(50, NOON + HOUR), *make_records(50, NOON - HOUR)]
     fill(folder, records)
@@ -226,7 +226,7 @@ def test_a_closed_store_is_whole_in_its_plain_files(tmp_path: Path) -> None:
         assert set(store.records(*ALL)) == set(records)
 
 
-def test_a_path_with_every_sign(tmp_path: Path) -> None:
+def test_a_path_with_every_character(tmp_path: Path) -> None:
     folder = tmp_path / "a b?c#d%20&e=\u2603'\""
     fill(folder, make_records(5))
     with opened(folder) as store:
@@ -242,7 +242,7 @@ def test_a_path_that_begins_with_two_slashes(tmp_path: Path) -> None:
         assert list(store.records(*ALL)) == make_records(5)
 
 
-def test_a_path_from_where_the_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fill(Path("a/b"), make_records(5))
     with opened(Path("a/b")) as store:

@@ -55,7 +55,7 @@ def test_a_removed_hour_can_be_written_again(tmp_path: Path) -> None:
 
 
 def test_a_removal_that_was_interrupted_is_finished(tmp_path: Path) -> None:
-    """The process dies between telling the state and removing the file."""
+    """The process ends between saving the state and removing the file."""
     fill(tmp_path, [*make_records(5), *make_records(5, NOON + HOUR)])
     first = list_data_files(tmp_path)[0]
     connection = sqlite3.connect(tmp_path / "state.sqlite3")
@@ -76,7 +76,7 @@ def test_a_removal_that_was_interrupted_is_finished(tmp_path: Path) -> None:
         assert store.info().generation == generation == 1
 
 
-def test_damaged_files_go_with_their_time(tmp_path: Path) -> None:
+def test_damaged_files_are_removed_with_their_hour(tmp_path: Path) -> None:
     fill(tmp_path, [*make_records(5), *make_records(5, NOON + HOUR)])
     path = list_data_files(tmp_path)[0]
     path.write_bytes(b"no database")
@@ -150,7 +150,7 @@ def test_nothing_is_removed_while_a_write_is_open(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_comes_back_meanwhile_stays(tmp_path: Path) -> None:
+def test_a_file_that_comes_back_during_a_prune_stays(tmp_path: Path) -> None:
     folder, hours = tmp_path / "store", make_hours()
     path = damage_middle(folder, hours)
     good = path.read_bytes()

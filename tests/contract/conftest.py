@@ -1,4 +1,4 @@
-"""Every test that asks for ``place`` or ``store`` runs once for each store."""
+"""Every test that uses ``place`` or ``store`` runs once for each store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One state machine for all stores: whatever is done to a store, a plain model agrees with it."""
+"""One state machine for all stores: after every operation a plain model agrees."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record
 from tests.support.stores.stores import ALGORITHM, STORES, Place, StoreKind
 
-#: Moments on both sides of the borders of hours and days, few enough to meet again and again.
+#: Times on both sides of the borders of hours and days, few enough to recur often.
 BASES = (0, NOON - 2 * DAY, NOON - HOUR, NOON - HOUR // 2, NOON, NOON + HOUR // 2, NOON + DAY)
 timestamps = st.builds(
     lambda base, offset: max(base + offset, 0), st.sampled_from(BASES), st.integers(-3, 3)
@@ -49,7 +49,7 @@ FAST_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 @dataclass
 class OpenScan:
-    """A scan under way, and what it must still give. ``loose``: some of it was pruned since."""
+    """A running scan and the items it must still return. ``loose``: some were pruned since."""
 
     items: Iterator[Pair] | Iterator[Record]
     expected: list[Pair] | list[Record]
@@ -58,7 +58,7 @@ class OpenScan:
 
 @dataclass
 class Model:
-    """What the store should hold."""
+    """The expected content of the store."""
 
     records: dict[Pair, Record] = field(default_factory=dict)
     marks: dict[str, int] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Model:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Plays with one store. Subclasses say which."""
+    """Runs operations on one store, which a subclass chooses."""
 
     kind: ClassVar[StoreKind]
 
@@ -193,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.add(records)
         assert list(self.store.pairs(0, MAX_INTEGER + 1)) == sorted(self.model.records)
 
-    # -- retention, life ---------------------------------------------------------------------------
+    # -- retention, reopening ----------------------------------------------------------------------
 
     @rule(before=bounds)
     def prune(self, before: int) -> None:

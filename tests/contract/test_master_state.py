@@ -1,4 +1,4 @@
-"""What every store promises as a ``MasterState``: leases, slaves' states, the quarantine."""
+"""The contract of ``MasterState``, for every store: leases, slaves' states, the quarantine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_lease_excludes_every_other(store: MasterStore) -> None:
             store.acquire_lease(holder, NOON + TTL - 1, TTL)
 
 
-def test_an_expired_lease_is_taken_over(store: MasterStore) -> None:
+def test_an_expired_lease_can_be_acquired(store: MasterStore) -> None:
     old = store.acquire_lease("a", NOON, TTL)
     new = store.acquire_lease("b", NOON + TTL, TTL)
     assert new.token > old.token
@@ -41,7 +41,7 @@ def test_an_expired_lease_is_taken_over(store: MasterStore) -> None:
         store.acquire_lease("a", NOON + TTL, TTL)
 
 
-def test_a_renewed_lease_lives_on(store: MasterStore) -> None:
+def test_a_renewed_lease_stays_valid(store: MasterStore) -> None:
     lease = store.acquire_lease("a", NOON, TTL)
     renewed = store.renew_lease(lease, NOON + TTL - 1, TTL)
     assert renewed == Lease(lease.token, "a", NOON + 2 * TTL - 1)

@@ -1,4 +1,4 @@
-"""What every store promises as a ``Store``: see the docstrings of ``portable_core.ports``."""
+"""The contract of ``Store``, for every store: see the docstrings of ``portable_core.ports``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_appending_nothing_is_nothing(store: MasterStore) -> None:
     assert list(store.pairs(*ALL)) == []
 
 
-def test_old_records_go_where_they_belong(store: MasterStore) -> None:
+def test_old_records_are_read_in_their_place(store: MasterStore) -> None:
     store.append(make_records(20, NOON, 2))
     store.append(make_records(20, NOON + 1, 2))
     store.append(make_records(5, NOON - 3 * DAY))
@@ -159,10 +159,10 @@ def test_first_and_last(store: MasterStore) -> None:
     assert (store.first(), store.last()) == (NOON - DAY, NOON + DAY)
 
 
-# -- marks, identity, life -------------------------------------------------------------------------
+# -- marks, identity, opening ----------------------------------------------------------------------
 
 
-def test_marks_only_grow(store: MasterStore) -> None:
+def test_marks_never_decrease(store: MasterStore) -> None:
     assert store.mark("asked") == 0
     assert store.raise_mark("asked", 5) == 5
     assert store.raise_mark("asked", 3) == 5
@@ -210,7 +210,7 @@ def test_identity(place: Place, store: MasterStore) -> None:
     assert store.open(ALGORITHM) == info
 
 
-def test_another_algorithm_is_refused(place: Place) -> None:
+def test_another_algorithm_is_rejected(place: Place) -> None:
     store = place.connect()
     store.open(ALGORITHM)
     store.append(make_records(3))
@@ -232,7 +232,7 @@ def test_check(store: MasterStore) -> None:
     assert len(list(store.pairs(*ALL))) == 3
 
 
-def test_a_store_that_is_not_open_says_so(place: Place) -> None:
+def test_a_store_that_is_not_open_raises(place: Place) -> None:
     store = place.connect()
 
     def refuse_all() -> None:

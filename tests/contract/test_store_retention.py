@@ -1,4 +1,4 @@
-"""What every store promises about removing: never what is newer, and the gap is told."""
+"""Retention, for every store: newer records stay, and the gap is reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_prune_removes_what_is_days_older(store: MasterStore) -> None:
     assert store.prune(NOON) == 0
 
 
-def test_prune_of_everything_and_then_on(store: MasterStore) -> None:
+def test_appending_after_a_prune_of_everything(store: MasterStore) -> None:
     store.append(make_records(20))
     store.prune(NOON + 10 * DAY)
     assert (store.first(), store.last(), list(store.pairs(*ALL))) == (None, None, [])
@@ -57,7 +57,7 @@ def test_a_scan_survives_a_prune(store: MasterStore) -> None:
     assert set(got) <= {*old, *new}
 
 
-def test_prune_to_size_takes_the_oldest_and_tells_the_gap(place: Place) -> None:
+def test_prune_to_size_removes_the_oldest_and_reports_the_gap(place: Place) -> None:
     store = place.connect()
     store.open(ALGORITHM)
     noise = random.Random(4)
@@ -92,7 +92,7 @@ def test_prune_to_size_takes_the_oldest_and_tells_the_gap(place: Place) -> None:
 
 
 @pytest.mark.parametrize("days", [2, 9])
-def test_what_a_master_has_asked_past_is_no_gap(store: MasterStore, days: int) -> None:
+def test_records_before_the_masters_window_are_no_gap(store: MasterStore, days: int) -> None:
     store.append([make_record(NOON + day * DAY + i, i) for day in range(4) for i in range(5)])
     asked = NOON + days * DAY + 3
     gap = store.prune_to_size(1, asked)

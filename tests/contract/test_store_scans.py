@@ -1,4 +1,4 @@
-"""What every store promises to readers while others append, prune and read."""
+"""Scans, for every store, while other threads append, prune and read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_scans_run_side_by_side(store: MasterStore) -> None:
     assert list(zip(*scans, strict=True)) == [(record.pair,) * 5 for record in records]
 
 
-def test_a_scan_may_go_on_in_another_thread(store: MasterStore) -> None:
+def test_a_scan_may_continue_in_another_thread(store: MasterStore) -> None:
     records = make_records(5000)
     store.append(records)
     scan = store.pairs(*ALL)
@@ -42,7 +42,7 @@ def test_a_scan_may_go_on_in_another_thread(store: MasterStore) -> None:
     assert got == [record.pair for record in records]
 
 
-def test_abandoned_scans_hold_nothing_up(store: MasterStore) -> None:
+def test_abandoned_scans_block_nothing(store: MasterStore) -> None:
     store.append(make_records(100))
     abandoned = [store.pairs(*ALL) for _ in range(200)]
     for scan in abandoned:
@@ -54,7 +54,7 @@ def test_abandoned_scans_hold_nothing_up(store: MasterStore) -> None:
 
 
 def test_scans_while_another_thread_appends(store: MasterStore) -> None:
-    """Each scan is what was there at one moment."""
+    """Each scan shows the store at one point in time."""
     batches = [make_records(20, NOON + batch * HOUR // 4) for batch in range(12)]
     timestamps = [record.pair.timestamp for batch in batches for record in batch]
 

@@ -21,7 +21,7 @@ BATCHES_AN_HOUR = 40
 BATCH = 7
 
 
-def tell(text: object) -> None:
+def report(text: object) -> None:
     print(text, flush=True)
 
 
@@ -32,7 +32,7 @@ def append(folder: Path, start: int) -> None:
     while True:
         records = [make_record(timestamp + i, i % 3) for i in range(BATCH)]
         store.append(records, 10)
-        tell(records[-1].pair.timestamp)
+        report(records[-1].pair.timestamp)
         count += 1
         if count % 7 == 0:
             store.raise_mark("horizon", timestamp + BATCH)
@@ -42,7 +42,7 @@ def append(folder: Path, start: int) -> None:
 def hold(folder: Path) -> None:
     store = SqliteStore(folder)
     store.open(ALGORITHM)
-    tell("open")
+    report("open")
     sys.stdin.read()
     store.close()
 
@@ -54,10 +54,10 @@ def wait(folder: Path) -> None:
             store.open(ALGORITHM)
             break
         except StoreLocked:
-            tell("locked")
-    tell("open")
+            report("locked")
+    report("open")
     store.append([make_record(NOON + 1, 2)])
-    tell("done")
+    report("done")
     store.close()
 
 

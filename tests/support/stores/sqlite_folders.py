@@ -37,5 +37,5 @@ def read_timestamps(store: SqliteStore) -> list[int]:
     return [pair.timestamp for pair in store.pairs(*ALL)]
 
 
-def take_pairs(records: list[Record]) -> list[Pair]:
+def list_pairs(records: list[Record]) -> list[Pair]:
     return [record.pair for record in records]

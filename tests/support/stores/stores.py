@@ -20,7 +20,7 @@ ALGORITHM = "crc32c"
 
 
 class Place(Protocol):
-    """Where one database lives. It begins empty; stores connected to it come and go."""
+    """The place of one database, which is empty at first; stores connect to it one by one."""
 
     def connect(self) -> MasterStore:
         """A store on this database, not opened yet. The one before was closed."""
