@@ -1,7 +1,7 @@
 """webhook-sync: redundant webhook receivers that lose nothing.
 
-The files of this package, those of the command line (``cli*.py``) aside, know no web framework, no
-database and no cloud; ``adapters`` has what does. What a user of the hash needs is right here.
+The core, which is all but ``adapters``, ``cli``, ``demo``, ``functions``, ``serve`` and ``wiring``,
+knows no web framework, no database and no cloud. This module exports the hash of payloads.
 """
 
 from portable_core.errors import MalformedPayload, WebhookSyncError

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, PathDistribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -15,7 +15,6 @@ from packaging.requirements import Requirement
 from tests.support.missing import give_up
 
 ROOT = Path(__file__).parents[2]
-NAME = "webhook-sync"
 
 
 def build_wheel(folder: Path) -> Path:
@@ -50,7 +49,10 @@ def install_wheel(wheel: Path, folder: Path, *, extras: Iterable[str] = ()) -> P
     packages = Path(
         sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
     )
-    for required in find_required(NAME, frozenset(extras), {}).values():
+    (information,) = packages.glob("webhook_sync-*.dist-info")
+    found: dict[str, Distribution] = {}
+    find_required(PathDistribution(information), frozenset(extras), found)
+    for required in found.values():
         for file in _list_roots(required):
             link = packages / file.name
             if not link.exists():
@@ -59,10 +61,10 @@ def install_wheel(wheel: Path, folder: Path, *, extras: Iterable[str] = ()) -> P
 
 
 def find_required(
-    name: str, extras: frozenset[str], found: dict[str, Distribution]
-) -> dict[str, Distribution]:
-    """Add the distributions that ``name[extras]`` requires, and those that they require."""
-    for text in distribution(name).requires or ():
+    package: Distribution, extras: frozenset[str], found: dict[str, Distribution]
+) -> None:
+    """Add the distributions that ``package[extras]`` requires, and those that they require."""
+    for text in package.requires or ():
         requirement = Requirement(text)
         wanted = any(
             requirement.marker is None or requirement.marker.evaluate({"extra": extra})
@@ -75,8 +77,7 @@ def find_required(
             found[key] = distribution(requirement.name)
         except PackageNotFoundError:
             continue  # for another platform
-        find_required(requirement.name, frozenset(requirement.extras), found)
-    return found
+        find_required(found[key], frozenset(requirement.extras), found)
 
 
 def _list_roots(package: Distribution) -> Iterator[Path]:
