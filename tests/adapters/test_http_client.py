@@ -199,7 +199,7 @@ def test_a_slow_caller_makes_the_slave_wait() -> None:
                 time.sleep(0.5)  # longer than idle_s: this silence is not the slave's
             assert 0 < sent < 2**26  # what the kernel's buffers hold
             assert read_rss() - before < 12 * 2**20
-            assert all(next(answer.chunks) for _ in range(1000))  # it goes on
+            assert all(next(answer.chunks) for _ in range(1000))  # still streaming
         slave.wait()
 
 

@@ -67,7 +67,7 @@ def test_what_came_before_a_break_comes_out_before_the_error(breaks: Handler) ->
 
 @pytest.mark.parametrize("end", [Talk.close, Talk.reset])
 def test_a_slave_that_breaks_off_before_the_request_was_sent(end: Handler) -> None:
-    """Writing fails first; what the slave had said must not be lost with that."""
+    """Writing fails first; the response of the slave must not be lost."""
 
     def handle(talk: Talk) -> None:
         talk.read_head()

@@ -39,7 +39,7 @@ def test_nobody_listens() -> None:
     closed = threading.Event()
 
     def body() -> Iterator[bytes]:
-        yield b""  # pragma: no cover  # nobody asks for it
+        yield b""  # pragma: no cover  # never read
         closed.set()
 
     with socket.create_server(("127.0.0.1", 0)) as server:

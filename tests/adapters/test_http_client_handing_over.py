@@ -48,8 +48,8 @@ def test_hand_over_that_fails() -> None:
 
     def refuse(talk: Talk) -> None:
         talk.read_head()
-        said = b'{"title":"Stopping","detail":"a payload"}'
-        talk.send_whole("503 Busy", said, Content_Type="application/problem+json")
+        problem = b'{"title":"Stopping","detail":"a payload"}'
+        talk.send_whole("503 Busy", problem, Content_Type="application/problem+json")
 
     def refuse_plainly(talk: Talk) -> None:
         talk.read_head()

@@ -51,7 +51,7 @@ def test_a_body_that_raises_before_the_headers(body: Iterator[bytes] | None) -> 
 
 
 def test_leaving_early() -> None:
-    """The slave is told at once, the body is closed by the thread that ran it."""
+    """The slave notices at once; the body is closed by the thread that ran it."""
 
     def handle(talk: Talk) -> None:
         talk.read_head()
@@ -125,7 +125,7 @@ def test_leaving_with_everything_stuck(caplog: pytest.LogCaptureFixture) -> None
 
 def test_leaving_with_a_full_buffer() -> None:
     """A slave that does not read learns of it too: what waits for it is dropped, not sent first."""
-    left, told = threading.Event(), threading.Event()
+    left, noticed = threading.Event(), threading.Event()
 
     def handle(talk: Talk) -> None:
         talk.read_head()
@@ -135,7 +135,7 @@ def test_leaving_with_a_full_buffer() -> None:
         watched = select.poll()
         watched.register(talk.sock, select.POLLERR)
         if watched.poll(20_000):
-            told.set()
+            noticed.set()
 
     with HostileSlave(handle) as slave, connect(slave.url) as client:
         with client.exchange(ask(Endless().body)) as answer:
@@ -143,7 +143,7 @@ def test_leaving_with_a_full_buffer() -> None:
             time.sleep(0.3)
         left.set()
         slave.wait()
-    assert told.is_set()
+    assert noticed.is_set()
 
 
 def test_a_body_that_fails_while_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,5 @@
-"""What the commands make of answers that no node gives: one line and an exit code, never a
-traceback, and nothing that a terminal would obey."""
+"""Responses that no node sends: the commands print one line and set an exit code, never print a
+traceback, and print nothing that a terminal obeys."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SLAVE = {
 
 @dataclass
 class Site:
-    """What is answered by path; ``events`` is a sync's stream, with the bodies as its data."""
+    """A server's responses by path; ``events`` are those of a sync's stream, name and data."""
 
     url: str = ""
     documents: dict[str, Any] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Site:
 
     def answer(self, path: str) -> bytes:
         if path == "/trigger-sync":
-            lines = (f"event: {name}\ndata: {json.dumps(told)}\n\n" for name, told in self.events)
+            lines = (f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in self.events)
             return "".join(lines).encode()
         return json.dumps(self.documents.get(path, {})).encode()
 
@@ -134,9 +134,9 @@ def run(site: Site, *arguments: str) -> Result:
     return result
 
 
-def check_line(result: Result, code: int, says: str) -> None:
+def check_line(result: Result, code: int, text: str) -> None:
     assert (result.exit_code, len(result.output.splitlines())) == (code, 1), result.output
-    assert says in result.output
+    assert text in result.output
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "json"])

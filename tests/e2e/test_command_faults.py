@@ -1,4 +1,4 @@
-"""What the commands say of a wrong address, of one where no master is, and of a wrong file."""
+"""Errors of the commands: a wrong address, an address of another program, a wrong file."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
 
 
 @contextmanager
-def run_speaker(said: bytes) -> Iterator[str]:
-    """The address of a server that says the same to everybody."""
+def run_speaker(sent: bytes) -> Iterator[str]:
+    """The address of a server that sends the same to every client."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def speak() -> None:
@@ -54,9 +54,9 @@ def run_speaker(said: bytes) -> Iterator[str]:
                 except OSError:
                     return
                 with connection:
-                    if said is not SSH:  # that one speaks first
+                    if sent is not SSH:  # that one speaks first
                         connection.recv(65536)
-                    connection.sendall(said)
+                    connection.sendall(sent)
 
         thread = threading.Thread(target=speak, daemon=True)
         thread.start()
@@ -71,11 +71,11 @@ def run(command: str, *more: str) -> Result:
     return result
 
 
-def check_one_line(result: Result, says: str) -> None:
+def check_one_line(result: Result, text: str) -> None:
     """That the command failed with one line; a replay prints its totals before that."""
     lines = [line for line in result.output.splitlines() if " 0 failed (none sent)" not in line]
     assert (result.exit_code, len(lines)) == (1, 1), result.output
-    assert re.search(says, lines[0]), lines[0]
+    assert re.search(text, lines[0]), lines[0]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -83,26 +83,26 @@ def test_a_wrong_address_or_token_is_one_line(command: str) -> None:
     for address in ("http://h:abc", "http://h:99999", "http://", "h:80", "http://[::1"):
         check_one_line(run(command, "--master", address), "^Error: --master: ")
     for token in ("two\nlines", "t\u00f6ken", "a\x00b"):
-        told = run(command, "--master", "http://127.0.0.1:9", "--token", token)
-        check_one_line(told, "^Error: --token: ")
+        result = run(command, "--master", "http://127.0.0.1:9", "--token", token)
+        check_one_line(result, "^Error: --token: ")
     check_one_line(run(command, "--master", "http://a..b"), "http://a..b does not respond")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    "said", [SSH, PAGE, NUMBER, NESTED, CUT], ids=["ssh", "page", "number", "nested", "cut"]
+    "sent", [SSH, PAGE, NUMBER, NESTED, CUT], ids=["ssh", "page", "number", "nested", "cut"]
 )
 def test_what_is_no_master_is_one_line(
-    command: str, said: bytes, monkeypatch: pytest.MonkeyPatch
+    command: str, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portable_core.cli.master_client._PAUSE_S", 0.0)
-    with run_speaker(said) as url:
-        says = (
+    with run_speaker(sent) as url:
+        text = (
             "does not speak HTTP"
-            if said is SSH
+            if sent is SSH
             else "address of a master|cut|broke|cannot be|ended"
         )
-        check_one_line(run(command, "--master", url), says)
+        check_one_line(run(command, "--master", url), text)
 
 
 @pytest.fixture(scope="module")
@@ -196,12 +196,12 @@ def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProc
     )
     elsewhere = f"{master.url}/elsewhere"
     for command in ("status", "webhooks list", "sync"):
-        told = run(command, "--master", elsewhere, "--token", TOKEN)
-        check_one_line(told, r"answered 404: .*\. Is --master the address of a master\?$")
-    told = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
-    check_one_line(told, "answered 404: no webhook 1-1 is kept here$")
-    told = run("verify", "--slave-url", nowhere, "--master", master.url)
-    assert told.output.startswith(f"Error: slave ({nowhere}): no connection")
+        result = run(command, "--master", elsewhere, "--token", TOKEN)
+        check_one_line(result, r"answered 404: .*\. Is --master the address of a master\?$")
+    result = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
+    check_one_line(result, "answered 404: no webhook 1-1 is kept here$")
+    result = run("verify", "--slave-url", nowhere, "--master", master.url)
+    assert result.output.startswith(f"Error: slave ({nowhere}): no connection")
 
 
 def test_a_closed_output_is_one_line(master: NodeProcess) -> None:

@@ -1,4 +1,4 @@
-"""What a master and its slaves say to the command line: it is shown as it is and never obeyed."""
+"""Texts of a master and its slaves: the commands print them as they are; no terminal obeys."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def test_a_report_fits_80_columns() -> None:
     with Site(200, {}, f"event: report\ndata: {report}\n\n".encode()) as site:
         done = run("--master", site.url, COLUMNS="80")
     assert done.returncode == 1, done.stderr
-    *table, told = [line for line in done.stdout.splitlines() if line.strip()]
+    *table, note = [line for line in done.stdout.splitlines() if line.strip()]
     assert "…" not in "".join(table)
     assert table[-1].split() == [
         *("slave-2", "3", "0", "0", "0", "123.5", "MB", "0.01", "complete")
     ]
     assert {"records", "recovered", "seconds", "failed"} <= set(" ".join(table).split())
-    assert told == f"webhook-slave-a: {TEXT}"
+    assert note == f"webhook-slave-a: {TEXT}"
 
 
 def test_a_terminal_shows_its_bars(master: Site) -> None:

@@ -56,7 +56,7 @@ def records() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> Iterator[Cluster]:
-    """A slave with all records and a master that one was removed from by hand."""
+    """A slave with all records and a master from which one was deleted."""
     folder = tmp_path_factory.mktemp("commands")
     fill(folder / "slave-1", records)
     fill(folder / "master", [*records[:REMOVED], *records[REMOVED + 1 :]])
@@ -185,9 +185,9 @@ def test_a_second_replay_sends_only_what_failed(
         command = ("replay", receiver.url, "--since", "1h", "--results", str(tmp_path / "results"))
         first = run(cluster, *command, "--json")
         assert first.returncode == 1, first.stderr
-        told = json.loads(first.stdout)
-        assert (told["delivered"], told["failed"]) == (900, 100)
-        assert told["by_status"] == {"200": 900, "302": 33, "404": 33, "500": 34}
+        totals = json.loads(first.stdout)
+        assert (totals["delivered"], totals["failed"]) == (900, 100)
+        assert totals["by_status"] == {"200": 900, "302": 33, "404": 33, "500": 34}
         assert [body for _, body in receiver.taken] == [record.payload for record in records]
         assert receiver.taken[0][0]["x-event-key"] == "sold"
         receiver.taken.clear()

@@ -135,7 +135,7 @@ def test_standalone(nodes: Nodes) -> None:
     again = run("--json", **env)
     assert [s["records_received"] for s in json.loads(again.stdout)["slaves"]] == [0]
 
-    # A running master has the folder: the command says so and touches nothing.
+    # A running master has the folder: the command reports it and changes nothing.
     start(master)
     busy = run(**env)
     assert busy.returncode == 1
