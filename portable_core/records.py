@@ -125,7 +125,7 @@ def parse_id(text: str) -> Pair:
     """Return the pair of a webhook's id. Raises ``BadRequest`` for any other text."""
     match = _ID.fullmatch(text)
     if match is None or max(int(match[1]), int(match[2])) > MAX_INTEGER:
-        raise BadRequest(f"id: must be <timestamp>-<hash> (got {text[:60]!r})")
+        raise BadRequest(f"webhook id: must be <timestamp>-<hash> (got {text[:60]!r})")
     return Pair(int(match[1]), int(match[2]))
 
 

@@ -30,8 +30,8 @@ REPLAYS = {
     "&start=x&end=2": (400, "start: "),
     "&start=%D9%A1&end=2": (400, "start: "),
     "&start=1&end=" + "9" * 5000: (400, "end: "),
-    "&webhook=x": (400, "not a webhook&#39;s id"),
-    "&webhook=" + "9" * 5000: (400, "not a webhook&#39;s id"),
+    "&webhook=x": (400, "webhook id: must be"),
+    "&webhook=" + "9" * 5000: (400, "webhook id: must be"),
     "&webhook=1-1": (404, "1-1"),
     **{
         f"&start=1&end=2&url={TARGET}&parallel={text}": (400, "parallel: must be")

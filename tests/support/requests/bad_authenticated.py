@@ -150,10 +150,10 @@ MASTER = {
     **{
         f"webhooks {query}": Case(known("GET", f"/webhooks{query}", f"Accept: {kind}"), 400, says)
         for kind, query, says in (
-            ("application/x-ndjson", "?since=x", "not a webhook's id"),
-            ("application/x-ndjson", "?since=-1", "not a webhook's id"),
-            ("application/x-ndjson", f"?since={'9' * 5000}", "not a webhook's id"),
-            ("application/x-ndjson", "?since=%D9%A1", "not a webhook's id"),
+            ("application/x-ndjson", "?since=x", "webhook id: must be"),
+            ("application/x-ndjson", "?since=-1", "webhook id: must be"),
+            ("application/x-ndjson", f"?since={'9' * 5000}", "webhook id: must be"),
+            ("application/x-ndjson", "?since=%D9%A1", "webhook id: must be"),
             ("application/x-ndjson", "?upto=x", "upto: must be"),
             ("application/x-ndjson", "?limit=x", "limit: must be"),
             ("application/x-ndjson", "?limit=-1", "limit: must be"),
@@ -168,7 +168,7 @@ MASTER = {
             ("application/json", "?hash=x", "hash: "),
             ("application/json", "?hash=%D9%A1", "hash: "),
             ("application/json", "?hash=9999999999999999", "hash: "),
-            ("application/json", "?before=x", "not a webhook's id"),
+            ("application/json", "?before=x", "webhook id: must be"),
             ("application/json", "?limit=0", "limit: must be"),
             ("application/json", "?limit=99999999999999999999", "limit: must be"),
             ("application/json", "?limit=0000001009999", "limit: must be"),
@@ -179,12 +179,12 @@ MASTER = {
     **{
         f"webhook {id_[:20]}": Case(known("GET", f"/webhooks/{id_}"), status, says)
         for id_, status, says in (
-            ("x", 400, "not a webhook's id"),
-            ("-", 400, "not a webhook's id"),
-            ("%00", 400, "not a webhook's id"),
-            ("%ff", 400, "not a webhook's id"),
-            ("9" * 5000, 400, "not a webhook's id"),
-            ("-1--1", 400, "not a webhook's id"),
+            ("x", 400, "webhook id: must be"),
+            ("-", 400, "webhook id: must be"),
+            ("%00", 400, "webhook id: must be"),
+            ("%ff", 400, "webhook id: must be"),
+            ("9" * 5000, 400, "webhook id: must be"),
+            ("-1--1", 400, "webhook id: must be"),
             ("1-1", 404, "1-1"),
             ("..%2f..", 404, "was not found"),
         )
