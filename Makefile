@@ -63,7 +63,7 @@ simulate: setup ## Run 5,000 simulated histories (ARGS="--histories 1 --seed 7")
 
 .PHONY: simulate-mutants
 simulate-mutants: setup ## Take each rule of the core away, and find a history that shows it.
-	$(BIN)/python -m tests.support.laws.simulation_faults
+	$(BIN)/python -m tests.support.laws.removed_rules
 
 .PHONY: cut-sweep
 cut-sweep: setup ## Cut a sync after every byte, and kill its master at every write.

@@ -26,9 +26,9 @@ from typing import Any
 
 from loadtests import bench_receive, bench_sync
 from loadtests.bench_hash import CONTENDERS, make_sets, race
+from loadtests.bench_sync_nodes import SPACING_MS, fill_slave
 from loadtests.machine import describe_machine
 from loadtests.plots import plot_peers
-from loadtests.sync_nodes import SPACING_MS, fill_slave
 from portable_core.adapters.sqlite.reader import TABLE
 from portable_core.records import parse_sort_key
 

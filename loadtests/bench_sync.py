@@ -24,8 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.machine import describe_machine
-from loadtests.sync_nodes import (
+from loadtests.bench_sync_nodes import (
     MISSING_EVERY,
     SPACING_MS,
     SPAN_MS,
@@ -36,6 +35,7 @@ from loadtests.sync_nodes import (
     run_child,
     serving,
 )
+from loadtests.machine import describe_machine
 
 SIZES = (10_000, 100_000, 1_000_000)
 
@@ -45,7 +45,7 @@ TARGET_GROWTH_MIB = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SyncMeasurement:
     """One sync. Processor seconds and MiB (at most) by process; bytes as the report has them."""
 
     records: int
@@ -70,7 +70,7 @@ class Result:
         return self.records / self.slave_cpu
 
 
-def measure(place: Path, count: int, media_type: str, begin: int) -> Result:
+def measure(place: Path, count: int, media_type: str, begin: int) -> SyncMeasurement:
     end = begin + count * SPACING_MS
     master = place / f"master-{count}-{ENCODING_NAMES[media_type]}"
     fill_master(master, count, begin)
@@ -86,7 +86,7 @@ def measure(place: Path, count: int, media_type: str, begin: int) -> Result:
         fill_master(master, count, begin)
         first = run_child("first-missing", master, slave.url, media_type, begin, end)
     shutil.rmtree(master)
-    return Result(
+    return SyncMeasurement(
         records=count,
         media_type=media_type,
         seconds=report["seconds"],
@@ -109,7 +109,7 @@ ENCODING_NAMES: Mapping[str, str] = {
 }
 
 
-def show(console: Console, results: list[Result]) -> None:
+def show(console: Console, results: list[SyncMeasurement]) -> None:
     table = Table(title="One sync, 1 % missing", title_justify="left")
     for column in (
         *("records", "encoding", "windows", "seconds", "checked/s", "slave CPU s", "checked/CPU s"),
@@ -135,7 +135,7 @@ def show(console: Console, results: list[Result]) -> None:
     console.print(table)
 
 
-def judge(results: list[Result]) -> dict[str, bool]:
+def judge(results: list[SyncMeasurement]) -> dict[str, bool]:
     """The targets that these results are enough to judge."""
     verdicts: dict[str, bool] = {}
     for media_type, name in ENCODING_NAMES.items():
@@ -160,7 +160,7 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(width=160)
     console.print(describe_machine())
-    results: list[Result] = []
+    results: list[SyncMeasurement] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         place = Path(folder)
         for count in sorted(options.sizes):

@@ -24,12 +24,12 @@ from pathlib import Path
 
 from loadtests.accidents import Accidents, Syncs, find_idle_kinds
 from loadtests.chaos_report import describe_latencies, say, write_markdown
+from loadtests.chaos_senders import ChaosSenders
 from loadtests.fault_nodes import SPAN_S, FaultNodes
 from loadtests.faults import KINDS, MASTER, NODES, SLAVES, make_plan
 from loadtests.ledger import Ledger, Verdict, digest_value
 from loadtests.machine import describe_machine
 from loadtests.plots import plot_course, plot_latencies
-from loadtests.senders import Senders
 from loadtests.timeline import Timeline, follow_course, note_presence
 from loadtests.webhooks import Webhooks
 from portable_core.errors import WebhookSyncError
@@ -53,7 +53,7 @@ def run(seed: int, faults: int, seconds: float, rate: float, broken: bool, out: 
         trouble = threading.Thread(target=accidents.run, args=(plan, print), daemon=True)
         trouble.start()
         targets = {name: nodes.doors[name].url for name in NODES}
-        senders = Senders(ledger, timeline, Webhooks(seed), targets, SLAVES, seed)
+        senders = ChaosSenders(ledger, timeline, Webhooks(seed), targets, SLAVES, seed)
         asyncio.run(senders.send(int(rate * seconds), rate))
         trouble.join(180)
         syncs.stop()

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from loadtests.simulation.network import Fault, SimulatedClient
+from loadtests.simulation.network import NetworkFault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, Unavailable
@@ -51,7 +51,7 @@ _META = Meta()
 
 
 @dataclass(slots=True)
-class Node:
+class HourNode:
     """One store, and the process on it: None while the node is away."""
 
     name: str
@@ -89,7 +89,7 @@ class Hour:
         if ALGORITHMS[algorithm].keyed:
             env["HASH_KEY"] = "simulated"
         self.nodes = {
-            name: Node(name, self._make_settings(name, env), 1 << bit, offset)
+            name: HourNode(name, self._make_settings(name, env), 1 << bit, offset)
             for bit, (name, offset) in enumerate(
                 zip(
                     NODES,
@@ -102,7 +102,7 @@ class Hour:
             node.clock.set(START_MS + node.offset)
             self._start(node)
         self._plan = self._make_plan(seconds)
-        self._faults: list[Fault] = []
+        self._faults: list[NetworkFault] = []
 
     @staticmethod
     def _make_settings(name: str, env: dict[str, str]) -> Settings:
@@ -130,7 +130,7 @@ class Hour:
 
     # -- nodes -------------------------------------------------------------------------------------
 
-    def _start(self, node: Node) -> None:
+    def _start(self, node: HourNode) -> None:
         node.receiver = Receiver(node.settings, node.store, node.clock)
         if node.name != "master":
             node.slave = Slave(node.receiver)
@@ -151,19 +151,19 @@ class Hour:
             raise SlaveUnreachable(f"{name}: no connection")
         return slave
 
-    def _stop(self, node: Node) -> None:
+    def _stop(self, node: HourNode) -> None:
         """The process dies: what was not committed is gone, and nobody was told 200 for it."""
         self.counts["lost unacknowledged in kills"] += len(node.waiting)
         node.waiting.clear()
         node.receiver = node.slave = node.master = None
 
-    def _pick_fault(self) -> Fault:
+    def _pick_fault(self) -> NetworkFault:
         if self._random.random() >= 0.25:
-            return Fault()
+            return NetworkFault()
         self.counts["network faults"] += 1
         if self._random.random() < 0.3:
-            return Fault(unreachable=True)
-        return Fault(answer_cut=int(10 ** self._random.uniform(1, 6.5)))
+            return NetworkFault(unreachable=True)
+        return NetworkFault(answer_cut=int(10 ** self._random.uniform(1, 6.5)))
 
     # -- the hour ----------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Hour:
             if self._now >= next_sync:
                 next_sync += SYNC_EVERY_MS
                 self._sync()
-        self._pick_fault = Fault  # type: ignore[method-assign]  # calm
+        self._pick_fault = NetworkFault  # type: ignore[method-assign]  # calm
         for node in self.nodes.values():
             if node.receiver is None:
                 self._start(node)

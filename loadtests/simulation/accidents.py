@@ -9,7 +9,7 @@ from random import Random
 from loadtests.simulation.conditions import SPAN_MS, Conditions
 from loadtests.simulation.disk import Disk, Image
 from loadtests.simulation.network import NEVER
-from loadtests.simulation.nodes import Node, Process
+from loadtests.simulation.nodes import Process, SimulatedNode
 from loadtests.simulation.payloads import make_meta
 from loadtests.simulation.process_store import Killed
 from loadtests.simulation.world import World
@@ -27,7 +27,7 @@ class Events:
         self._conditions = conditions
         #: How many events are under way, each in the middle of an exchange of the one before.
         self._depth = 0
-        self._images: list[tuple[Node, Image]] = []
+        self._images: list[tuple[SimulatedNode, Image]] = []
 
     def _pick_event(self) -> Callable[[], None]:
         weights = self._conditions.weights
@@ -36,7 +36,7 @@ class Events:
         )
         return event
 
-    def _sync(self, node: Node) -> bool:
+    def _sync(self, node: SimulatedNode) -> bool:
         if not node.processes:
             return False
         self.world.oracle.counts["syncs"] += 1
@@ -120,7 +120,7 @@ class Events:
     def _pick_offset(self) -> Milliseconds:
         return self._random.randint(-SPAN_MS // 8, SPAN_MS // 8)
 
-    def _set_clocks(self, node: Node, offset: Milliseconds) -> None:
+    def _set_clocks(self, node: SimulatedNode, offset: Milliseconds) -> None:
         for process in list(node.processes):
             self.world.flush(process)
         for process in node.processes:
@@ -225,7 +225,7 @@ class Events:
                 self.world.oracle.counts["disks handed over"] += 1
             self.world.start(node, 0)
 
-    def _pick_node(self) -> Node:
+    def _pick_node(self) -> SimulatedNode:
         return self._random.choice(list(self.world.nodes.values()))
 
     def _pick_process(self) -> Process | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
-from loadtests.simulation.network import NEVER, Fault
+from loadtests.simulation.network import NEVER, NetworkFault
 from loadtests.simulation.process_store import Accident
 from portable_core.ports import Milliseconds
 from portable_core.wire.negotiation import ENCODINGS
@@ -76,7 +76,7 @@ class Conditions:
             return Accident.NONE
         return random.choice(self.accident_kinds)
 
-    def pick_fault(self, random: Random, slave: str) -> Fault | None:
+    def pick_fault(self, random: Random, slave: str) -> NetworkFault | None:
         """What the network does to one exchange; None for nothing out of the ordinary."""
         if random.random() >= self.faults:
             return None
@@ -92,13 +92,13 @@ class Conditions:
             answer_clean=random.random() < 0.5,
         )
 
-    def make_plain_fault(self, random: Random, slave: str) -> Fault:
+    def make_plain_fault(self, random: Random, slave: str) -> NetworkFault:
         """What the network does to any exchange."""
         chunk = random.choice((1, 16, 16, 64, 64, 1024, 1024, 65536))
         limited, limit, clean = self.limited
         if slave != limited:
-            return Fault(chunk=chunk)
-        return Fault(chunk=chunk, answer_cut=limit, answer_clean=clean)
+            return NetworkFault(chunk=chunk)
+        return NetworkFault(chunk=chunk, answer_cut=limit, answer_clean=clean)
 
 
 def draw_conditions(random: Random, theme: str | None = None) -> Conditions:

@@ -12,7 +12,7 @@ from random import Random
 
 from loadtests.simulation.accidents import Events
 from loadtests.simulation.conditions import SPAN_MS, draw_conditions
-from loadtests.simulation.network import Fault
+from loadtests.simulation.network import NetworkFault
 from loadtests.simulation.nodes import Parts, Process
 from loadtests.simulation.oracle import Violation
 from loadtests.simulation.process_store import Accident
@@ -25,21 +25,21 @@ _ROUNDS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class HistoryResult:
     """What a history contained: how often each thing happened."""
 
     seed: int
     counts: Counter[str]
 
 
-def run_history(seed: int, parts: Parts | None = None, theme: str | None = None) -> Result:
+def run_history(seed: int, parts: Parts | None = None, theme: str | None = None) -> HistoryResult:
     """Run one history. Raises :class:`Violation` if a promise was broken.
 
     ``theme``: one of :data:`.conditions.THEMES`, where it is not to be drawn.
     """
     history = History(seed, parts or Parts(), theme)
     history.run()
-    return Result(seed, history.world.oracle.counts)
+    return HistoryResult(seed, history.world.oracle.counts)
 
 
 class History(Events):
@@ -75,7 +75,7 @@ class History(Events):
         self.world.oracle.counts[accident.name.lower().replace("_", " ")] += 1
         return accident
 
-    def _pick_fault(self, slave: str) -> Fault:
+    def _pick_fault(self, slave: str) -> NetworkFault:
         fault = self._conditions.pick_fault(self._random, slave)
         if fault is None:
             return self._conditions.make_plain_fault(self._random, slave)

@@ -22,7 +22,7 @@ NEVER = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class NetworkFault:
     """What the network does to one exchange; nothing by default.
 
     ``request_cut`` and ``answer_cut``: after how many bytes that direction ends; ``…_clean``: it
@@ -64,7 +64,7 @@ class SimulatedClient:
         name: str,
         find_slave: Callable[[], Slave],
         *,
-        pick_fault: Callable[[], Fault] = Fault,
+        pick_fault: Callable[[], NetworkFault] = NetworkFault,
         pause: Callable[[], None] = lambda: None,
         tell: Callable[[str, int, int], None] = lambda store, generation, horizon: None,
         count_cut: Callable[[], None] = lambda: None,
@@ -118,7 +118,7 @@ class SimulatedClient:
 
 
 class _Exchange:
-    def __init__(self, client: SimulatedClient, fault: Fault, request: SyncRequest) -> None:
+    def __init__(self, client: SimulatedClient, fault: NetworkFault, request: SyncRequest) -> None:
         self._client = client
         self._fault = fault
         self._request = request

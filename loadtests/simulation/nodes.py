@@ -46,7 +46,7 @@ class Delivery:
 class Process:
     """One process of a node; ``offset`` is its clock's error in milliseconds."""
 
-    node: Node
+    node: SimulatedNode
     clock: SimulatedClock
     offset: Milliseconds
     store: ProcessStore
@@ -59,7 +59,7 @@ class Process:
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class SimulatedNode:
     """A place where webhooks arrive: one disk, one process or, where it is shared, several.
 
     ``buffered``: senders are told 200 before the commit.

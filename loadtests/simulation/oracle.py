@@ -31,7 +31,7 @@ class Violation(AssertionError):
 
 
 @dataclass(slots=True, eq=False)
-class Acknowledged:
+class AcknowledgedWebhook:
     """A webhook whose sender was told 200, and on which disk it was then.
 
     ``arrived`` is the true time, which no node knows. ``lost`` is set when the disk lost it by an
@@ -59,7 +59,7 @@ class Oracle:
         self._span = span
         self._master = master
         self._collides = collides
-        self._acknowledged: dict[tuple[str, Pair], Acknowledged] = {}
+        self._acknowledged: dict[tuple[str, Pair], AcknowledgedWebhook] = {}
         self._stored: dict[Pair, set[tuple[bytes, Meta]]] = defaultdict(set)
         self._sent: set[tuple[bytes, Meta]] = set()
         self._horizons: dict[tuple[str, int], Milliseconds] = {}
@@ -77,7 +77,7 @@ class Oracle:
         """A sender sends this to any number of nodes."""
         self._sent.add((payload, _strip(meta)))
 
-    def acknowledge(self, webhook: Acknowledged) -> None:
+    def acknowledge(self, webhook: AcknowledgedWebhook) -> None:
         """A sender was told 200."""
         self.counts["acknowledged"] += 1
         self._acknowledged[webhook.disk, webhook.pair] = webhook
@@ -237,7 +237,7 @@ class Oracle:
             if near and not self._collides(webhook.payload):
                 self._check_value(webhook, near)
 
-    def _check_value(self, webhook: Acknowledged, near: Sequence[Pair]) -> None:
+    def _check_value(self, webhook: AcknowledgedWebhook, near: Sequence[Pair]) -> None:
         key = _find_key(webhook.payload, webhook.meta)
         if any(_find_key(r.payload, r.meta) == key for r in self._master.fetch(near)):
             return

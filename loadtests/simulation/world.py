@@ -11,9 +11,9 @@ from random import Random
 from uuid import UUID
 
 from loadtests.simulation.disk import Disk
-from loadtests.simulation.network import Fault, SimulatedClient
-from loadtests.simulation.nodes import Delivery, Node, Parts, Process
-from loadtests.simulation.oracle import Acknowledged, Oracle
+from loadtests.simulation.network import NetworkFault, SimulatedClient
+from loadtests.simulation.nodes import Delivery, Parts, Process, SimulatedNode
+from loadtests.simulation.oracle import AcknowledgedWebhook, Oracle
 from loadtests.simulation.payloads import Payloads
 from loadtests.simulation.process_store import Accident, Killed
 from portable_core.adapters.simulated_clock import SimulatedClock
@@ -46,10 +46,10 @@ class World:
         self.now = START
         self.parts = parts
         self.payloads = Payloads(random)
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, SimulatedNode] = {}
         self._encodings = slaves
         self.accident: Callable[[Process, str], Accident] = lambda process, name: Accident.NONE
-        self.pick_fault: Callable[[str], Fault] = lambda slave: Fault()
+        self.pick_fault: Callable[[str], NetworkFault] = lambda slave: NetworkFault()
         self.pause: Callable[[], None] = lambda: None
         self._env = {"SYNC_AUTH": "none", "STORE": "memory:", "SPAN_S": f"{span / 1000:.3f}", **env}
         self._deliveries: list[Delivery] = []
@@ -61,12 +61,12 @@ class World:
 
     def add_node(
         self, name: str, role: Role, *, processes: int = 1, buffered: bool = False
-    ) -> Node:
+    ) -> SimulatedNode:
         """A node with processes that run. The master comes first."""
         env = {**self._env, "LINGER_MS": "0"}
         if buffered:
             env |= {"ACK": "buffered", "FLUSH_INTERVAL_S": "10"}
-        node = Node(
+        node = SimulatedNode(
             name,
             role,
             Settings.from_env(role, env),
@@ -85,7 +85,7 @@ class World:
         disk.open("crc32c")
         return disk
 
-    def start(self, node: Node, offset: Milliseconds) -> Process:
+    def start(self, node: SimulatedNode, offset: Milliseconds) -> Process:
         """Start a process of a node, its clock ``offset`` milliseconds wrong."""
         clock = SimulatedClock(self.now + offset)
         process: Process
@@ -127,11 +127,11 @@ class World:
         return slave
 
     @property
-    def master(self) -> Node:
+    def master(self) -> SimulatedNode:
         return self.nodes["master"]
 
     @property
-    def slaves(self) -> list[Node]:
+    def slaves(self) -> list[SimulatedNode]:
         return [self.nodes[name] for name in self._encodings]
 
     def kill(self, process: Process) -> None:
@@ -230,15 +230,16 @@ class World:
             pass
         process.waiting = [waiter for waiter in process.waiting if not waiter[0].done()]
 
-    def _answer(self, node: Node, delivery: Delivery, future: Future[Pair]) -> None:
+    def _answer(self, node: SimulatedNode, delivery: Delivery, future: Future[Pair]) -> None:
         if future.exception() is None:
             self._acknowledge(node, future.result(), delivery)
         else:
             self._try_again(delivery)
 
-    def _acknowledge(self, node: Node, pair: Pair, delivery: Delivery) -> None:
+    def _acknowledge(self, node: SimulatedNode, pair: Pair, delivery: Delivery) -> None:
+        payload, meta = delivery.payload, delivery.meta
         self.oracle.acknowledge(
-            Acknowledged(node.name, node.disk.uuid, pair, delivery.payload, delivery.meta, self.now)
+            AcknowledgedWebhook(node.name, node.disk.uuid, pair, payload, meta, self.now)
         )
 
     def flush_all(self) -> None:
@@ -264,7 +265,7 @@ class World:
             process.syncing = nested
         return report.ok and not any(slave.behind_ms for slave in report.slaves)
 
-    def hand_over(self, node: Node, master: Process, cut: int) -> bool:
+    def hand_over(self, node: SimulatedNode, master: Process, cut: int) -> bool:
         """Let a slave send what its disk holds, of which ``cut`` bytes get through, and lose it.
 
         Returns whether the master has confirmed it.
@@ -296,7 +297,7 @@ class World:
         self.oracle.confirm(slave.node.disk)
         return True
 
-    def replace_disk(self, node: Node) -> None:
+    def replace_disk(self, node: SimulatedNode) -> None:
         """Let a node lose its disk, and begin again with another one."""
         for process in list(node.processes):
             self.kill(process)

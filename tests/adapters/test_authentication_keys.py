@@ -36,7 +36,7 @@ from tests.support.nodes.oidc_issuer import (
 )
 
 
-class Node:
+class KeyedNode:
     """A verifier of the issuer's tokens, with a clock that only ``pass_time`` moves."""
 
     def __init__(self, issuer: Issuer, url: str) -> None:
@@ -58,13 +58,13 @@ class Node:
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
+def node() -> Iterator[KeyedNode]:
     issuer = Issuer()
     with serve(issuer) as url:
-        yield Node(issuer, url)
+        yield KeyedNode(issuer, url)
 
 
-def test_keys_are_fetched_once(node: Node) -> None:
+def test_keys_are_fetched_once(node: KeyedNode) -> None:
     assert node.issuer.asked == 0
     for _ in range(5):
         assert node.verify() == ACCOUNT
@@ -72,7 +72,7 @@ def test_keys_are_fetched_once(node: Node) -> None:
     assert node.issuer.asked == 1
 
 
-def test_keys_may_be_bare_public_keys(node: Node) -> None:
+def test_keys_may_be_bare_public_keys(node: KeyedNode) -> None:
     node.issuer.answer = Answer(json.dumps({"k1": make_public_pem(make_key("k1"))}).encode())
     assert node.verify() == ACCOUNT
 
@@ -94,7 +94,7 @@ def test_keys_may_be_bare_public_keys(node: Node) -> None:
     ],
 )
 def test_keys_are_kept_as_long_as_they_may_be(
-    node: Node, headers: dict[str, str], kept_s: int
+    node: KeyedNode, headers: dict[str, str], kept_s: int
 ) -> None:
     node.issuer.publish("k1", headers=headers)
     node.verify()
@@ -106,7 +106,7 @@ def test_keys_are_kept_as_long_as_they_may_be(
     assert node.issuer.asked == 2
 
 
-def test_a_new_key_is_found_and_an_old_one_forgotten(node: Node) -> None:
+def test_a_new_key_is_found_and_an_old_one_forgotten(node: KeyedNode) -> None:
     node.verify("k1")
     node.issuer.publish("k1", "k2")
     node.pass_time(UNKNOWN_KEY_S)
@@ -119,7 +119,7 @@ def test_a_new_key_is_found_and_an_old_one_forgotten(node: Node) -> None:
     assert node.issuer.asked == 3
 
 
-def test_an_unknown_key_asks_for_new_ones_at_most_once_a_minute(node: Node) -> None:
+def test_an_unknown_key_asks_for_new_ones_at_most_once_a_minute(node: KeyedNode) -> None:
     node.verify("k1")
     for _ in range(10):
         assert node.refuses("k2")
@@ -167,7 +167,7 @@ def test_an_unreachable_key_server_is_no_fault_of_the_caller() -> None:
     ],
 )
 def test_an_answer_without_keys(
-    node: Node, answer: Answer, caplog: pytest.LogCaptureFixture
+    node: KeyedNode, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     right = node.issuer.answer
     node.issuer.answer = answer
@@ -180,7 +180,7 @@ def test_an_answer_without_keys(
     assert node.issuer.asked == 2
 
 
-def test_after_a_failure_nobody_asks_for_a_while(node: Node) -> None:
+def test_after_a_failure_nobody_asks_for_a_while(node: KeyedNode) -> None:
     right = node.issuer.answer
     node.issuer.answer = Answer(status=503)
     for _ in range(10):
@@ -196,7 +196,7 @@ def test_after_a_failure_nobody_asks_for_a_while(node: Node) -> None:
     assert node.issuer.asked == 2
 
 
-def test_keys_that_are_still_good_outlive_a_failure(node: Node) -> None:
+def test_keys_that_are_still_good_outlive_a_failure(node: KeyedNode) -> None:
     node.verify("k1")
     right = node.issuer.answer
     node.issuer.answer = Answer(status=503)
@@ -218,7 +218,7 @@ def test_keys_that_are_still_good_outlive_a_failure(node: Node) -> None:
     assert node.verify("k1") == ACCOUNT
 
 
-def test_many_threads_fetch_once(node: Node) -> None:
+def test_many_threads_fetch_once(node: KeyedNode) -> None:
     node.issuer.open.clear()
     with ThreadPoolExecutor(10) as threads:
         outcomes = [threads.submit(node.verify) for _ in range(10)]
@@ -228,7 +228,7 @@ def test_many_threads_fetch_once(node: Node) -> None:
     assert node.issuer.asked == 1
 
 
-def test_threads_that_waited_for_a_failure_do_not_each_try_again(node: Node) -> None:
+def test_threads_that_waited_for_a_failure_do_not_each_try_again(node: KeyedNode) -> None:
     node.issuer.answer = Answer(status=500)
     node.issuer.open.clear()
     with ThreadPoolExecutor(5) as threads:
@@ -240,7 +240,7 @@ def test_threads_that_waited_for_a_failure_do_not_each_try_again(node: Node) -> 
     assert node.issuer.asked == 1
 
 
-def test_a_slow_key_server_does_not_hold_up_those_whose_key_is_known(node: Node) -> None:
+def test_a_slow_key_server_does_not_hold_up_those_whose_key_is_known(node: KeyedNode) -> None:
     node.verify("k1")
     node.pass_time(UNKNOWN_KEY_S)
     node.issuer.open.clear()

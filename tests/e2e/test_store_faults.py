@@ -19,7 +19,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from portable_core.demo.processes import Kind, NodeProcess
-from tests.support.nodes.senders import Acknowledged, make_slave, read_health, read_numbers, sending
+from tests.support.nodes.senders import (
+    SenderResults,
+    make_slave,
+    read_health,
+    read_numbers,
+    sending,
+)
 from tests.support.nodes.sync_nodes import (
     TOKEN,
     Nodes,
@@ -66,15 +72,15 @@ def is_unhealthy(node: NodeProcess, reason: str) -> bool:
     )
 
 
-def check_refusals(told: Acknowledged) -> float:
+def check_refusals(results: SenderResults) -> float:
     """Every sender got an answer, and those that were refused a 503 with a reason.
 
     Returns the longest time that one of them waited, in seconds.
     """
-    assert told.unanswered == []
-    assert {refusal.status for refusal in told.refusals} == {503}
-    assert all(json.loads(refusal.text)["detail"] for refusal in told.refusals)
-    return max(refusal.seconds for refusal in told.refusals)
+    assert results.unanswered == []
+    assert {refusal.status for refusal in results.refusals} == {503}
+    assert all(json.loads(refusal.text)["detail"] for refusal in results.refusals)
+    return max(refusal.seconds for refusal in results.refusals)
 
 
 # -- damaged files ---------------------------------------------------------------------------------
@@ -176,24 +182,24 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_space(tmp_path: Path, kin
         slave.start()
         try:
             slave.wait_until_healthy()
-            with sending(lambda: slave.port, SENDERS) as told:
-                wait_for("a first webhook", lambda: len(told.timestamps) > SENDERS)
+            with sending(lambda: slave.port, SENDERS) as results:
+                wait_for("a first webhook", lambda: len(results.timestamps) > SENDERS)
                 ballast = fill_up(disk)
-                wait_for("refusals", lambda: len(told.refusals) > 3 * SENDERS)
+                wait_for("refusals", lambda: len(results.refusals) > 3 * SENDERS)
                 wait_for("the reason", lambda: is_unhealthy(slave, "disk is full"))
-                refused = len(told.refusals)
+                refused = len(results.refusals)
                 ballast.unlink()
                 slave.wait_until_healthy(PATIENCE_S)
-                before = len(told.timestamps)
-                wait_for("more", lambda: len(told.timestamps) > before + 10 * SENDERS)
-            longest = check_refusals(told)
+                before = len(results.timestamps)
+                wait_for("more", lambda: len(results.timestamps) > before + 10 * SENDERS)
+            longest = check_refusals(results)
             assert slave.stop() == 0, slave.read_log_end()
         finally:
             slave.kill()
-        lost = told.timestamps.keys() - set(read_numbers(disk))
+        lost = results.timestamps.keys() - set(read_numbers(disk))
     print(
         f"{kind}: {refused} times 503 while the disk was full, {longest:.2f} s at most; "
-        f"{len(told.timestamps)} acknowledged, {len(lost)} of them not stored"
+        f"{len(results.timestamps)} acknowledged, {len(lost)} of them not stored"
     )
     assert not lost
 
@@ -204,23 +210,23 @@ def test_a_kill_and_a_start_on_a_full_disk(tmp_path: Path) -> None:
         slave.start()
         try:
             slave.wait_until_healthy()
-            with sending(lambda: slave.port, SENDERS) as told:
-                wait_for("a first webhook", lambda: len(told.timestamps) > SENDERS)
+            with sending(lambda: slave.port, SENDERS) as results:
+                wait_for("a first webhook", lambda: len(results.timestamps) > SENDERS)
                 ballast = fill_up(disk)
-                wait_for("refusals", lambda: bool(told.refusals))
+                wait_for("refusals", lambda: bool(results.refusals))
                 slave.kill()
             slave.start()
             wait_for("the reason", lambda: is_unhealthy(slave, "full"))
             ballast.unlink()
             slave.wait_until_healthy(PATIENCE_S)
-            first = max(told.timestamps) + 1000
+            first = max(results.timestamps) + 1000
             with sending(lambda: slave.port, SENDERS, limit=100, first=first) as later:
                 pass
             assert len(later.timestamps) == 100
             assert slave.stop() == 0, slave.read_log_end()
         finally:
             slave.kill()
-        acknowledged = told.timestamps.keys() | later.timestamps.keys()
+        acknowledged = results.timestamps.keys() | later.timestamps.keys()
         lost = acknowledged - set(read_numbers(disk))
     print(f"killed on a full disk: {len(acknowledged)} acknowledged, {len(lost)} not stored")
     assert not lost
@@ -255,27 +261,27 @@ def test_a_store_that_hangs_refuses_in_time_and_recovers(
     try:
         slave.wait_until_healthy()
         process = slave.pid
-        with sending(lambda: slave.port, SENDERS) as told:
-            wait_for("a first webhook", lambda: len(told.timestamps) > SENDERS)
+        with sending(lambda: slave.port, SENDERS) as results:
+            wait_for("a first webhook", lambda: len(results.timestamps) > SENDERS)
             with hung(tmp_path / "store"):
                 # A commit that came before it may still be on its way to each of the senders.
-                most = len(told.timestamps) + SENDERS
+                most = len(results.timestamps) + SENDERS
                 # Refusals end only because the waits are bounded: nothing else lets go.
-                wait_for("refusals", lambda: len(told.refusals) >= SENDERS)
+                wait_for("refusals", lambda: len(results.refusals) >= SENDERS)
                 wait_for("the reason", lambda: is_unhealthy(slave, REASONS))
-                wait_for("more refusals", lambda: len(told.refusals) >= 3 * SENDERS)
-                assert len(told.timestamps) <= most
+                wait_for("more refusals", lambda: len(results.refusals) >= 3 * SENDERS)
+                assert len(results.timestamps) <= most
             slave.wait_until_healthy(PATIENCE_S)
             assert slave.pid == process
-            wait_for("more", lambda: len(told.timestamps) > most + 10 * SENDERS)
-        longest = check_refusals(told)
+            wait_for("more", lambda: len(results.timestamps) > most + 10 * SENDERS)
+        longest = check_refusals(results)
         assert slave.stop() == 0, slave.read_log_end()
     finally:
         slave.kill()
-    lost = told.timestamps.keys() - set(read_numbers(tmp_path))
+    lost = results.timestamps.keys() - set(read_numbers(tmp_path))
     print(
-        f"{kind}, COMMIT_TIMEOUT_S={commit_timeout_s}: {len(told.refusals)} times 503, "
+        f"{kind}, COMMIT_TIMEOUT_S={commit_timeout_s}: {len(results.refusals)} times 503, "
         f"{longest:.2f} s at most; "
-        f"{len(told.timestamps)} acknowledged, {len(lost)} of them not stored"
+        f"{len(results.timestamps)} acknowledged, {len(lost)} of them not stored"
     )
     assert not lost

@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from msgspec import structs
 
+from loadtests.bench_sync_nodes import OneEncodingClient
 from loadtests.proxy import Plan, Proxy
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.memory_store import MemoryStore
@@ -20,7 +20,7 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.demo.processes import NodeProcess
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import KeepWaiting, Lease, SlaveInfo, SlaveState, Store, wait_on
+from portable_core.ports import Lease, SlaveState, Store
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync.master import Master
@@ -76,15 +76,6 @@ class WatchedStore(MemoryStore):
             self.cursors.append(state.cursor)
             assert not find_unrepresented(self._watched, self, state.cursor, self._span)
         super().save_slave(lease, name, state)
-
-
-class OneEncodingClient(HttpSlaveClient):
-    """To a slave that speaks, it seems, only one encoding."""
-
-    media_type = ""
-
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
-        return structs.replace(super().describe(keep_waiting), encodings=(self.media_type,))
 
 
 @dataclass

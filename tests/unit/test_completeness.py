@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.simulation.network import Fault, SimulatedClient
+from loadtests.simulation.network import NetworkFault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.ingest.receiver import Receiver
@@ -28,7 +28,7 @@ class Rig:
         store = MemoryStore()
         self.unreachable = False
         client = SimulatedClient(
-            "s", lambda: self.slave, pick_fault=lambda: Fault(unreachable=self.unreachable)
+            "s", lambda: self.slave, pick_fault=lambda: NetworkFault(unreachable=self.unreachable)
         )
         self.master = Master(
             Receiver(Settings.from_env("master", ENV), store, self.clock), store, [client]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.simulation.network import Fault, SimulatedClient
+from loadtests.simulation.network import NetworkFault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import LeaseHeld
@@ -37,7 +37,7 @@ def test_a_sync_gives_way_to_a_hand_over_in_another_process() -> None:
 
     def make_master() -> Master:
         client = SimulatedClient(
-            "a", lambda: syncing, pause=move_on, pick_fault=lambda: Fault(chunk=64)
+            "a", lambda: syncing, pause=move_on, pick_fault=lambda: NetworkFault(chunk=64)
         )
         receiver = Receiver(Settings.from_env("master", ENV), store, clock)
         return Master(receiver, store, [client])

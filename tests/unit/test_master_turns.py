@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from loadtests.simulation.network import Fault, SimulatedClient
+from loadtests.simulation.network import NetworkFault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.ingest.receiver import Receiver
@@ -46,7 +46,7 @@ class Rig:
             self.look(name)
 
         return SimulatedClient(
-            name, lambda: self.slaves[name], pause=pause, pick_fault=lambda: Fault(chunk=64)
+            name, lambda: self.slaves[name], pause=pause, pick_fault=lambda: NetworkFault(chunk=64)
         )
 
     def sync(self) -> list[SlaveReport]:

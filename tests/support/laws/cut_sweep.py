@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from loadtests.simulation.disk import Disk
-from loadtests.simulation.network import Fault
+from loadtests.simulation.network import NetworkFault
 from loadtests.simulation.nodes import Parts
 from loadtests.simulation.process_store import Accident, Killed, ProcessStore
 from portable_core.adapters.simulated_clock import SimulatedClock
@@ -121,7 +121,7 @@ class Trial:
         parts: Parts,
         media_type: str,
         *,
-        faults: Iterable[Fault] = (),
+        faults: Iterable[NetworkFault] = (),
         accidents: dict[int, Accident] | None = None,
         window_s: int = 86_400,
         step_s: float = 0.0,
@@ -129,7 +129,7 @@ class Trial:
         self._parts = parts
         # Before the exchange come GET /sync and, for each encoding preferred to this one, a 415.
         before = 1 + list(ENCODINGS).index(media_type)
-        self._faults = iter([Fault()] * before + list(faults))
+        self._faults = iter([NetworkFault()] * before + list(faults))
         self._accidents = accidents or {}
         self._step_s = step_s
         self.clock = SimulatedClock(START + 3_600_000)
@@ -145,7 +145,7 @@ class Trial:
         self.client = parts.client(
             "slave",
             lambda: slave,
-            pick_fault=lambda: next(self._faults, Fault(buffered=True)),
+            pick_fault=lambda: next(self._faults, NetworkFault(buffered=True)),
             pause=lambda: self.clock.sleep(self._step_s),
             count_cut=lambda: self.totals.counts.update(["cuts"]),
             encodings=(media_type,),
@@ -222,7 +222,7 @@ def measure(media_type: str) -> tuple[int, int]:
     return traffic.request_bytes, traffic.answer_bytes
 
 
-def make_faults(media_type: str, direction: str) -> Iterator[Fault]:
+def make_faults(media_type: str, direction: str) -> Iterator[NetworkFault]:
     """A cut after every byte but the last of ``request`` or ``answer``.
 
     By turns it seems to have ended there, or the connection breaks.
@@ -231,12 +231,12 @@ def make_faults(media_type: str, direction: str) -> Iterator[Fault]:
     for size in range(requests if direction == "request" else answers):
         clean = size % 2 > 0
         if direction == "request":
-            yield Fault(request_cut=size, request_clean=clean, buffered=True)
+            yield NetworkFault(request_cut=size, request_clean=clean, buffered=True)
         else:
-            yield Fault(answer_cut=size, answer_clean=clean, buffered=True)
+            yield NetworkFault(answer_cut=size, answer_clean=clean, buffered=True)
 
 
-def turn_over(faults: Iterable[Fault]) -> Iterator[Fault]:
+def turn_over(faults: Iterable[NetworkFault]) -> Iterator[NetworkFault]:
     """The same cuts the other way, and nothing buffered on the way."""
     for fault in faults:
         yield replace(
@@ -248,7 +248,7 @@ def turn_over(faults: Iterable[Fault]) -> Iterator[Fault]:
         )
 
 
-def cut(media_type: str, faults: Iterable[Fault], parts: Parts | None = None) -> Totals:
+def cut(media_type: str, faults: Iterable[NetworkFault], parts: Parts | None = None) -> Totals:
     """One trial for every fault."""
     totals = Totals()
     for fault in faults:
@@ -260,7 +260,7 @@ def kill(media_type: str, window_s: int, parts: Parts | None = None) -> Totals:
     """Let the master die before, in and after every write of its sync; saves come in between."""
 
     def make(accidents: dict[int, Accident]) -> Trial:
-        slow = [Fault(chunk=64)] * 1000
+        slow = [NetworkFault(chunk=64)] * 1000
         return Trial(
             parts or Parts(),
             media_type,

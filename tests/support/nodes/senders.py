@@ -1,4 +1,4 @@
-"""Concurrent senders that know what was acknowledged, and nodes to send to."""
+"""Concurrent senders that record what was acknowledged, and nodes to send to."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from typing import NamedTuple
 
 from portable_core.demo.cluster import read_records
 from portable_core.demo.processes import Kind, NodeProcess
-
-TOKEN = "a-token-for-tests"
+from tests.support.nodes.sync_nodes import TOKEN
 
 
 def make_slave(
     folder: Path, name: str = "slave", kind: Kind = "container", **env: str
 ) -> NodeProcess:
-    """A slave on the SQLite folder ``folder``/store, not started."""
+    """Return a slave on the SQLite folder ``folder``/store, not started."""
     settings = {"SYNC_TOKENS": TOKEN, "STORE": f"sqlite:{folder / 'store'}", **env}
     return NodeProcess(name, "slave", kind, settings, folder / f"{name}.log")
 
 
 class Refusal(NamedTuple):
-    """An answer that was not 200: its status, its text, and the seconds that its sender waited."""
+    """A response that was not 200: its status, its text, and the seconds that its sender waited."""
 
     status: int
     text: str
@@ -38,20 +37,20 @@ class Refusal(NamedTuple):
 
 
 @dataclass(slots=True)
-class Acknowledged:
-    """By a webhook's number: the timestamp it got, and when its sender was told (monotonic).
+class SenderResults:
+    """By a webhook's number: its timestamp, and the monotonic time of the acknowledgement.
 
-    ``unanswered``: the errors of requests that got no whole answer within 15 s.
+    ``unanswered``: the errors of requests that got no complete response within 15 s.
     """
 
     timestamps: dict[int, int] = field(default_factory=dict)
-    told: dict[int, float] = field(default_factory=dict)
+    acknowledged_at: dict[int, float] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
 
 
 def read_numbers(folder: Path) -> list[int]:
-    """The numbers of the webhooks in the store, in the store's order."""
+    """Return the numbers of the webhooks in the store, in the store's order."""
     return [
         json.loads(record.payload)["n"]
         for record in read_records({"STORE": f"sqlite:{folder / 'store'}"})
@@ -59,7 +58,7 @@ def read_numbers(folder: Path) -> list[int]:
 
 
 def read_health(url: str) -> dict[str, object] | None:
-    """The document of ``/health``, with its status; None where nobody listens yet."""
+    """Return the document of ``/health`` with its status; None while no process listens."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
             return {**json.load(answer), "status": answer.status}
@@ -72,10 +71,10 @@ def read_health(url: str) -> dict[str, object] | None:
 @contextmanager
 def sending(
     find_port: Callable[[], int], threads: int = 16, limit: int | None = None, first: int = 0
-) -> Iterator[Acknowledged]:
+) -> Iterator[SenderResults]:
     """Send numbered webhooks, each until it is acknowledged, while the block runs (or up to
     ``limit`` of them, which the block's end then waits for)."""
-    acknowledged = Acknowledged()
+    results = SenderResults()
     numbers = itertools.count(first)
     stop = threading.Event()
 
@@ -84,7 +83,7 @@ def sending(
         for number in numbers:
             if limit is not None and number >= first + limit:
                 break
-            while number not in acknowledged.timestamps:
+            while number not in results.timestamps:
                 if stop.is_set():
                     return
                 begun = time.monotonic()
@@ -97,15 +96,15 @@ def sending(
                     answer = connection.getresponse()
                     body = answer.read()
                     if answer.status == 200:
-                        acknowledged.told[number] = time.monotonic()
-                        acknowledged.timestamps[number] = json.loads(body)["timestamp"]
+                        results.acknowledged_at[number] = time.monotonic()
+                        results.timestamps[number] = json.loads(body)["timestamp"]
                         continue
-                    acknowledged.refusals.append(
+                    results.refusals.append(
                         Refusal(answer.status, body.decode(), time.monotonic() - begun)
                     )
                 except (OSError, http.client.HTTPException) as error:
-                    # not acknowledged, which is all a sender learns
-                    acknowledged.unanswered.append(repr(error))
+                    # all that a sender knows: the webhook is not acknowledged
+                    results.unanswered.append(repr(error))
                 if connection is not None:
                     connection.close()
                 connection = None
@@ -115,7 +114,7 @@ def sending(
     for worker in workers:
         worker.start()
     try:
-        yield acknowledged
+        yield results
     finally:
         if limit is None:
             stop.set()
@@ -126,7 +125,7 @@ def sending(
 
 
 def ask_until_it_listens(url: str) -> int:
-    """The status of the first answer, whatever it is."""
+    """Return the status of the first response, whatever it is."""
     for _ in range(200):
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
@@ -135,4 +134,4 @@ def ask_until_it_listens(url: str) -> int:
             return error.code
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"nobody answers at {url}")
+    raise AssertionError(f"no response from {url}")

@@ -1,6 +1,6 @@
-"""Senders of a chaos run: like a provider, they try again, and note every answer.
+"""Senders of a chaos run: like a provider, they retry; the ledger records every response.
 
-Open loop: each webhook is sent when it is due, whatever became of the one before.
+Open loop: each webhook is sent when it is due, whatever happened to the one before.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from portable_core.records import Pair
 
 SOURCE = "github"
 
-#: After how many seconds a sender tries again; the third one is later than a span.
+#: After how many seconds a sender retries; the third retry is later than a span.
 RETRIES_S = (0.7, 2.5, 18.0)
-_RETRY_SHARE = 0.5  # of the webhooks; the other senders give up at once
-_DUPLICATE_SHARE = 0.02  # sent again although it was acknowledged
-_SINGLE_SHARE = 0.25  # of the senders know one slave only: nothing makes good what that one loses
+_RETRY_SHARE = 0.5  # of the webhooks; the other senders never retry
+_DUPLICATE_SHARE = 0.02  # of the webhooks are sent again although they were acknowledged
+_SINGLE_SHARE = 0.25  # of the senders know one slave only, whose losses nothing repairs
 _TIMEOUT = aiohttp.ClientTimeout(total=4)
 
 
-class Senders:
-    """To every node of ``targets`` (name, address); some webhooks to one of ``single`` only."""
+class ChaosSenders:
+    """Send to all ``targets`` (name, address); some webhooks to one of ``single`` only."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Senders:
                     return True
                 why = str(answer.status)
         except (aiohttp.ClientError, TimeoutError) as error:
-            why = type(error).__name__  # not acknowledged, which is all a sender learns
+            why = type(error).__name__  # all that a sender knows: it is not acknowledged
         self._ledger.refuse(node, why)
         timeline.refused.append((begun, node))
         return False

@@ -1,7 +1,7 @@
-"""The two nodes of a measured sync: their stores, their processes, and what these cost.
+"""The two nodes of a measured sync: their stores, their processes, and the time these use.
 
 The slave runs as its container runs it, on the first core. The master is a child on the last one:
-``python -m loadtests.sync_nodes master|first-missing …`` prints what it took as JSON.
+``python -m loadtests.bench_sync_nodes master|first-missing …`` prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fill_slave(folder: Path, count: int, begin: int) -> None:
 
 
 def fill_master(folder: Path, count: int, begin: int) -> None:
-    """Only what a sync reads of it: the pairs. Their payloads are not the slave's."""
+    """Store the pairs, which are all that a sync reads; the payloads differ from the slave's."""
     records = (make_record(n, begin) for n in range(count) if n % MISSING_EVERY != FIRST_MISSING)
     fill(folder, (replace(record, payload=b"{}") for record in records))
 
@@ -79,7 +79,7 @@ def fill_master(folder: Path, count: int, begin: int) -> None:
 
 
 class OneEncodingClient(HttpSlaveClient):
-    """To a slave that speaks, it seems, only one encoding."""
+    """A client that reports only one of the slave's encodings."""
 
     media_type = ""
 
@@ -95,7 +95,7 @@ def make_client(url: str, media_type: str) -> OneEncodingClient:
 
 
 def run_master(folder: str, url: str, media_type: str) -> None:
-    """Sync once, and print what it took."""
+    """Sync once, and print the report, the seconds and the memory."""
     env = {
         "STORE": f"sqlite:{folder}",
         "SYNC_TOKENS": TOKEN,
@@ -116,7 +116,7 @@ def run_master(folder: str, url: str, media_type: str) -> None:
 
 
 def run_first_missing(folder: str, url: str, media_type: str, begin: str, end: str) -> None:
-    """Ask for everything in one request; print the milliseconds to the first missing record."""
+    """Request everything at once; print the milliseconds to the first missing record."""
     store = SqliteStore(folder, read_only=True)
     store.open("crc32c")
     pairs = store.pairs(int(begin) - SPAN_MS, int(end) + SPAN_MS)
@@ -138,7 +138,7 @@ def run_first_missing(folder: str, url: str, media_type: str, begin: str, end: s
 def run_child(mode: str, *arguments: object) -> dict[str, Any]:
     with pinned(-1):
         done = subprocess.run(
-            [sys.executable, "-m", "loadtests.sync_nodes", mode, *map(str, arguments)],
+            [sys.executable, "-m", "loadtests.bench_sync_nodes", mode, *map(str, arguments)],
             stdout=subprocess.PIPE,
             check=True,
         )
@@ -151,7 +151,7 @@ def run_child(mode: str, *arguments: object) -> dict[str, Any]:
 
 @contextmanager
 def pinned(index: int) -> Iterator[None]:
-    """What is started meanwhile runs on one core, the first or the last."""
+    """Run the processes that the block starts on one core, the first or the last."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {sorted(cores)[index]})
     try:
@@ -161,7 +161,7 @@ def pinned(index: int) -> Iterator[None]:
 
 
 def find_processes(pid: int) -> list[Path]:
-    """A process and its descendants."""
+    """Return the folders of a process and its descendants."""
     found = [Path(f"/proc/{pid}")]
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -182,7 +182,7 @@ def read_cpu(pid: int) -> float:
 
 
 def read_most_mib(pid: int) -> float:
-    """Of the largest of its processes: the worker."""
+    """Return the most memory of the largest process, which is the worker."""
     return max(
         int(line.split()[1]) / 1024
         for folder in find_processes(pid)

@@ -1,0 +1,110 @@
+"""The table of rules taken away: which histories show it, and the search for the first that does.
+
+``python -m tests.support.laws.removed_rules`` searches from the first seed on and
+prints the table.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from loadtests.simulation.history import run_history
+from loadtests.simulation.oracle import Violation
+from tests.support.laws import simulation_mutants as mutants
+from tests.support.laws.simulation_mutants import Mutant
+
+#: How many histories may be needed until a rule's absence shows.
+LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRule:
+    """A rule taken away, the theme of histories that need it, and a seed known to show it."""
+
+    mutant: Mutant
+    theme: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.mutant.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The history that showed that a rule is missing, and what broke in it."""
+
+    seed: int
+    violation: Violation
+
+
+REMOVED_RULES = (
+    RemovedRule(mutants.cursor_before_records, "any", 29),
+    RemovedRule(mutants.lease_per_slave, "two masters", 47),
+    RemovedRule(mutants.end_from_the_clock, "any", 4),
+    RemovedRule(mutants.truncated_request_as_whole, "any", 3),
+    RemovedRule(mutants.wrong_hash_dropped, "any", 1),
+    RemovedRule(mutants.generation_ignored, "retention", 1),
+    RemovedRule(mutants.cut_answer_as_whole, "any", 3),
+    RemovedRule(mutants.horizon_not_durable, "any", 103),
+    RemovedRule(mutants.floor_not_kept, "any", 1),
+    RemovedRule(mutants.waiting_ignored, "any", 1),
+    RemovedRule(mutants.doubt_ignored, "doubt", 34),
+    RemovedRule(mutants.span_ignored, "any", 1),
+    RemovedRule(mutants.margins_ignored, "any", 1),
+    RemovedRule(mutants.slave_horizon_ignored, "any", 16),
+    RemovedRule(mutants.lease_not_fenced, "two masters", 407),
+    RemovedRule(mutants.hand_over_without_lease, "two masters", 47),
+    RemovedRule(mutants.retention_ignores_the_master, "retention", 1),
+    RemovedRule(mutants.marks_outlive_generations, "retention", 12),
+    RemovedRule(mutants.any_epoch_is_asked, "retention", 12),
+    RemovedRule(mutants.damage_reaches_no_span_back, "any", 50),
+    RemovedRule(mutants.recent_ignored, "any", 1),
+    RemovedRule(mutants.reached_before_saved, "any", 1),
+    RemovedRule(mutants.other_writers_ignored, "several writers", 1),
+)
+
+
+def try_seed(rule: RemovedRule, seed: int) -> Violation | None:
+    """Return what breaks in the history of ``seed`` without the rule."""
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            run_history(seed, rule.mutant(patch), rule.theme)
+        except Violation as violation:
+            return violation
+    return None
+
+
+def find(rule: RemovedRule, seeds: range) -> Finding | None:
+    """Return the first history of ``seeds`` that shows that the rule is missing."""
+    for seed in seeds:
+        violation = try_seed(rule, seed)
+        if violation is not None:
+            return Finding(seed, violation)
+    return None
+
+
+def main() -> None:
+    """Print for every rule how many histories it took; exit 1 if one was never missed."""
+    logging.disable(logging.CRITICAL)
+    missed = 0
+    print(f"{'rule taken away':<31}{'histories':<17}{'first seed':>10}  what broke")
+    for rule in REMOVED_RULES:
+        finding = find(rule, range(1, LIMIT + 1))
+        if finding is None:
+            missed += 1
+            print(f"{rule.name:<31}{rule.theme:<17}{'-':>10}  nothing in {LIMIT}", flush=True)
+        else:
+            what = str(finding.violation)[:100]
+            print(f"{rule.name:<31}{rule.theme:<17}{finding.seed:>10}  {what}", flush=True)
+    count = len(REMOVED_RULES)
+    print(f"rules taken away {count}, found {count - missed}, missed {missed}")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
