@@ -289,7 +289,8 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     """A slave's response to ``GET /sync``.
 
     ``first`` is the timestamp of its oldest record, None for an empty store; ``now`` the timestamp
-    that it would assign at that moment.
+    that it would assign at that moment. ``rules`` has, by source, the text of each identity rule
+    that is not the default; None stands for versions before 0.2, which hash the payload alone.
     """
 
     store: Annotated[str, msgspec.Meta(pattern=rf"\A{UUID_PATTERN}\Z")]
@@ -300,6 +301,7 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     span: Milliseconds
     hash: _Name
     encodings: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=16)]
+    rules: dict[str, str] | None = None
 
 
 #: Called in the caller's thread about twice a second while the other side sends nothing. An

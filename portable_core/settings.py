@@ -14,6 +14,7 @@ from portable_core.errors import SettingsError
 from portable_core.payload_hash.algorithms import check_algorithm
 from portable_core.settings_reader import Role, Setting, SlaveAddress, is_node_name
 from portable_core.settings_table import MAX_BODY_BYTES, Ack, SettingsTable
+from portable_core.sources.kept_headers import KeptParts
 from portable_core.sources.signatures import Sources
 from portable_core.store_kinds import STORE_KINDS, StoreAddress
 
@@ -43,6 +44,7 @@ class Settings(SettingsTable):
         known = SimpleNamespace(**{name: row.read(env, role) for name, row in _ROWS.items()})
         for name, row in _ROWS.items():
             setattr(known, name, row.complete(getattr(known, name), known))
+        known.sources = known.sources.join(known.sources_file)
         settings = cls(role=role, warnings=tuple(_find_warnings(env)), **vars(known))
         for check in _CHECKS:
             check(settings)
@@ -112,6 +114,17 @@ def _check_times(settings: Settings) -> None:
         )
 
 
+def _check_sources(settings: Settings) -> None:
+    kept = KeptParts(settings.keep_headers, settings.keep_credential_headers, settings.sources.rows)
+    for source, rule in settings.sources.rules.items():
+        for name in rule.headers:
+            if not kept.headers(source)(name):
+                raise SettingsError(
+                    f"SOURCES_FILE: the identity rule of {source!r} reads the header {name!r}, "
+                    "which is a secret and not kept"
+                )
+
+
 def _check_hash_key(settings: Settings) -> None:
     check_algorithm(settings.hash).check_key(settings.hash_key)
 
@@ -165,6 +178,7 @@ def _check_store(settings: Settings) -> None:
 
 _CHECKS: tuple[Callable[[Settings], None], ...] = (
     _check_times,
+    _check_sources,
     _check_hash_key,
     _check_authentication,
     _check_slave_tokens,

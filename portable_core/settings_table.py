@@ -34,8 +34,11 @@ from portable_core.settings_reader import (
     urls,
     utf8,
 )
+from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT
+from portable_core.sources.rows import SourceRow
 from portable_core.sources.schemes import CLOSED, SCHEMES, check_standard_secret
 from portable_core.sources.signatures import Sources, parse_sources
+from portable_core.sources.source_file import read_sources_file
 from portable_core.store_kinds import STORE_KINDS, StoreAddress, parse_store
 
 Ack = Literal["committed", "buffered"]
@@ -157,11 +160,18 @@ class SettingsTable:
     )
     keep_headers: tuple[str, ...] = setting(
         "KEEP_HEADERS",
-        "content-type,user-agent,x-github-*,x-gitlab-*,x-event-key,x-hook-uuid,stripe-signature,"
-        "webhook-*,svix-*,x-shopify-*,x-slack-*,ce-*",
+        ",".join(DEFAULT_KEPT),
         lower_items,
         "Headers that are stored with a webhook, comma-separated; a final `*` matches the rest of "
-        "a name.",
+        "a name. Event headers and those that an identity rule reads are always stored, secrets "
+        f"never: {_list(list(NEVER_KEPT))}.",
+    )
+    keep_credential_headers: tuple[str, ...] = setting(
+        "KEEP_CREDENTIAL_HEADERS",
+        "",
+        lower_items,
+        "Headers that are stored although they are secrets, comma-separated. Anyone who reads a "
+        "stored webhook can use them.",
     )
     retention_ms: int = setting(
         "RETENTION_S",
@@ -233,6 +243,13 @@ class SettingsTable:
         f"{_list([row.form for row in SCHEMES.values()])}, or `name={CLOSED}` to accept nothing. A "
         "name may occur twice, for rotation.",
         secret=True,
+    )
+    sources_file: Mapping[str, SourceRow] = setting(
+        "SOURCES_FILE",
+        "",
+        read_sources_file,
+        "Path of a TOML file with a table for each source: its preset and its identity rule. The "
+        "same rules on every node.",
     )
     sync_window_pairs: int = setting(
         "SYNC_WINDOW_PAIRS",

@@ -243,8 +243,14 @@ class LogObserver(Observer):
         begin_request(read_header)
 
     def observe_sync(self, report: SyncReport) -> None:
-        """Log one warning for each slave that was not synced, with the error of its report."""
+        """Log a warning for each slave that was not synced, and for each source without its rule."""
         for slave in report.slaves:
+            for source, members in slave.similar.items():
+                logging.getLogger(__name__).warning(
+                    "slave %s: webhooks of the source %r differ from the master's only in %s; "
+                    "add an identity rule to SOURCES_FILE",
+                    *(slave.slave, source, ", ".join(members)),
+                )
             if slave.ok:
                 continue
             title = _QUOTING.get(slave.error_type)

@@ -142,6 +142,15 @@ class _SyncMetrics:
             "sync_records_represented",
             "Records received that were represented in the master already.",
         )
+        self._repeats = count(
+            "sync_records_repeated", "Records recovered whose key was in the master already."
+        )
+        self._similar = count(
+            "sync_similar",
+            "Syncs in which records of a source differed from the master's only in a few members: "
+            "the source needs an identity rule.",
+            "source",
+        )
         self._refused = count("sync_records_refused", "Records put into quarantine.")
         self._cut = count("sync_cuts", "Responses of a slave that ended early.")
         self._bytes = count(
@@ -168,6 +177,9 @@ class _SyncMetrics:
         self._checked.labels(name).inc(report.pairs_sent)
         self._recovered.labels(name).inc(report.saved)
         self._needless.labels(name).inc(report.represented)
+        self._repeats.labels(name).inc(report.repeats)
+        for source in report.similar:
+            self._similar.labels(name, source).inc()
         self._refused.labels(name).inc(report.set_aside)
         self._cut.labels(name).inc(report.cut)
         self._bytes.labels(name, "sent").inc(report.bytes_sent)

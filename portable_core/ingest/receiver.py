@@ -24,6 +24,8 @@ from portable_core.ingest.buffer import Buffer, BufferLimits
 from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
+from portable_core.ingest.recent_keys import RecentKeys
+from portable_core.ingest.rule_history import remember_rules
 from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
@@ -95,7 +97,9 @@ class Receiver:
         self.store = store
         self.clock = clock
         self.algorithm = name_algorithm(settings)
-        self.identifier = Identifier(settings.hash, settings.hash_key, {})
+        self.identifier = Identifier(settings.hash, settings.hash_key, settings.sources.rules)
+        #: The keys of webhooks stored last; kept on a master.
+        self.recent_keys = RecentKeys()
         self._observer = observer
         self._opening = threading.Lock()
         self._following = threading.Lock()
@@ -128,6 +132,7 @@ class Receiver:
     def _open(self) -> Buffer:
         settings, store = self.settings, self.store
         store.open(self.algorithm)
+        remember_rules(store, self.identifier.rules)
         limits = BufferLimits(
             commit_timeout_s=settings.commit_timeout_ms / 1000,
             linger_s=settings.linger_ms / 1000,
@@ -170,9 +175,12 @@ class Receiver:
         """
         buffer, (hash_, meta) = self._prepare(payload, meta)
         if self._flusher is None:
-            return buffer.commit(hash_, payload, meta)
-        pair = buffer.add(hash_, payload, meta)
-        self._flusher.notify()
+            pair = buffer.commit(hash_, payload, meta)
+        else:
+            pair = buffer.add(hash_, payload, meta)
+            self._flusher.notify()
+        if self.settings.role == "master":
+            self.recent_keys.add(meta.key)
         return pair
 
     def flush_soon(self) -> None:

@@ -1,17 +1,20 @@
-"""Which headers of a webhook are kept with its payload.
+"""Which headers and query parameters of a webhook are kept with its payload.
 
 Kept are the headers that ``KEEP_HEADERS`` names, the event headers, and those that the identity
 rule of the source reads. Never kept are headers that are secrets by themselves: a reader of
 stored webhooks could send webhooks, or call other services, with them. A wildcard never brings them
-back, and neither does their name in ``KEEP_HEADERS``; ``KEEP_SECRET_HEADERS`` does.
+back, and neither does their name in ``KEEP_HEADERS``; ``KEEP_CREDENTIAL_HEADERS`` does. The query
+string is kept as it was sent, less the parameters that the row of the source calls secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from urllib.parse import unquote_plus
 
 from portable_core.payload_hash.identity import EVENT_HEADERS
+from portable_core.sources.rows import SourceRow
 
 #: What consumers need to verify, to route and to recognise a webhook: signatures, delivery ids,
 #: attempt counters. ``*`` at the end of a name stands for any rest.
@@ -115,3 +118,40 @@ def choose_kept(
         return name in exact or name in kept_anyway or name.startswith(beginnings)
 
     return is_kept
+
+
+def strip_query(query: str, secret: Iterable[str]) -> str:
+    """Return a query string without the parameters of these names."""
+    names = frozenset(secret)
+    if not names or not query:
+        return query
+    return "&".join(
+        part
+        for part in query.split("&")
+        if unquote_plus(part.partition("=")[0], "latin-1") not in names
+    )
+
+
+class KeptParts:
+    """What of a request's head is kept, by source."""
+
+    def __init__(
+        self, keep: Iterable[str], override: Iterable[str], rows: Mapping[str, SourceRow]
+    ) -> None:
+        """``keep`` and ``override`` are the values of the settings, ``rows`` those of sources."""
+        self._rows = rows
+        names, anyway = tuple(keep), tuple(override)
+        self._default = choose_kept(names, override=anyway)
+        self._by_source = {
+            source: choose_kept(names, read=row.rule.headers, override=anyway)
+            for source, row in rows.items()
+        }
+
+    def headers(self, source: str) -> IsKept:
+        """Return what decides whether a header of this source is kept."""
+        return self._by_source.get(source, self._default)
+
+    def query(self, source: str, query: str) -> str:
+        """Return what of the query string is kept."""
+        row = self._rows.get(source)
+        return query if row is None else strip_query(query, row.secret_parameters)

@@ -19,6 +19,7 @@ from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveStat
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.observer import Observer
+from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
@@ -292,6 +293,8 @@ class Master:
             self.receiver.identifier,
             store.acquire_lease(self._holder, clock.now(), LEASE_MS),
             may_go_on,
+            OtherRules(store, self.receiver.identifier, self._settings.span_ms),
+            self.receiver.recent_keys,
         )
         try:
             yield context

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 
 from portable_core.errors import MalformedPayload, MalformedStream, RecordRefused
 from portable_core.ingest.identifier import Identifier
+from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ports import Clock, Lease, MasterStore, Milliseconds, Quarantined
 from portable_core.records import Pair, Record, Recovery, format_sort_key
 from portable_core.settings import Settings
+from portable_core.sync.copies import CopyFinder
+from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import HOUR_MS
 
@@ -39,6 +42,8 @@ class SyncContext:
     identifier: Identifier
     lease: Lease
     may_go_on: Callable[[], bool]
+    other_rules: OtherRules
+    recent_keys: RecentKeys
 
 
 class LimitReached(Exception):
@@ -49,9 +54,18 @@ class RecordMerger:
     """Merges the records of one response, in the order in which they come, into the store."""
 
     def __init__(
-        self, context: SyncContext, slave: str, start: Milliseconds, progress: Progress
+        self,
+        context: SyncContext,
+        slave: str,
+        start: Milliseconds,
+        progress: Progress,
+        copies: CopyFinder | None = None,
     ) -> None:
-        """Expect records from ``start`` on; count what becomes of them in ``progress``."""
+        """Expect records from ``start`` on; count what becomes of them in ``progress``.
+
+        ``copies`` samples what is stored.
+        """
+        self._copies = copies
         self._context = context
         self._slave = slave
         self._span = context.settings.span_ms
@@ -135,6 +149,7 @@ class RecordMerger:
     def save(self) -> None:
         """Save everything added so far, durably; then move ``reached``."""
         store, lease = self._context.store, self._context.lease
+        self._drop_represented()
         if self._records:
             try:
                 store.save_records(lease, self._records)
@@ -150,8 +165,21 @@ class RecordMerger:
         floor = self.reached - self._span
         self._recent = {hash_: time for hash_, time in self._recent.items() if time >= floor}
 
+    def _drop_represented(self) -> None:
+        """Drop the records whose webhook is in the store under another identity rule."""
+        dropped = self._context.other_rules.find_represented(self._records)
+        if dropped:
+            hashes = {pair.hash for pair in dropped}
+            self._progress.represented += len(dropped)
+            self._records = [r for r in self._records if r.pair not in dropped]
+            self._twins = [r for r in self._twins if r.pair.hash not in hashes]
+
     def _count_saved(self, records: Sequence[Record]) -> None:
         self._progress.saved += len(records)
+        recent = self._context.recent_keys
+        self._progress.repeats += sum(recent.add(record.meta.key) for record in records)
+        if self._copies is not None:
+            self._copies.examine(records)
         self._progress.missed.update(record.pair.timestamp // HOUR_MS for record in records)
 
     def _save_singly(self) -> None:

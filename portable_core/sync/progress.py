@@ -28,6 +28,8 @@ class Progress:
     saved: int = 0
     represented: int = 0
     set_aside: int = 0
+    repeats: int = 0
+    similar: dict[str, list[str]] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
     seconds: float = 0.0

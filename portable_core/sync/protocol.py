@@ -39,6 +39,10 @@ QUERY_COMPARE_ONLY = "compare_only"
 #: its retention mark to ``start`` and remove records that are in no master.
 QUERY_COMPARE_ONLY_DEPRECATED = "keep"
 
+#: ``1``: the master recognises webhooks by their identities. Versions before 0.2 do not send it;
+#: they would quarantine records whose hash is not that of the payload.
+QUERY_IDENTITY = "identity"
+
 #: The query parameter of ``POST /records`` and ``POST /trigger-sync``: a slave's name.
 QUERY_SLAVE = "slave"
 
@@ -86,6 +90,7 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
         QUERY_END: str(request.end),
         QUERY_SPAN: str(request.span),
         QUERY_HASH: request.algorithm,
+        QUERY_IDENTITY: "1",
     }
     if request.epoch is not None:
         query[QUERY_STORE] = format_store(*request.epoch)

@@ -27,6 +27,9 @@ class SlaveReport(msgspec.Struct, frozen=True):
     - ``windows``: requests made; ``cut``: how many of them were not answered to the end.
     - ``represented``: records received that were represented in the master already.
     - ``set_aside``: records in quarantine.
+    - ``repeats``: records saved whose key was in the master already.
+    - ``similar``: by source, the JSON Pointers of the few members in which records saved differ
+      from records that the master had: the source needs an identity rule.
     - ``cursor``: every record before it is represented in the master; ``behind_ms``: how far it
       lies behind the end that the sync aimed at.
     - ``error`` and ``warning``: texts, empty if there is none. ``error_type`` and ``warning_type``:
@@ -43,6 +46,8 @@ class SlaveReport(msgspec.Struct, frozen=True):
     saved: Integer = 0
     represented: Integer = 0
     set_aside: Integer = 0
+    repeats: Integer = 0
+    similar: dict[str, list[str]] = msgspec.field(default_factory=dict)
     bytes_sent: Integer = 0
     bytes_received: Integer = 0
     seconds: _Seconds = 0.0

@@ -163,6 +163,7 @@ class Slave:
             span=self._settings.span_ms,
             hash=self.receiver.algorithm,
             encodings=tuple(ENCODINGS),
+            rules={name: rule.text for name, rule in self.receiver.identifier.rules.items()},
         )
 
     def answer(self, query: SyncQuery, theirs: Iterable[Sequence[Pair]]) -> Answer:

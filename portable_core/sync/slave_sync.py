@@ -30,6 +30,7 @@ from portable_core.ports import (
     SyncRequest,
 )
 from portable_core.records import Pair
+from portable_core.sync.copies import CopyFinder
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import SlaveReport, extend_day, read_report
@@ -95,6 +96,7 @@ class SlaveSync:
         self._progress = Progress(client.name, context.clock.now(), cursor=state.cursor)
         self._turn_started = self._progress.started
         self._cursor_moved = False
+        self._copies = CopyFinder(context.store)
 
     # -- the loop over windows -----------------------------------------------------------------
 
@@ -120,6 +122,7 @@ class SlaveSync:
                 # The turn does not count, so that the slave is among the first next time.
                 progress.warn(_LIMIT_REACHED)
                 self._turn_started = self._last_report.started
+        progress.similar = self._copies.find_members()
         progress.seconds = self._context.clock.monotonic() - started
         self._save_state()
         return progress.report()
@@ -179,6 +182,7 @@ class SlaveSync:
                 f"hash: the slave has {info.hash}, the master {algorithm}; "
                 "set the same HASH and HASH_KEY"
             )
+        self._check_rules(info)
         if abs(skew) * 2 > span:
             raise AnswerInvalid(
                 f"clock: the slave's differs by {skew} ms, more than half the span; set it right"
@@ -191,6 +195,20 @@ class SlaveSync:
                 "encodings: the slave supports none of the master's "
                 f"(got {', '.join(info.encodings)}); update both nodes"
             )
+
+    def _check_rules(self, info: SlaveInfo) -> None:
+        """Raise ``AnswerInvalid`` if the nodes identify the webhooks of a source differently."""
+        if info.rules is None:
+            return  # the slave hashes payloads alone; the merger recognises its records
+        ours = {name: rule.text for name, rule in self._context.identifier.rules.items()}
+        for source in sorted(ours.keys() | info.rules.keys()):
+            mine, theirs = ours.get(source, ""), info.rules.get(source, "")
+            if mine != theirs:
+                raise AnswerInvalid(
+                    f"identity: the rules for the source {source[:64]!r} differ (the slave has "
+                    f"{_show_rule(theirs)}, the master {_show_rule(mine)}); set the same SOURCES "
+                    "and SOURCES_FILE on every node"
+                )
 
     # -- one window ----------------------------------------------------------------------------
 
@@ -216,7 +234,7 @@ class SlaveSync:
         body = self._send_pairs(encoding, self._count_pairs(pairs, start + span, limit))
         progress.windows += 1
         progress.encoding = encoding.media_type
-        merger = RecordMerger(self._context, self._client.name, start, progress)
+        merger = RecordMerger(self._context, self._client.name, start, progress, self._copies)
 
         def keep_waiting() -> None:
             merger.save_when_due()
@@ -332,3 +350,7 @@ class SlaveSync:
         }
         self._state = replace(self._state, report=stored)
         self._context.store.save_slave(self._context.lease, self._client.name, self._state)
+
+
+def _show_rule(text: str) -> str:
+    return text[:200] or "the default"

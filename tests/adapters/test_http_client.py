@@ -42,7 +42,9 @@ def test_what_a_sync_sends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert exchange(client, []) == b""
     first, *lines = heads[0].decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines if line)
-    assert first == ("POST /fn/sync?start=5&end=9007199254740991&span=120000&hash=crc32c HTTP/1.1")
+    assert first == (
+        "POST /fn/sync?start=5&end=9007199254740991&span=120000&hash=crc32c&identity=1 HTTP/1.1"
+    )
     agent = headers.pop("user-agent")
     assert "aiohttp" in agent
     assert headers == {

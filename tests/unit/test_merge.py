@@ -10,12 +10,14 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import RecordRefused
 from portable_core.ingest.identifier import Identifier
+from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Lease
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync import merge as module
 from portable_core.sync.merge import RecordMerger, SyncContext
+from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
 
 SPAN = 120_000
@@ -44,7 +46,15 @@ class Rig:
         lease = self.store.acquire_lease("a", clock.now(), 60_000)
         identifier = Identifier("crc32c", b"", {})
         context = SyncContext(
-            settings, self.store, clock, "crc32c-1", identifier, lease, lambda: True
+            settings,
+            self.store,
+            clock,
+            "crc32c-1",
+            identifier,
+            lease,
+            lambda: True,
+            OtherRules(self.store, identifier, settings.span_ms),
+            RecentKeys(),
         )
         self.progress = Progress("alpha")
         self.merger = RecordMerger(context, "alpha", 0, self.progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from portable_core.ports import SlaveInfo, StoreEpoch, SyncRequest
@@ -63,6 +64,7 @@ def test_a_store_that_cannot_be_written(uuid: str, generation: int) -> None:
 def test_query() -> None:
     request = SyncRequest(1, MAX_INTEGER, 3, "blake2b", "a/b", ())
     query = {"start": "1", "end": "9007199254740991", "span": "3", "hash": "blake2b"}
+    query["identity"] = "1"
     assert format_sync_query(request) == query
     # An older slave knows the second name alone.
     compared = {**query, "compare_only": "1", "keep": "1"}
@@ -79,7 +81,16 @@ def test_info_through_json(first: int | None) -> None:
     assert info_from_json({**document, "more": [1]}) == info
 
 
-@pytest.mark.parametrize("member", list(info_to_json(INFO)))
+def test_rules_come_from_newer_slaves_alone() -> None:
+    document = info_to_json(
+        msgspec.structs.replace(INFO, rules={"linear": '{"without":["/webhookId"]}'})
+    )
+    assert info_from_json(document).rules == {"linear": '{"without":["/webhookId"]}'}
+    del document["rules"]
+    assert info_from_json(document).rules is None
+
+
+@pytest.mark.parametrize("member", sorted(set(info_to_json(INFO)) - {"rules"}))
 def test_a_missing_member(member: str) -> None:
     document = info_to_json(INFO)
     del document[member]

@@ -51,7 +51,13 @@ def test_a_report_of_an_older_release_is_read() -> None:
     report = read_report(SlaveState(report=OLD))
     assert report.day == [HourCounts(498744, 3, 0), HourCounts(498745, 1, 4)]
     assert (report.error_type, report.warning_type, report.ok) == ("", "", False)
-    assert msgspec.to_builtins(report) == {**OLD, "error_type": "", "warning_type": ""}
+    assert msgspec.to_builtins(report) == {
+        **OLD,
+        "error_type": "",
+        "warning_type": "",
+        "repeats": 0,
+        "similar": {},
+    }
 
 
 def test_members_of_a_later_release_are_ignored() -> None:

@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.request_stream import check_identity, read_chunks
-from portable_core.errors import BadRequest, WebhookSyncError
+from portable_core.errors import BadRequest, Conflict, WebhookSyncError
 from portable_core.node import Node
 from portable_core.ports import StoreEpoch, StoreInfo
 from portable_core.sync.protocol import (
@@ -17,6 +17,7 @@ from portable_core.sync.protocol import (
     QUERY_COMPARE_ONLY_DEPRECATED,
     QUERY_END,
     QUERY_HASH,
+    QUERY_IDENTITY,
     QUERY_SPAN,
     QUERY_START,
     QUERY_STORE,
@@ -38,6 +39,7 @@ _QUERY_NAMES = (
     QUERY_END,
     QUERY_SPAN,
     QUERY_HASH,
+    QUERY_IDENTITY,
     QUERY_STORE,
     QUERY_COMPARE_ONLY,
     QUERY_COMPARE_ONLY_DEPRECATED,
@@ -98,6 +100,11 @@ def _read_query(node: Node) -> SyncQuery:
             values[name] = parse_integer(given[0])
         except ValueError as error:
             raise BadRequest(f"{name}: {error}") from error
+    if QUERY_HASH in request.args and request.args.get(QUERY_IDENTITY) != "1":
+        raise Conflict(
+            "identity: the master is of an older version than this slave and would quarantine its "
+            "records; upgrade the master first"
+        )
     return SyncQuery(
         values[QUERY_START],
         values[QUERY_END],

@@ -7,7 +7,7 @@ and its request and response objects cost about as much as storing a webhook doe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,15 +16,16 @@ from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_fr
 from portable_core.errors import HeadersTooLarge, NotFound, WebhookSyncError
 from portable_core.node import Node
 from portable_core.records import Meta
+from portable_core.sources.kept_headers import KeptParts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 WEBHOOK_PATH = "/webhook"
 
-#: Names and values of the headers that are kept with one webhook. Written in whatever way, they are
-#: far from what a record's meta may have on the wire (``Limits.meta_bytes``), so that no webhook is
-#: acknowledged which no master could get.
+#: Most characters of the query string and the headers that are kept with one webhook. In any
+#: encoding they stay far below the limit of a record's metadata on the wire
+#: (``WireLimits.meta_bytes``): a master can receive every webhook that was acknowledged.
 MAX_KEPT_CHARACTERS = 64 * 1024
 
 _SOURCE_CHARACTERS = 200
@@ -41,7 +42,10 @@ class WebhookMiddleware:
         self._node = node
         self._started = started
         self._bodies = BodyReader(node.settings.max_body_bytes)
-        self._name_kept = _make_filter(node.settings.keep_headers)
+        settings = node.settings
+        self._kept = KeptParts(
+            settings.keep_headers, settings.keep_credential_headers, settings.sources.rows
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ.get("PATH_INFO", "")
@@ -102,17 +106,20 @@ class WebhookMiddleware:
         return b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
 
     def _read_meta(self, source: str, environ: WSGIEnvironment) -> Meta:
-        name_kept = self._name_kept
+        is_kept = self._kept.headers(source)
         headers = {
-            name: value for key, value in environ.items() if value and (name := name_kept(key))
+            name: value
+            for key, value in environ.items()
+            if value and (name := _name_header(key)) and is_kept(name)
         }
-        size = sum(map(len, headers)) + sum(map(len, headers.values()))
+        query = self._kept.query(source, environ.get("QUERY_STRING", ""))
+        size = len(query) + sum(map(len, headers)) + sum(map(len, headers.values()))
         if size > MAX_KEPT_CHARACTERS:
             raise HeadersTooLarge(
-                f"the headers that are kept have {size} characters, more than "
-                f"{MAX_KEPT_CHARACTERS}; KEEP_HEADERS says which are kept"
+                f"the query string and the headers that are kept have {size} characters, more "
+                f"than {MAX_KEPT_CHARACTERS}; KEEP_HEADERS names the headers"
             )
-        return Meta(source, headers)
+        return Meta(source, headers, query)
 
 
 def _check_path(path: str) -> None:
@@ -128,22 +135,10 @@ def is_source(text: str) -> bool:
     """Whether webhooks may come in under that name (already decoded)."""
     return (
         1 <= len(text) <= _SOURCE_CHARACTERS
-        and text not in (".", "..")
+        and text not in (".", "..", "-")  # a lone - stands for no source in filters
         and text.isprintable()
         and not set(text) & _NOT_IN_SOURCES
     )
-
-
-def _make_filter(keep: Sequence[str]) -> Callable[[str], str | None]:
-    """From a key of the environment to the name of a header that is kept, or None."""
-    exact = frozenset(_name_key(name) for name in keep if not name.endswith("*"))
-    prefixes = tuple(_name_key(name[:-1]) for name in keep if name.endswith("*"))
-
-    @lru_cache(maxsize=1024)  # a server's environments have mostly the same keys
-    def name_kept(key: str) -> str | None:
-        return _name_header(key) if key in exact or key.startswith(prefixes) else None
-
-    return name_kept
 
 
 def _name_key(header: str) -> str:
@@ -152,8 +147,12 @@ def _name_key(header: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
+@lru_cache(maxsize=1024)  # a server's environments have mostly the same keys
 def _name_header(key: str) -> str:
-    return key.removeprefix("HTTP_").lower().replace("_", "-")
+    """Return the name of the header that a key of the environment stands for; "" if none."""
+    if key.startswith("HTTP_"):
+        return key[len("HTTP_") :].lower().replace("_", "-")
+    return key.lower().replace("_", "-") if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else ""
 
 
 def _decode(text: str) -> str:
