@@ -1,13 +1,14 @@
-"""The webhooks of a master as lines of JSON that a consumer takes up where it left off.
+"""The feed: a master's webhooks as lines of JSON, from which a consumer can continue.
 
-A recovered webhook keeps the timestamp of the node that received it, so that it comes to lie
-between records that are already there. Whoever reads in order and goes on from the last line would
-miss it. So the feed ends at the time up to which the master is complete
-(:func:`portable_core.sync.completeness.complete_until`): before it nothing is added any more, and
+A recovered webhook keeps the timestamp of the node that received it, so it is inserted between
+records that are already there. A consumer that has read past that timestamp would miss it. So the
+feed ends at the time up to which the master is complete
+(:func:`portable_core.sync.completeness.complete_until`): no record is added before that time, and
 each webhook is listed once, in order.
 
-A server may end an answer in good form that its application has left half-way. So the last line of
-a whole feed is no webhook: it says so, and where to go on. A feed without it was cut.
+A server may end a response cleanly although its application has stopped early. So the last line of
+a complete feed is not a webhook: it marks the end, and has the position from which to continue. A
+feed without that line was cut.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 def parse_position(text: str) -> Pair:
-    """Where to go on: after a webhook by its id, or from a time in milliseconds.
+    """Parse a position: the id of the last webhook read, or a time in milliseconds.
 
-    Returns the first pair that may come. Raises ``BadRequest``.
+    Returns the first pair that may follow. Raises ``BadRequest``.
     """
     try:
         return Pair(parse_integer(text), 0)
@@ -44,8 +45,11 @@ def parse_position(text: str) -> Pair:
 
 
 def encode_line(record: Record, *, raw: bool = False) -> bytes:
-    """One line, with its end: ``id``, ``hash``, ``timestamp``, ``meta``, ``recovery``, and either
-    ``data`` (the payload) or ``raw`` (base64 of its bytes: asked for, or needed to be exact)."""
+    """Return a line with its line break.
+
+    Its members are ``id``, ``hash``, ``timestamp``, ``meta``, ``recovery``, and either ``data``
+    (the payload) or ``raw`` (the payload's bytes in base64: if requested, or to be exact).
+    """
     head: dict[str, object] = {
         "id": format_id(record.pair),
         "hash": record.pair.hash,
@@ -70,26 +74,26 @@ def encode_feed(
     *,
     raw: bool = False,
 ) -> Iterator[bytes]:
-    """The lines of the first ``limit`` of ``records``, and the closing line.
+    """Yield the lines of the first ``limit`` of ``records``, and the closing line.
 
-    ``records`` are those of a feed that was asked for from the position ``since`` up to ``end``.
-    The closing line has ``end``, which is true, and ``since``, the position to go on from: after
+    ``records`` are those of a feed from the position ``since`` up to ``end``.
+    The closing line has ``end``, which is true, and ``since``, the next position: after
     the last webhook where the limit ended the feed, else where it ended by itself.
     """
-    told = 0
+    sent = 0
     position = since
     for record in islice(records, limit):
         yield encode_line(record, raw=raw)
-        told += 1
+        sent += 1
         position = format_id(record.pair)
-    # A position may lie after the end: whoever asks again must not be sent back.
-    if told != limit and Pair(end, 0) > parse_position(since):
+    # A position may lie after the end: the next request must not start before it.
+    if sent != limit and Pair(end, 0) > parse_position(since):
         position = str(end)
     yield orjson.dumps({"end": True, "since": position}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_line(line: bytes) -> Record:
-    """A line with ``raw`` as the record it was made of. Raises ``AnswerInvalid``."""
+    """Return the record of a line with ``raw``. Raises ``AnswerInvalid``."""
     try:
         document = json.loads(line)
         pair = parse_id(document["id"])
@@ -103,4 +107,4 @@ def decode_line(line: bytes) -> Record:
             recovery,
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, BadRequest) as error:
-        raise AnswerInvalid(f"a line of the feed cannot be read: {error!r}") from error
+        raise AnswerInvalid(f"a line of the feed is invalid: {error!r}") from error

@@ -1,8 +1,8 @@
-"""A payload as text for people: does it hold a value, what does it begin with, how is it indented.
+"""A payload as text for people: search in its values, its start, its indented form.
 
-A payload is well-formed JSON (that was checked when it came), so its tokens are found by a regular
-expression: no value is built, no depth is too deep, no number too long, and what is shown is what
-was sent, escapes and repeated keys included.
+A payload is well-formed JSON (a receiver has checked it), so a regular expression finds its tokens:
+no value is built, no depth and no number is too large, and the text shows the bytes as they were
+received, escapes and repeated keys included.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 
-#: Strings, with their closing quote, and what is neither a string nor punctuation nor space.
+#: Strings with their closing quote, and tokens that are neither strings nor punctuation.
 _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*+:)?|([^\s",:\[\]{}]++)', re.DOTALL)
 _PART = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},:]|[^\s",:\[\]{}]++', re.DOTALL)
 
@@ -20,10 +20,10 @@ _PREVIEW_CHARACTERS = 160
 
 
 def contains_value(payload: bytes, wanted: str) -> bool:
-    """Whether a string in it (not a key) contains ``wanted``, or a number, ``true``, ``false`` or
-    ``null`` is spelled like it. Case counts."""
+    """Return whether a value contains ``wanted``: a string (not a key), or as a whole a number,
+    ``true``, ``false`` or ``null``. Case counts."""
     text = payload.decode("utf-8", "replace")
-    # Without escapes what is found is spelled like this in the text itself.
+    # Without escapes, a match has the same spelling in the text itself.
     if "\\" not in text and wanted not in text:
         return False
     for match in _TOKEN.finditer(text):
@@ -46,15 +46,15 @@ def _read_string(token: str) -> str:
 
 
 def preview(payload: bytes) -> str:
-    """Its beginning on one line."""
+    """Return the start of the payload on one line."""
     text = " ".join(payload[:_PREVIEW_BYTES].decode("utf-8", "replace").split())
     return text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"
 
 
 def indent(payload: bytes, limit: int) -> tuple[str, bool]:
-    """It on many lines, of which the first ``limit`` characters, and whether that is all of it.
+    """Return the first ``limit`` characters of the indented payload, and whether that is all.
 
-    The tokens are those that were sent, in their order; only the white space between them is new.
+    The tokens are those that were received, in their order; only the white space is new.
     Deep nesting is indented no further than 40 levels, so that the text stays linear in the bytes.
     """
     text = payload.decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Sending kept webhooks again: what a request holds, a run over many, its results.
+"""Replay: send stored webhooks again. The content of a request, a run over many, its results.
 
-The payload goes out byte for byte, with the headers that were kept. A connection is made by a
-:data:`Connect` from outside; whatever it cannot do is a result, never an exception.
+The payload is sent byte for byte, with the headers that were kept. A :data:`Connect` argument makes
+connections; a failure of a connection is a result, never an exception.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from portable_core.sources.schemes import (
     sign_standard,
 )
 
-#: Of a run of many, so many failures are kept by their webhook; more are only counted.
+#: Failures of a run that are kept with their webhook; further ones are only counted.
 MAX_FAILURES = 10_000
 
 #: Headers that belong to one connection or one message (RFC 9110, sections 7.6.1 and 8.6).
@@ -48,7 +48,7 @@ _SIGNATURE_HEADERS = (STANDARD_ID_HEADER, STANDARD_TIMESTAMP_HEADER, STANDARD_SI
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``status`` is 0 where no answer came; ``reason`` says why, or is the status' phrase."""
+    """``status``: 0 without a response. ``reason``: the cause, or the phrase of the status."""
 
     status: int
     reason: str = ""
@@ -59,12 +59,12 @@ class Outcome:
 
 
 class Connection(Protocol):
-    """A way to one address. Follows no redirect, verifies TLS certificates, raises nothing."""
+    """A connection to one address: no redirects, verified TLS certificates, no exceptions."""
 
     def post(self, headers: Mapping[str, str], body: bytes) -> Outcome: ...
 
 
-#: Opens a way to an ``http://`` or ``https://`` address, for one thread.
+#: Opens a connection to an ``http://`` or ``https://`` address, for one thread.
 Connect = Callable[[str], AbstractContextManager[Connection]]
 
 
@@ -79,7 +79,7 @@ class ResultDocument(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one webhook."""
+    """The result of one webhook."""
 
     pair: Pair
     outcome: Outcome
@@ -91,8 +91,10 @@ class Result:
 
 
 def check_target(url: str, allowed: Sequence[str] | None) -> str:
-    """``url`` if it is an address to send to, and one of those that ``allowed`` are the beginnings
-    of (None: every one is). Raises ``BadRequest``, ``Forbidden``."""
+    """Return ``url`` if it is a valid target that begins with one of ``allowed``.
+
+    None allows every target. Raises ``BadRequest``, ``Forbidden``.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -101,7 +103,7 @@ def check_target(url: str, allowed: Sequence[str] | None) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequest(f"{url[:200]!r} is not an http:// or https:// address")
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        raise BadRequest("the address holds a user's name, spaces or other signs it may not hold")
+        raise BadRequest("the address contains a user name, spaces or other invalid characters")
     if allowed is None:
         return url
     # A server may take "/a/../b" or "/a/%2e%2e/b" for "/b".
@@ -119,8 +121,10 @@ def check_target(url: str, allowed: Sequence[str] | None) -> str:
 
 
 def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
-    """The headers with which ``record`` is sent again: those that were kept, and, where there is a
-    ``secret``, a signature of Standard Webhooks made at ``now_s`` in place of any that was kept."""
+    """Return the headers of a replay of ``record``: those that were kept.
+
+    With a ``secret``, a signature of Standard Webhooks made at ``now_s`` replaces a kept one.
+    """
     kept = {
         name: value
         for name, value in record.meta.headers.items()
@@ -138,19 +142,21 @@ def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
 
 
 def _can_be_sent(value: str) -> bool:
-    """Whether it is a field value of visible characters, spaces, tabs and bytes beyond ASCII, which
-    stand as the characters of the same numbers (RFC 9110, section 5.5; PEP 3333)."""
-    return all(sign == "\t" or " " <= sign <= "~" or "\x80" <= sign <= "\xff" for sign in value)
+    """Return whether ``value`` is a valid field value (RFC 9110, section 5.5).
+
+    Valid are visible characters, spaces, tabs, and bytes beyond ASCII as Latin-1 (PEP 3333).
+    """
+    return all(char == "\t" or " " <= char <= "~" or "\x80" <= char <= "\xff" for char in value)
 
 
-#: ``running`` until the last webhook was answered; ``failed`` where the store or the feed gave out.
+#: ``running`` until the last response; ``failed`` if the store or the feed failed.
 State = Literal["running", "done", "stopped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayStatus:
-    """``by_status``: how many by HTTP status, 0 for no answer. ``failures``: the
-    first of them, ``MAX_FAILURES`` at most."""
+    """``by_status``: webhooks by HTTP status, 0 without a response. ``failures``: the first ones,
+    ``MAX_FAILURES`` at most."""
 
     state: State
     total: int | None
@@ -178,10 +184,11 @@ class ReplayStatus:
 
 @dataclass(slots=True, eq=False)
 class Replay:
-    """One run: ``records`` in their order to ``url``. :meth:`run` in one thread, the rest in any.
+    """One run: sends ``records`` in their order to ``url``.
 
-    With ``parallel`` more than 1, so many are on their way at once and may arrive in another order.
-    ``total`` is how many there will be, where that is known. ``report`` is told of each result.
+    :meth:`run` belongs to one thread, the other methods to any. ``parallel`` is the number of
+    simultaneous requests; with more than 1 they may arrive in another order. ``total`` is the
+    number of records, if it is known. ``report`` is called with each result.
     """
 
     url: str
@@ -203,9 +210,9 @@ class Replay:
     _problem: str = ""
 
     def run(self) -> ReplayStatus:
-        """Send all of them; returns at the end, or soon after :meth:`stop`.
+        """Send all records; return at the end, or soon after :meth:`stop`.
 
-        After an exception (Ctrl-C) and :meth:`stop` it may be called again, to wait for the rest.
+        After an exception (Ctrl-C) and :meth:`stop`, call it again to wait for running requests.
         """
         source = iter(self.records)
         while len(self._others) < self.parallel - 1:
@@ -221,7 +228,7 @@ class Replay:
         return self.status()
 
     def stop(self) -> None:
-        """Send no more; what is on its way is waited for."""
+        """Start no more requests; :meth:`run` waits for the running ones."""
         self._stopped.set()
 
     def status(self) -> ReplayStatus:

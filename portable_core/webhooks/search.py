@@ -1,8 +1,8 @@
-"""What a person asks of a store: webhooks newest first, those that match, one of them.
+"""Search a store: webhooks newest first, those that match, or one of them.
 
-Work is bounded by the page, not by the store: a page reads as many pairs as it has rows, and a
-search stops after so many records (:class:`Effort`) with the position at which the next page goes
-on. Nothing is ever counted or skipped over to get to a page.
+The work is bounded by the page, not by the store: a page reads as many pairs as it has rows. A
+search stops after a number of records (:class:`Effort`), and returns the position from which the
+next page continues.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from portable_core.ports import Milliseconds, Store
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id
 from portable_core.webhooks.payload_text import contains_value, preview
 
-#: The end of a range that has none.
+#: The end of an open range.
 FOREVER = MAX_INTEGER + 1
 
 PAGE_ROWS = 50
 MAX_PAGE_ROWS = 500
 
-#: Headers in which providers name the event, the first one that came counts.
+#: Headers in which providers name the event; the first one that is present counts.
 _EVENT_HEADERS = (
     "x-github-event",
     "x-gitlab-event",
@@ -36,9 +36,11 @@ _HASH_CHUNK = 4096  # pairs
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which webhooks: of ``[start, end)``, from ``source``, with this hash, with ``id`` as the
-    whole value of a kept header, with a value in the payload that ``value`` is found in. None and
-    empty ones ask for nothing."""
+    """The conditions of a search; None and empty values match every webhook.
+
+    A webhook matches if it is in ``[start, end)`` and from ``source``, has this hash, a kept header
+    with exactly the value ``id``, and in its payload a value that contains ``value``.
+    """
 
     start: Milliseconds = 0
     end: Milliseconds = FOREVER
@@ -49,11 +51,11 @@ class Search:
 
     @property
     def looks_inside(self) -> bool:
-        """Whether a pair alone does not tell if it matches."""
+        """Return whether the record is needed, not only its pair, to decide if it matches."""
         return self.source is not None or bool(self.id) or bool(self.value)
 
     def matches(self, record: Record) -> bool:
-        """Whether everything but the range and the hash fits."""
+        """Return whether the record matches, apart from range and hash."""
         return (
             (self.source is None or record.meta.source == self.source)
             and (not self.id or self.id in record.meta.headers.values())
@@ -63,7 +65,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """The most that one page looks at: pairs where they tell enough, else records and bytes."""
+    """The most that one page reads: pairs if they are enough, otherwise records and bytes."""
 
     pairs: int = 200_000
     records: int = 5_000
@@ -72,8 +74,8 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One webhook as a list shows it: everything of the record but its payload, of which
-    ``preview`` is the beginning, and the provider's name for the event."""
+    """One webhook of a list: the record without its payload, of which ``preview`` is the start,
+    and the provider's name for the event."""
 
     pair: Pair
     meta: Meta
@@ -93,10 +95,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``rows`` newest first. ``before`` is where the next page begins, None after the last one.
+    """``rows``, newest first. ``before``: where the next page begins; None after the last one.
 
-    ``looked_at``: records or pairs; ``complete`` is False where the search stopped for its effort,
-    at ``before``, so that more may be found from there on.
+    ``looked_at``: the number of records or pairs read. ``complete`` is False if the search stopped
+    at its limit; the next page may then have more rows.
     """
 
     rows: tuple[Row, ...] = ()
@@ -106,10 +108,10 @@ class Page:
 
 
 def find_record(store: Store, pair: Pair) -> Record:
-    """The one record. Raises ``NotFound``."""
+    """Return the record of this pair. Raises ``NotFound``."""
     for record in store.fetch([pair]):
         return record
-    raise NotFound(f"no webhook {format_id(pair)} is kept here")
+    raise NotFound(f"this master has no webhook {format_id(pair)}")
 
 
 def make_row(record: Record) -> Row:
@@ -125,7 +127,7 @@ def read_page(
     limit: int = PAGE_ROWS,
     effort: Effort | None = None,
 ) -> Page:
-    """The newest ``limit`` webhooks of the search that come before the pair ``before``."""
+    """Return the newest ``limit`` webhooks of the search before the pair ``before``."""
     begin = Pair(search.end, 0)
     if before is not None:
         begin = min(begin, before)
@@ -169,7 +171,7 @@ class _Query:
         )
 
     def _walk_back(self, before: Pair) -> Iterator[list[Pair]]:
-        """The pairs before ``before`` and from the range's start on, newest first, in chunks."""
+        """Yield the pairs of the range before ``before``, newest first, in chunks."""
         search = self.search
         usual = _SEARCH_CHUNK if search.looks_inside else self.limit + 1
         if search.hash is not None:
@@ -185,10 +187,10 @@ class _Query:
             if chunk:
                 before, size = chunk[-1], usual
             else:
-                size *= 2  # so many share one millisecond, at or after the position
+                size *= 2  # many pairs share one millisecond, at or after the position
 
     def _take(self, pairs: list[Pair]) -> Pair | None:
-        """Add the rows of these pairs; the last row's pair, if the page is full and more follow."""
+        """Add the rows of these pairs; return the last row's pair if the page is full."""
         room = self.limit - len(self.rows)
         if not self.search.looks_inside:
             self.rows += self._read_rows(pairs[:room])
@@ -198,7 +200,7 @@ class _Query:
         return found[room - 1].pair if len(found) >= room else None
 
     def _read_rows(self, pairs: list[Pair]) -> list[Row]:
-        """The rows of those that match, newest first, with one payload in memory at a time."""
+        """Return the matching rows, newest first, with one payload in memory at a time."""
         rows = []
         for record in self._read_records(pairs):
             if self.search.looks_inside:
@@ -211,7 +213,7 @@ class _Query:
         return rows
 
     def _read_records(self, pairs: list[Pair]) -> Iterator[Record]:
-        """The records of these pairs, oldest first."""
+        """Yield the records of these pairs, oldest first."""
         if self.search.hash is not None:  # few, and far apart
             for pair in reversed(pairs):
                 yield from self.store.fetch([pair])

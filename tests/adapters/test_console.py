@@ -169,7 +169,7 @@ def test_nothing_is_sent_again_unless_the_settings_allow_it(client: Client) -> N
 
 def test_the_quarantine_is_shown_and_given_back_whole(client: Client) -> None:
     log_in(client)
-    assert "It is empty." in client.get("/quarantine").text
+    assert "The quarantine is empty." in client.get("/quarantine").text
     payload = b"\xff</pre><script>" + b"x" * 5000
     record = Record(Pair(5, 7), payload, Meta("shop"))
     store = find_store(client.application)

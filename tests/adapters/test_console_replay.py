@@ -96,7 +96,7 @@ def test_a_run_is_stopped_and_says_how_far_it_came(
     console: Console, receiver: Receiver, door: Door
 ) -> None:
     run = console.start(receiver, **RANGE)
-    page = console.wait_for(run, "Under way")
+    page = console.wait_for(run, "Running")
     assert "0 delivered, 0 failed, of 30" in page
     # Without scripts the page asks for itself again while the run is under way.
     assert '<noscript><meta http-equiv="refresh"' in console.client.get(run).text
@@ -143,4 +143,4 @@ def test_a_range_that_is_none_is_refused(console: Console, receiver: Receiver) -
     for start, end in (("5", "5"), ("6", "5"), ("", "5"), ("5", "")):
         answer = console.post("/replays", url=receiver.url, start=start, end=end)
         assert answer.status_code == 400
-    assert "None since the master was started." in console.client.get("/replays").text
+    assert "No runs since" in console.client.get("/replays").text

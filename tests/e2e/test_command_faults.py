@@ -199,7 +199,7 @@ def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProc
         result = run(command, "--master", elsewhere, "--token", TOKEN)
         check_one_line(result, r"answered 404: .*\. Is --master the address of a master\?$")
     result = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
-    check_one_line(result, "answered 404: no webhook 1-1 is kept here$")
+    check_one_line(result, "answered 404: this master has no webhook 1-1$")
     result = run("verify", "--slave-url", nowhere, "--master", master.url)
     assert result.output.startswith(f"Error: slave ({nowhere}): no connection")
 

@@ -125,7 +125,7 @@ def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo() ->
         assert slave is not None, "".join(lines)
         with urllib.request.urlopen(f"{slave[1]}/health", timeout=30) as answer:
             assert answer.status == 200
-        assert "Everything is in." in read_console(console[1], console[2])
+        assert "The master is complete." in read_console(console[1], console[2])
         demo.terminate()
         rest, _ = demo.communicate(timeout=60)
         assert demo.returncode == 0, "".join(lines) + rest

@@ -6,17 +6,12 @@ import pytest
 
 from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned
 
-#: Scopes that are still to be rewritten; an entry goes once its scope is clean.
-PENDING = {"openapi", "console", "portable_core/adapters/flask_app", "portable_core/webhooks"}
-
 
 @pytest.mark.parametrize("scope", [*SCOPES])
 def test_a_scope_has_no_banned_phrase(scope: str) -> None:
     texts = list(SCOPES[scope]())
     assert texts, "nothing is read: the files have moved"
     faults = [fault for text in texts for fault in find_banned(text)]
-    if scope in PENDING:
-        pytest.skip(f"still to be rewritten: {len(faults)} phrases")
     assert faults == []
 
 

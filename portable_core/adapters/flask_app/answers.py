@@ -1,4 +1,4 @@
-"""JSON answers."""
+"""JSON responses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from flask import Response
 
 
 def answer_json(document: object, status: int = 200) -> Response:
-    """A JSON answer that ends with a line break, so that a terminal shows it well."""
+    """Return a JSON response that ends with a line break, for terminals."""
     body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     return Response(body, status, content_type="application/json")

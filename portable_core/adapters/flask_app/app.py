@@ -61,15 +61,15 @@ def _add_metrics(app: Flask, node: Node, expose: Expose) -> None:
         return Response(body, 200, content_type=content_type)
 
 
-def _add_webhook_routes(app: Flask, door: WebhookMiddleware) -> None:
-    """Put the door in front of the application; the routing knows its paths for other methods."""
+def _add_webhook_routes(app: Flask, middleware: WebhookMiddleware) -> None:
+    """Put the middleware in front of the application; routing needs its paths for other methods."""
 
-    def refuse(source: str = "") -> Response:
-        raise NotFound(f"POST {WEBHOOK_PATH}/<source> takes webhooks; a source is one short name")
+    def reject(source: str = "") -> Response:
+        raise NotFound(f"POST {WEBHOOK_PATH}/<source> accepts webhooks; a source is one short name")
 
-    app.add_url_rule(WEBHOOK_PATH, view_func=refuse, methods=["POST"])
-    app.add_url_rule(f"{WEBHOOK_PATH}/<source>", view_func=refuse, methods=["POST"])
-    app.wsgi_app = door  # type: ignore[method-assign]  # Flask's documented way to add middleware
+    app.add_url_rule(WEBHOOK_PATH, view_func=reject, methods=["POST"])
+    app.add_url_rule(f"{WEBHOOK_PATH}/<source>", view_func=reject, methods=["POST"])
+    app.wsgi_app = middleware  # type: ignore[method-assign]  # Flask's documented way to add middleware
 
 
 def _add_status_routes(app: Flask, node: Node) -> None:

@@ -57,10 +57,10 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class Pages(Protocol):
-    """The same for people; answers those who may not see it itself."""
+    """The same endpoints for browsers, with a login of their own."""
 
     def knows_visitor(self) -> bool:
-        """Whether the request comes from somebody who is logged in."""
+        """Return whether the request comes from a visitor who is logged in."""
         ...
 
     def show_list(self) -> object: ...
@@ -72,7 +72,7 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
     """Add ``GET /webhooks``, ``GET /webhooks/<id>`` and ``GET /pairs``."""
 
     def enter() -> None:
-        """Let the caller in, and open the store, which may be the first to need it."""
+        """Authenticate the caller, and open the store: this may be the first request."""
         if pages is None or not pages.knows_visitor():
             node.authenticate(request.headers.get("Authorization"))
         node.receiver.open()
@@ -152,7 +152,7 @@ def _answer_feed(node: Node, master: Master) -> Response:
 
 
 def _join(lines: Iterator[bytes], node: Node) -> Iterator[bytes]:
-    """Whole lines, some 64 KiB at a time; without the rest where the node is stopped."""
+    """Yield whole lines, some 64 KiB at a time; end early if the node is stopped."""
     joined: list[bytes] = []
     size = 0
     for line in lines:

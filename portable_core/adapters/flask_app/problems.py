@@ -1,4 +1,4 @@
-"""Errors as answers: ``application/problem+json`` (RFC 9457)."""
+"""Errors as responses: ``application/problem+json`` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 def add_problem_handlers(app: Flask) -> None:
-    """Answer every exception of a view with a problem document; log those nobody expected."""
+    """Return a problem document for every exception of a view; log unexpected ones."""
     app.register_error_handler(WebhookSyncError, answer_problem)
     app.register_error_handler(HTTPException, answer_http_exception)
     app.register_error_handler(Exception, answer_fault)
 
 
 def answer_problem(error: WebhookSyncError) -> Response:
-    """The problem document of an error of the core."""
+    """Return the problem document of an error of the core."""
     response = _answer(error.status, error.title, str(error), name_problem(error), **error.members)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
@@ -35,7 +35,7 @@ def answer_problem(error: WebhookSyncError) -> Response:
 
 
 def answer_http_exception(error: HTTPException) -> Response:
-    """The problem document of an error of the framework: an unknown path, a wrong method."""
+    """Return the problem document of an error of the framework: an unknown path, a wrong method."""
     response = _answer(error.code or 500, error.name, error.description or "", "about:blank")
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
@@ -44,13 +44,13 @@ def answer_http_exception(error: HTTPException) -> Response:
 
 
 def answer_fault(error: Exception) -> Response:
-    """The problem document of an error that nobody expected; the log gets the rest."""
+    """Return the problem document of an unexpected error, and log the error."""
     logger.error("an unexpected error", exc_info=error)
-    return _answer(500, "Internal error", "the node's log tells more", "about:blank")
+    return _answer(500, "Internal error", "see the node's log", "about:blank")
 
 
 def name_problem(error: WebhookSyncError) -> str:
-    """The problem's type as a URN: ``BufferFull`` is ``urn:webhook-sync:buffer-full``."""
+    """Return the problem's type as a URN: ``urn:webhook-sync:buffer-full`` for ``BufferFull``."""
     words = re.findall(r"[A-Z][a-z]*", type(error).__name__)
     return "urn:webhook-sync:" + "-".join(words).lower()
 

@@ -1,4 +1,4 @@
-"""What the address of a page asks for, read from its query."""
+"""Read the query parameters of a page."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ Query = MultiDict[str, str]
 
 
 def read_search(query: Query) -> Search:
-    """The search of ``start``, ``end``, ``source``, ``hash``, ``id`` and ``value``; times are
-    milliseconds or ISO 8601. Raises ``BadRequest``.
+    """Return the search of ``start``, ``end``, ``source``, ``hash``, ``id`` and ``value``.
+
+    Times are milliseconds or ISO 8601. Raises ``BadRequest``.
     """
     hash_ = query.get("hash", "").strip()
     return Search(
@@ -30,8 +31,10 @@ def read_search(query: Query) -> Search:
 
 
 def read_source(query: Query) -> str | None:
-    """The source that a record must have: for ``-`` none, which is an empty text. None where an
-    empty ``source``, or no such parameter, asks for nothing."""
+    """Return the source that a record must have: the empty text for ``-``.
+
+    None if the parameter is absent or empty: records of every source match.
+    """
     source = query.get("source", "").strip()
     return None if not source else "" if source == "-" else source
 
@@ -42,13 +45,13 @@ def read_before(query: Query) -> Pair | None:
 
 
 def read_limit(query: Query) -> int:
-    """The rows of a page."""
+    """Return the number of rows of a page."""
     text = query.get("limit", "")
     return parse_bounded("limit", text, 1, MAX_PAGE_ROWS) if text else PAGE_ROWS
 
 
 def parse_bounded(name: str, text: str, least: int = 0, most: int = MAX_INTEGER) -> int:
-    """The integer that the parameter ``name`` has. Raises ``BadRequest``."""
+    """Return the integer of the parameter ``name``. Raises ``BadRequest``."""
     try:
         return parse_integer(text, least, most)
     except ValueError as error:

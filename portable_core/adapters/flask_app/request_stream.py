@@ -1,4 +1,4 @@
-"""The bodies of streams, read as they arrive."""
+"""Read the bodies of requests as they arrive."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ STREAM_CHUNK = 8 * 1024
 
 
 def check_identity(request: Request) -> None:
-    """Refuse a body under a content coding (RFC 9110, section 8.4)."""
+    """Raise ``UnsupportedEncoding`` for a body with a content coding (RFC 9110, section 8.4)."""
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding != "identity":
         raise UnsupportedEncoding(f"Content-Encoding {coding[:40]!r}: send the body uncompressed")
 
 
 def read_chunks(request: Request) -> Iterator[bytes]:
-    """The body as it arrives. Raises ``StreamCut`` when the sender goes away."""
+    """Yield the body as it arrives. Raises ``StreamCut`` if the sender disconnects."""
     stream = request.stream
     while True:
         try:
             chunk = stream.read(STREAM_CHUNK)
         except (ClientDisconnected, OSError, EOFError) as error:
-            raise StreamCut("the sender went away in the middle of the request") from error
+            raise StreamCut("the sender disconnected before the end of the request") from error
         if not chunk:
             return
         yield chunk

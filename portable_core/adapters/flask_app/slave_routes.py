@@ -67,7 +67,7 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
         answer = slave.answer(query, pairs)
         try:
             chunks = ours.encode_records(answer.records)
-            # With the first chunk in hand every fault found before it still gets a status.
+            # An error before the first chunk still gets a status.
             first = next(chunks, b"")
         except BaseException:
             answer.close()
@@ -135,7 +135,7 @@ def _read_store(given: str | None) -> StoreEpoch | None:
 
 
 def _until_stopped(node: Node, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """End the stream, as if cut, when the node is told to stop."""
+    """Yield the chunks; end the stream, as if cut, when the node is being stopped."""
     for chunk in chunks:
         if node.stopping:
             return
@@ -143,9 +143,10 @@ def _until_stopped(node: Node, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _stream(node: Node, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The rest of an answer. An error ends it without its closing mark, which tells the master.
+    """Yield the rest of a response.
 
-    So does a stop of the node.
+    An error, or a stop of the node, ends the response without its closing mark, so that the master
+    treats it as cut.
     """
     yield first
     try:

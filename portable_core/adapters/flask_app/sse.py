@@ -10,36 +10,36 @@ import orjson
 from portable_core.errors import WebhookSyncError
 from portable_core.sync.report import SlaveReport, SyncReport
 
-#: What ``Accept`` names to get events instead of one answer at the end.
+#: The value of ``Accept`` for events instead of one response at the end.
 EVENT_STREAM = "text/event-stream"
 
-#: A comment goes out at least this often, so that a proxy sees that somebody is there.
+#: A comment is sent at least this often, so that a proxy keeps the connection open.
 _KEEPALIVE_S = 10.0
 
 
 def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> Iterator[bytes]:
-    """Run ``sync`` and yield events: ``progress`` (a slave's report so far), at last ``report``, or
-    ``problem`` where no sync could be run.
+    """Run ``sync`` and yield events: ``progress`` (a slave's report so far), at the end ``report``,
+    or ``problem`` if no sync could be run.
 
-    The sync runs in a thread of its own and goes on to its end when nobody listens any more.
+    The sync runs in a thread of its own, and to its end, even if the client disconnects.
     """
     events = _Events()
 
     def run() -> None:
         try:
-            report = sync(events.tell)
+            report = sync(events.report)
             events.end("report", report.to_json())
         except WebhookSyncError as error:
             problem = {"title": error.title, "status": error.status, "detail": str(error)}
             events.end("problem", problem)
         except Exception:
-            problem = {"title": "Internal error", "status": 500, "detail": "the log tells more"}
+            problem = {"title": "Internal error", "status": 500, "detail": "see the node's log"}
             events.end("problem", problem)
             raise
 
     threading.Thread(target=run, name="sync", daemon=True).start()
     while True:
-        reports, end = events.take(_KEEPALIVE_S)
+        reports, end = events.wait(_KEEPALIVE_S)
         for report in reports:
             yield _format_event("progress", report.to_json())
         if end is not None:
@@ -50,10 +50,10 @@ def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> 
 
 
 class _Events:
-    """What a sync has told and nobody has taken yet.
+    """The events of a sync that were not sent yet.
 
-    Of each slave that is the last report alone: many steps a second are of no use to anybody, and
-    would pile up behind a listener who is slow or has left.
+    Only the last report of each slave is kept: many reports a second would pile up behind a client
+    that is slow or has disconnected.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class _Events:
         self._reports: dict[str, SlaveReport] = {}
         self._end: tuple[str, dict[str, object]] | None = None
 
-    def tell(self, report: SlaveReport) -> None:
+    def report(self, report: SlaveReport) -> None:
         with self._changed:
             self._reports[report.slave] = report
             self._changed.notify()
@@ -71,10 +71,10 @@ class _Events:
             self._end = name, document
             self._changed.notify()
 
-    def take(
+    def wait(
         self, wait_s: float
     ) -> tuple[Collection[SlaveReport], tuple[str, dict[str, object]] | None]:
-        """The reports since the last call, waited for so long, and the last event if it is there:
+        """Wait for reports; return those since the last call, and the final event if there is one:
         its name and its document."""
         with self._changed:
             if not self._reports and self._end is None:

@@ -1,7 +1,7 @@
 """The body of a webhook from the WSGI environment (PEP 3333), within limits.
 
-Whoever sends decides when the bytes come. So a large body waits for its end in a temporary file,
-not in memory, and few are in memory at once.
+The sender decides when the bytes arrive. So an incomplete large body waits in a temporary file, not
+in memory, and few large bodies are in memory at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from portable_core.errors import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: Larger bodies, and those of unknown length that turn out to be, wait in a file.
+#: Larger bodies wait in a file, and so do those of unknown length that become larger.
 SMALL_BYTES = 2**20
 
 #: Large bodies that are in memory at the same time.
@@ -43,11 +43,11 @@ class BodyReader:
 
     @contextlib.contextmanager
     def read(self, environ: WSGIEnvironment) -> Iterator[bytes]:
-        """The whole body; a large one takes one of few places for as long as the block takes.
+        """Yield the whole body; a large one occupies one of few places during the block.
 
-        Nothing of a body that is announced as too large is read. Raises ``PayloadTooLarge``,
+        A body that is announced as too large is not read. Raises ``PayloadTooLarge``,
         ``UnsupportedEncoding`` for a compressed one (RFC 9110, section 8.4), ``BadRequest`` for a
-        form or a body that is shorter than announced, ``Unavailable`` where a large one cannot be
+        form or a body that is shorter than announced, ``Unavailable`` if a large one cannot be
         written to a file.
         """
         length = self._check_head(environ)
@@ -59,7 +59,7 @@ class BodyReader:
                 yield body.read()
 
     def _check_head(self, environ: WSGIEnvironment) -> int | None:
-        """The announced length, or None where there is none."""
+        """Return the announced length, or None if there is none."""
         _check_kind(environ)
         announced: str = environ.get("CONTENT_LENGTH") or ""
         if not announced:
@@ -107,9 +107,9 @@ class BodyReader:
 
 
 def check_framing(environ: WSGIEnvironment) -> None:
-    """Refuse a request whose end two servers could see in two places (RFC 9112, section 6.1).
+    """Raise ``BadRequest`` if two servers could see the end of the request in different places.
 
-    Raises ``BadRequest``.
+    See RFC 9112, section 6.1.
     """
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     if coding is None:
@@ -117,11 +117,11 @@ def check_framing(environ: WSGIEnvironment) -> None:
     if coding.strip().lower() != "chunked":
         raise BadRequest(f"Transfer-Encoding: {coding[:40]!r} is not chunked")
     if environ.get("CONTENT_LENGTH"):
-        raise BadRequest("Transfer-Encoding and Content-Length exclude each other; send one")
+        raise BadRequest("Transfer-Encoding and Content-Length are mutually exclusive; send one")
 
 
 def _check_kind(environ: WSGIEnvironment) -> None:
-    """Refuse what cannot be a webhook's body by its headers alone."""
+    """Raise an error for headers that no webhook may have."""
     coding = environ.get("HTTP_CONTENT_ENCODING")
     if coding is not None and coding.strip().lower() != "identity":
         raise UnsupportedEncoding(f"Content-Encoding {coding[:40]!r}: send the body uncompressed")

@@ -97,7 +97,7 @@ SLAVE = {
             framing=("Transfer-Encoding: chunked",),
         ),
         400,
-        "went away|closing mark",
+        "disconnected|closing mark",
         end=True,
     ),
     "pairs, compressed": Case(

@@ -1,6 +1,6 @@
 """The web console of a master: pages for people, behind a login of their own.
 
-Server-rendered; a little JavaScript only makes what is under way visible as it happens.
+Pages are rendered on the server; a small script shows the progress of syncs and replays.
 """
 
 from portable_core.adapters.flask_app.console.routes import add_console

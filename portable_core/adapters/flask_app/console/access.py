@@ -1,7 +1,7 @@
-"""Who may see the console: a login by ``CONSOLE_TOKEN``, kept in a signed cookie.
+"""Access to the console: a login with ``CONSOLE_TOKEN``, kept in a signed cookie.
 
-The cookie holds a random text that every form must carry (against cross-site requests), whether
-its owner is logged in, and when it was made. It is signed with a key made of the token: another
+The cookie contains a random text that every form must carry (against cross-site requests), whether
+the visitor is logged in, and its time. It is signed with a key derived from the token: another
 token ends every login.
 """
 
@@ -25,13 +25,13 @@ COOKIE = "webhook-sync-console"
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 
-#: How long a login lasts, in seconds.
+#: Duration of a login in seconds.
 LOGIN_S = 12 * 3600
 
-#: Anybody may send a form to the login; what is longer than this is not read on.
+#: Every client may send a form to the login; a longer form is not read to its end.
 MAX_FORM_BYTES = 64 * 1024
 
-#: Nothing comes from elsewhere, nothing inline runs, nobody frames the page.
+#: A page loads nothing from other hosts, runs no inline script, and may not be framed.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -42,14 +42,14 @@ View = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who makes the request that is being answered."""
+    """The visitor who sends the current request."""
 
     csrf: str
     logged_in: bool
 
 
 class Access:
-    """One console's logins. Keeps nothing: the cookie is all there is."""
+    """The logins of one console, without state: everything is in the cookie."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -57,7 +57,7 @@ class Access:
         self._serializer = URLSafeTimedSerializer(key.hex(), salt="login")
 
     def identify(self) -> Visitor:
-        """The visitor by the request's cookie; a new one where there is none that is valid."""
+        """Return the visitor of the request's cookie, or a new one without a valid cookie."""
         visitor: Visitor | None = g.get("visitor")
         if visitor is None:
             visitor = g.visitor = self._read(request.cookies.get(COOKIE, ""))
@@ -71,12 +71,12 @@ class Access:
         return Visitor(csrf, logged_in)
 
     def check_token(self, given: str) -> bool:
-        """Whether ``given`` is the console's token, in a time that tells nothing about it."""
+        """Return whether ``given`` is the console's token, in constant time."""
         known, other = (sha256(text.encode()).digest() for text in (self._token, given))
         return hmac.compare_digest(known, other)
 
     def set_cookie(self, response: Response, visitor: Visitor) -> None:
-        """Give the visitor their cookie; it is only sent to this host, and to no script."""
+        """Set the visitor's cookie, which is only sent to this host and hidden from scripts."""
         secure = request.is_secure or request.headers.get("X-Forwarded-Proto", "") == "https"
         response.set_cookie(
             COOKIE,
@@ -88,7 +88,7 @@ class Access:
         )
 
     def log_in(self, response: Response) -> None:
-        """From now on the visitor is logged in, under another random text."""
+        """Log the visitor in, with another random text."""
         self.set_cookie(response, Visitor(secrets.token_urlsafe(24), True))
 
     def log_out(self, response: Response) -> None:
@@ -98,7 +98,7 @@ class Access:
         """Raise ``Forbidden`` unless the request comes from a page of this console, and
         ``RequestEntityTooLarge`` for more than :data:`MAX_FORM_BYTES`, of which a chunked form
         without files is cut to them instead."""
-        request.max_content_length = MAX_FORM_BYTES  # of this request: others are streams
+        request.max_content_length = MAX_FORM_BYTES  # only for this request: others are streams
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if site != "same-origin" or not hmac.compare_digest(
@@ -107,7 +107,7 @@ class Access:
             raise Forbidden("the form is out of date; go back, reload the page and try again")
 
     def require_login(self, view: View) -> View:
-        """The view for those who are logged in; the others are sent to the login."""
+        """Return the view for logged-in visitors; redirect others to the login."""
 
         @wraps(view)
         def guarded(*args: object, **values: object) -> Any:
@@ -122,7 +122,7 @@ class Access:
 
 
 def add_headers(response: Response) -> Response:
-    """What every answer of the console carries."""
+    """Add the headers of every response of the console."""
     headers = response.headers
     headers.setdefault("Content-Security-Policy", POLICY)
     headers.setdefault("Cache-Control", "no-store")
@@ -133,6 +133,6 @@ def add_headers(response: Response) -> Response:
 
 
 def check_next(path: str) -> str:
-    """A path on this host to go to after the login; ``/`` for anything else."""
+    """Return ``path`` if it is a path on this host, to open after the login; otherwise ``/``."""
     plain = path.isascii() and path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") else "/"

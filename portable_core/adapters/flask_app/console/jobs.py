@@ -1,7 +1,7 @@
-"""What the console has under way: one sync at most, and some replays.
+"""The console's running work: at most one sync, and some replays.
 
-Each runs in a thread of its own and goes on when nobody looks. They are this process's: another
-instance of the same master shows its own.
+Each runs in a thread of its own, to its end, even if no page shows it. The work belongs to this
+process: another instance of the same master shows its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from portable_core.webhooks.replay import Replay, ReplayStatus
 
 logger = logging.getLogger(__name__)
 
-#: Runs that are remembered, the newest ones, and those that may run at the same time.
+#: Newest runs that are remembered, and runs at the same time.
 MAX_REPLAYS = 20
 MAX_RUNNING = 2
 
@@ -29,7 +29,7 @@ _WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
-    """``slaves``: the report so far, by name. ``problem``: why no sync could be run.
+    """``slaves``: the reports so far, by name. ``problem``: why no sync could be run.
 
     ``problem_type`` is the name of the class of the error behind it.
     """
@@ -59,7 +59,7 @@ Run = Callable[[Callable[[SlaveReport], None]], SyncReport]
 
 
 class SyncJob:
-    """The sync that somebody started here last."""
+    """The last sync that was started from this console."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -73,7 +73,7 @@ class SyncJob:
             return self._state
 
     def start(self) -> None:
-        """Begin, unless it is running."""
+        """Start a sync, unless one is running."""
         with self._changed:
             if self._state.running:
                 return
@@ -81,7 +81,10 @@ class SyncJob:
         threading.Thread(target=self._work, name="console-sync", daemon=True).start()
 
     def _work(self) -> None:
-        problem, kind = "Internal error: the sync ended before its time", WebhookSyncError.__name__
+        problem, kind = (
+            "Internal error: the sync ended early; see the master's log",
+            WebhookSyncError.__name__,
+        )
         ok = False
         try:
             report = self._run(self._progress)
@@ -89,7 +92,7 @@ class SyncJob:
         except WebhookSyncError as error:
             problem, kind = f"{error.title}: {error}", type(error).__name__
         except Exception:
-            logger.exception("a sync from the console ended by an unexpected error")
+            logger.exception("a sync from the console ended with an unexpected error")
         with self._changed:
             self._set(SyncState(False, self._state.slaves, ok, problem, kind))
 
@@ -103,7 +106,7 @@ class SyncJob:
         self._changed.notify_all()
 
     def watch(self, stopping: Callable[[], bool]) -> Iterator[SyncState]:
-        """The state now and after each change (twice a second at most), until it has ended."""
+        """Yield the state now and after each change, until the sync has ended."""
         seen = -1
         while not stopping():
             with self._changed:
@@ -119,14 +122,14 @@ class SyncJob:
 
 
 class Replays:
-    """The runs of this process, the newest first."""
+    """The replays of this process, newest first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, Replay] = OrderedDict()
 
     def start(self, replay: Replay) -> str:
-        """Begin a run and return its name. Raises ``Unavailable`` where too many are running."""
+        """Start a run and return its name. Raises ``Unavailable`` if too many are running."""
         with self._lock:
             running = [run for run in self._runs.values() if run.status().state == "running"]
             if len(running) >= MAX_RUNNING:
@@ -140,10 +143,12 @@ class Replays:
         return name
 
     def get(self, name: str) -> Replay:
-        """Raises ``NotFound``."""
+        """Return the run of this name. Raises ``NotFound``."""
         with self._lock:
             if name not in self._runs:
-                raise NotFound("this process knows no such replay; was the master restarted?")
+                raise NotFound(
+                    "this process has no such replay; the master may have been restarted since"
+                )
             return self._runs[name]
 
     def list_all(self) -> list[tuple[str, Replay]]:
@@ -151,7 +156,7 @@ class Replays:
             return list(reversed(self._runs.items()))
 
     def watch(self, name: str, stopping: Callable[[], bool]) -> Iterator[ReplayStatus]:
-        """The status now and twice a second, until the run has ended."""
+        """Yield the status now and twice a second, until the run has ended."""
         replay = self.get(name)
         while not stopping():
             status = replay.status()

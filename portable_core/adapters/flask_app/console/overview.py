@@ -1,4 +1,4 @@
-"""What the first page shows: is everything in, and if not, which slave holds it up and why."""
+"""The data of the first page: is the master complete, and if not, which slave is late and why."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from portable_core.sync.report import (
 )
 from portable_core.webhooks.search import Row, Search, read_page
 
-#: ``good``: everything is in; ``late``: it should have been synced; ``bad``: it could not be.
+#: ``good``: complete; ``late``: a sync is overdue; ``bad``: the last sync failed.
 Level = Literal["good", "late", "bad", "unknown"]
 
 _RATE_WINDOW_MS = 60_000
 _MOST_COUNTED = 300_000
 _LAST_ROWS = 8
 
-#: Items are read whole to be counted, so that a page counts no further.
+#: Largest count of items in quarantine, which are read whole to be counted.
 MOST_QUARANTINED = 20
 _HOURS = 24
 
 _NEVER_SYNCED: tuple[Level, str, str] = (
     "unknown",
     "never synced",
-    "Press “Sync now”; then let a scheduler POST /trigger-sync every few minutes.",
+    "Press “Sync now”. Then set up a scheduler that calls POST /trigger-sync every minute.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One hour of the chart: when it began, what was missed in it, what was recovered in it."""
+    """One hour of the chart: its start, the webhooks missed in it and recovered in it."""
 
     start: Milliseconds
     missed: int
@@ -52,7 +52,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class SlaveView:
-    """One slave. ``reached`` is the moment before which everything of it is in, None for never."""
+    """One slave. ``reached``: the time up to which it is complete; None if it was never synced."""
 
     name: str
     level: Level
@@ -92,7 +92,7 @@ class Overview:
 
 
 def read_overview(node: Node, master: Master) -> Overview:
-    """Everything the page needs, from the store and the last reports; no slave is asked."""
+    """Return the data of the page, from the store and the last reports; no slave is called."""
     status = node.receiver.status()
     now, late_ms = status.now, node.settings.console_late_ms
     watched = {n: state for n, state in master.slave_states().items() if n in master.clients}
@@ -119,13 +119,13 @@ def read_overview(node: Node, master: Master) -> Overview:
 def describe_slave(
     name: str, state: SlaveState, now: Milliseconds, late_ms: Milliseconds
 ) -> SlaveView:
-    """One slave by the report of its last sync and the age of its cursor."""
+    """Return the state of one slave, from the report of its last sync and the age of its cursor."""
     report = read_report(state)
     reached = slave_complete_until(state) or None
     age = None if reached is None else max(0, now - reached)
     synced = bool(state.report)
     level, verdict, advice = _judge(report, age, late_ms) if synced else _NEVER_SYNCED
-    reachable = "not asked yet"
+    reachable = "unknown"
     if synced:
         reachable = "no" if report.error_type == SlaveUnreachable.__name__ else "yes"
     bars = make_bars(report.day, now)
@@ -140,12 +140,12 @@ def _judge(
     if age is None or age > late_ms:
         return (
             "late",
-            "behind: what it received since then may be missing here",
-            "Press “Sync now”. Does the scheduler still POST /trigger-sync?",
+            "late: webhooks that it received since its last sync may be missing in the master",
+            "Press “Sync now”. Check that the scheduler still calls POST /trigger-sync.",
         )
     if report.warning:
         return "late", report.warning, advise(report.warning_type)
-    return "good", "everything is in", ""
+    return "good", "complete", ""
 
 
 def make_bars(day: Iterable[HourCounts], now: Milliseconds) -> list[Bar]:

@@ -1,4 +1,4 @@
-"""How pages are made: one environment of templates, one frame around every view."""
+"""One environment of templates, and one frame around every view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portable_core.records import format_id
 
 
 def make_blueprint(access: Access) -> Blueprint:
-    """Templates with their filters, and the files that pages load."""
+    """Return the templates with their filters, and the files that pages load."""
     blueprint = Blueprint(
         "console",
         __name__,
@@ -44,13 +44,13 @@ def make_blueprint(access: Access) -> Blueprint:
 
 
 def change_query(**changes: str) -> str:
-    """The query of this page with some values changed; empty ones are left out."""
+    """Return the query of this page with some values changed; empty ones are left out."""
     values = {**request.args.to_dict(), **changes}
     return urlencode({name: value for name, value in values.items() if value})
 
 
 def frame(access: Access, view: View, *, public: bool = False) -> View:
-    """``view`` for a browser: behind the login, errors as pages, every header in place."""
+    """Return ``view`` for a browser: behind the login, with errors as pages and all headers."""
     inner = view if public else access.require_login(view)
 
     @wraps(view)

@@ -1,4 +1,4 @@
-"""The pages from which webhooks are sent again, and on which one sees what became of them."""
+"""The pages that start replays and show their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_COUNTED = 300_000
 
 
 class ReplayPages:
-    """The views. Without ``REPLAY_TARGETS`` they only say that nothing is sent."""
+    """The views. Without ``REPLAY_TARGETS`` they only show that replay is off."""
 
     def __init__(
         self, node: Node, access: Access, replays: Replays, connect: Connect | None
@@ -70,7 +70,7 @@ class ReplayPages:
         return self._run(form.get("url", ""), self._read_range(search), self._count(search))
 
     def _start_again(self, name: str) -> object:
-        """Send those that failed in another run, and only those."""
+        """Start a run of the webhooks that failed in another run."""
         earlier = self._replays.get(name)
         status = earlier.status()
         if status.state == "running":
@@ -106,7 +106,7 @@ class ReplayPages:
         return (record for record in records if search.source in (None, record.meta.source))
 
     def _count(self, search: Search) -> int | None:
-        """How many it will be; None where telling that would mean to read them, or too many."""
+        """Return the number of webhooks; None if counting would read records, or too many pairs."""
         if search.source is not None:
             return None
         pairs = self._node.receiver.store.pairs(search.start, search.end)
@@ -145,7 +145,7 @@ class ReplayPages:
 
 
 def _read_parallel(text: str) -> int:
-    """How many may be on their way at once. Raises ``BadRequest``."""
+    """Return the number of simultaneous requests. Raises ``BadRequest``."""
     try:
         parallel = parse_integer(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The console's addresses: the login, the first page, a sync from it."""
+"""The console's routes: the login, the first page, and its sync."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 
 def add_console(app: Flask, node: Node, master: Master, connect: Connect | None) -> None:
-    """Add the console, where ``CONSOLE_TOKEN`` opens one, and the feed in any case.
+    """Add the console, if ``CONSOLE_TOKEN`` is set, and the feed in any case.
 
-    ``connect`` opens connections to those to whom webhooks are sent again.
+    ``connect`` opens connections to the targets of replays.
     """
     token = node.settings.console_token
     if not token:
@@ -42,7 +42,7 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
         def explain() -> Response:
             raise NotFound(
                 "the console is off: set CONSOLE_TOKEN to at least 16 characters that only its "
-                "operators know, and start the master again"
+                "operators know, and restart the master"
             )
 
         return
@@ -78,7 +78,7 @@ def _add_login(app: Flask, access: Access) -> None:
     def log_in() -> object:
         access.check_form()
         if not access.check_token(request.form.get("token", "").strip()):
-            logger.warning("a login to the console failed")
+            logger.warning("a login to the console failed: wrong token")
             return show_login(wrong=True)
         response = redirect(check_next(request.form.get("next", "/")), 303)
         access.log_in(response)  # type: ignore[arg-type]  # Flask's is a Response of werkzeug
@@ -106,7 +106,7 @@ def _add_overview(app: Flask, node: Node, master: Master, access: Access) -> Non
         return render_template("overview.html", overview=read_overview(node, master), sync=sync)
 
     def show_live() -> str:
-        """The changing part of the first page alone, for its script."""
+        """Return only the changing part of the first page, for its script."""
         return render_template(
             "overview_live.html", overview=read_overview(node, master), sync=job.state
         )

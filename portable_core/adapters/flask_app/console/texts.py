@@ -1,4 +1,4 @@
-"""Times, sizes and errors in words."""
+"""Times, sizes and errors as text."""
 
 from __future__ import annotations
 
@@ -11,38 +11,48 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 #: What to do about an error of a sync, by its class.
 _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
-    errors.SlaveUnreachable: ("Is it running, and may the master connect to it? See its own log."),
-    errors.SlaveRefused: ("Its log tells why. A 401 or 403: compare SYNC_TOKENS on both sides."),
+    errors.SlaveUnreachable: (
+        "Check that the slave runs and that the master can connect to it. See the slave's log."
+    ),
+    errors.SlaveRefused: (
+        "See the slave's log. After a 401 or 403, compare SYNC_TOKENS on both nodes."
+    ),
     errors.AnswerInvalid: (
-        "Is the address in SLAVES that of a slave, of this version, and are SPAN_S, HASH and the "
-        "clock set alike?"
+        "Check that the address in SLAVES is that of a slave of this version, and that SPAN_S, "
+        "HASH and the clock agree."
     ),
-    errors.SlaveError: "Look at the log of the master; it tells more.",
-    errors.StreamCut: "The connection broke. The next sync goes on where this one stopped.",
-    errors.MalformedStream: "Is it a slave of this version? Does a proxy change its answers?",
-    errors.StreamTooLarge: "Is it a slave of this version? Its log and the master's tell more.",
-    errors.UnsupportedEncoding: "Is it a slave of this version? Update both sides.",
+    errors.SlaveError: "See the master's log.",
+    errors.StreamCut: "The connection broke. The next sync continues where this one stopped.",
+    errors.MalformedStream: (
+        "Check that the slave has this version, and that no proxy changes its responses."
+    ),
+    errors.StreamTooLarge: "Check that the slave has this version. See the logs of both nodes.",
+    errors.UnsupportedEncoding: "Update both nodes to the same version.",
     errors.Conflict: "Set the same SPAN_S, HASH and HASH_KEY on every node.",
-    errors.LeaseHeld: "Wait for it to end; the page shows it then.",
-    errors.LeaseLost: "Another instance of this master syncs. Nothing is lost; look again later.",
-    errors.Stopping: "The master is being stopped. Press “Sync now” when it is back.",
-    errors.StoreLocked: "Another process writes the master's store. Is an old one still running?",
-    errors.StoreDamaged: "Look at the disk of the master; the log names the file.",
-    errors.StoreFull: "Free some space on the disk of the master. The next sync goes on.",
-    errors.StoreError: "Look at the disk of the master: is it full, or was something removed?",
-    errors.RecordRefused: "The master's store cannot hold one of the records; its log names it.",
-    errors.BatchTooLate: "The disk of the master is too slow, or hangs. The next sync goes on.",
-    errors.BufferFull: (
-        "The disk of the master is too slow for what comes in. The next sync goes on."
+    errors.LeaseHeld: "Wait for that sync to end; this page then shows its result.",
+    errors.LeaseLost: (
+        "Another instance of this master syncs. Nothing is lost; reload the page later."
     ),
-    errors.Unavailable: "Try again in a moment.",
-    errors.WebhookSyncError: "The log of the master tells more.",
+    errors.Stopping: "The master is being stopped. Press “Sync now” when it is back.",
+    errors.StoreLocked: (
+        "Another process writes the master's store. Check whether an old one is still running."
+    ),
+    errors.StoreDamaged: "Check the master's disk; the log names the file.",
+    errors.StoreFull: "Free some space on the master's disk. The next sync continues.",
+    errors.StoreError: "Check the master's disk: is it full, or was a file removed?",
+    errors.RecordRefused: "The master's store cannot hold one of the records; its log names it.",
+    errors.BatchTooLate: "The master's disk is too slow, or hangs. The next sync continues.",
+    errors.BufferFull: (
+        "The master's disk is too slow for the webhooks that arrive. The next sync continues."
+    ),
+    errors.Unavailable: "Retry in a moment.",
+    errors.WebhookSyncError: "See the master's log.",
 }
 _ADVICE_BY_NAME = {kind.__name__: advice for kind, advice in _ADVICE.items()}
 
 
 def format_time(milliseconds: int | None) -> str:
-    """``2026-01-31 09:05:07 UTC``; a dash for None and for what no calendar holds."""
+    """Return ``2026-01-31 09:05:07 UTC``; a dash for None, milliseconds beyond the calendar."""
     if milliseconds is None:
         return "–"
     try:
@@ -53,7 +63,7 @@ def format_time(milliseconds: int | None) -> str:
 
 
 def format_iso(milliseconds: int) -> str:
-    """For the ``datetime`` of a ``<time>``."""
+    """Return the ``datetime`` of a ``<time>``; empty beyond the calendar."""
     try:
         moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -62,7 +72,7 @@ def format_iso(milliseconds: int) -> str:
 
 
 def format_duration(milliseconds: float) -> str:
-    """The largest unit and the one below it: ``3 min 20 s``."""
+    """Return the largest unit and the one below it: ``3 min 20 s``."""
     if abs(milliseconds) < 1000:
         return f"{milliseconds:.0f} ms"
     seconds = round(abs(milliseconds) / 1000)
@@ -76,7 +86,7 @@ def format_duration(milliseconds: float) -> str:
 
 
 def format_size(size: int | None) -> str:
-    """``1.5 MB``, in powers of 1000."""
+    """Return ``1.5 MB``, in powers of 1000."""
     if size is None:
         return "–"
     value = float(size)
@@ -88,7 +98,7 @@ def format_size(size: int | None) -> str:
 
 
 def format_count(count: int | None) -> str:
-    """Thousands parted by thin spaces."""
+    """Return the number with thin spaces between thousands."""
     return "–" if count is None else f"{count:,}".replace(",", "\u202f")
 
 

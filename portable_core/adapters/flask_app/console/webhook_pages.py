@@ -18,7 +18,7 @@ from portable_core.sync.master import Master
 from portable_core.webhooks.payload_text import indent
 from portable_core.webhooks.search import Page, find_record, read_page
 
-#: The most that is shown of a payload, in characters; all of it can be downloaded.
+#: Characters of a payload that are shown; the download has all of them.
 SHOWN_CHARACTERS = 200_000
 
 _QUARANTINE_ROWS = 100
@@ -27,7 +27,7 @@ _QUARANTINE_CHARACTERS = 2000
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRow:
-    """An item of the quarantine without its payload, of which ``text`` is the beginning."""
+    """An item of the quarantine without its payload; ``text`` is the start of the payload."""
 
     item: Quarantined
     size: int
@@ -42,7 +42,7 @@ def make_row(item: Quarantined) -> QuarantineRow:
 
 
 class WebhookPages:
-    """The views; the port ``Pages`` of the feed's routes."""
+    """The views; implements ``Pages`` of the feed's routes."""
 
     def __init__(self, node: Node, master: Master, access: Access) -> None:
         self._node = node
@@ -52,7 +52,7 @@ class WebhookPages:
         self.show_webhook = frame(access, self._show_webhook)
 
     def add_routes(self, app: Flask) -> None:
-        """Add what programs have no use for."""
+        """Add the routes that only browsers use."""
         for path, view in (
             ("/webhooks/<webhook>/payload", self._download),
             ("/quarantine", self._show_quarantine),
@@ -80,7 +80,7 @@ class WebhookPages:
         return Response(body, 400 if problem else 200)
 
     def _find(self, text: str) -> Record | None:
-        """The webhook whose id this is; None if it may be a provider's id."""
+        """Return the webhook with this id; None if the text may be a provider's id."""
         try:
             return find_record(self._node.receiver.store, parse_id(text))
         except (BadRequest, NotFound):
@@ -104,7 +104,7 @@ class WebhookPages:
         return make_download(record.payload, f"webhook-{format_id(record.pair)}.json")
 
     def _show_quarantine(self) -> str:
-        """The newest items. All are read, since a store tells them oldest first; few is normal."""
+        """Show the newest items. All are read, since a store yields the oldest first."""
         newest = deque(map(make_row, self._master.quarantine()), maxlen=_QUARANTINE_ROWS)
         return render_template("quarantine.html", items=reversed(newest))
 
@@ -113,11 +113,11 @@ class WebhookPages:
             if quarantined.id == item:
                 name = f"quarantined-{format_id(quarantined.record.pair)}.json"
                 return make_download(quarantined.record.payload, name)
-        raise NotFound("nothing of that name is in the quarantine")
+        raise NotFound("the quarantine has no item of that name")
 
 
 def make_download(payload: bytes, name: str) -> Response:
-    """The bytes as a file that no browser shows or runs."""
+    """Return the bytes as a file that no browser displays or runs."""
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
         "Content-Security-Policy": "default-src 'none'; sandbox",

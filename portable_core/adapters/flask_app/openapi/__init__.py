@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 description of a node's HTTP surface: ``GET /openapi.json``.
 
-It is written by hand, in parts that lie beside this file. The console's pages are for people and
+Its parts are JSON files beside this one, edited manually. The console's pages are for people and
 are not described.
 """
 
@@ -25,7 +25,7 @@ _PARTS: dict[Role, tuple[str, ...]] = {
 
 
 def describe_surface(role: Role) -> dict[str, Any]:
-    """The whole document of a role, as JSON-ready values."""
+    """Return the whole document of a role, as JSON-ready values."""
     document: dict[str, Any] = {}
     for part in _PARTS[role]:
         _merge(document, orjson.loads(Path(__file__).with_name(f"{part}.json").read_bytes()))
@@ -38,7 +38,7 @@ def describe_surface(role: Role) -> dict[str, Any]:
 
 
 def add_description(app: Flask, role: Role) -> None:
-    """Add ``GET /openapi.json``, open to anybody: it tells nothing of this node but its role."""
+    """Add ``GET /openapi.json``, open to every client: it reveals only the role of this node."""
     body = orjson.dumps(describe_surface(role), option=orjson.OPT_APPEND_NEWLINE)
 
     @app.get(DESCRIPTION_PATH)

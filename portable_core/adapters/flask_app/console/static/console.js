@@ -1,4 +1,4 @@
-// Makes what is under way visible as it happens. Without it every page works by forms and reloads.
+// Show the progress of syncs and replays. Without this script, pages work with forms and reloads.
 "use strict";
 
 const live = document.getElementById("live");
@@ -11,12 +11,12 @@ function nameOf(element) {
   return element.getAttribute("href") || element.getAttribute("aria-label") || element.textContent;
 }
 
-// Show what the master says now, or that it says nothing: an old page must not look like a new one.
+// Show the current state, or an alert if the master does not respond: an old page must not look new.
 async function refresh() {
   try {
-    const answer = await fetch(live.dataset.url, { redirect: "error" });
-    if (!answer.ok) throw new Error(answer.status);
-    const text = await answer.text();
+    const response = await fetch(live.dataset.url, { redirect: "error" });
+    if (!response.ok) throw new Error(response.status);
+    const text = await response.text();
     const focused = live.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     // The fragment is a template of this host, rendered with everything in it escaped.
     live.innerHTML = text;
@@ -28,7 +28,7 @@ async function refresh() {
     live.classList.remove("stale");
     shownAt = new Date();
   } catch {
-    stale.textContent = `The master does not answer, or the login is over. This was so at ${shownAt.toLocaleTimeString()}; reload the page.`;
+    stale.textContent = `The master does not respond, or the login has expired. This page is from ${shownAt.toLocaleTimeString()}; reload it.`;
     live.before(stale);
     live.classList.add("stale");
   }
@@ -61,8 +61,8 @@ function addLine(parent, text, kind) {
 
 function describe(report) {
   const bytes = report.bytes_received + report.bytes_sent;
-  const left = report.behind_ms ? `, ${Math.ceil(report.behind_ms / 1000)} s to go` : "";
-  return `${report.slave}: ${report.records_received} received, ${report.saved} new, ${bytes} bytes${left}`;
+  const left = report.behind_ms ? `, ${Math.ceil(report.behind_ms / 1000)} s left` : "";
+  return `${report.slave}: ${report.records_received} received, ${report.saved} recovered, ${bytes} bytes${left}`;
 }
 
 function followSync(form, progress) {
@@ -70,8 +70,8 @@ function followSync(form, progress) {
   button.disabled = true;
   return follow("/console/events", (state) => {
     progress.replaceChildren();
-    const told = state.running ? "A sync is running." : state.problem || (state.ok ? "Synced." : "Synced, but a slave failed; see below.");
-    addLine(progress, told, state.problem ? "problem" : "");
+    const text = state.running ? "A sync is running." : state.problem || (state.ok ? "Synced." : "Synced, but a slave failed; see below.");
+    addLine(progress, text, state.problem ? "problem" : "");
     if (state.advice) addLine(progress, state.advice, "advice");
     for (const report of Object.values(state.slaves)) addLine(progress, describe(report), "line");
     return state.running;
@@ -81,11 +81,11 @@ function followSync(form, progress) {
   });
 }
 
-// Whether the master took the form; it answers with a redirect then.
+// Return whether the master accepted the form: its response is then a redirect.
 async function post(form) {
   const headers = { "X-CSRF-Token": form.elements.csrf.value };
-  const answer = await fetch(form.action, { method: "POST", headers, redirect: "manual" });
-  return answer.type === "opaqueredirect";
+  const response = await fetch(form.action, { method: "POST", headers, redirect: "manual" });
+  return response.type === "opaqueredirect";
 }
 
 const form = document.getElementById("sync");
