@@ -107,4 +107,4 @@ def decode_line(line: bytes) -> Record:
             recovery,
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, BadRequest) as error:
-        raise AnswerInvalid(f"a line of the feed is invalid: {error!r}") from error
+        raise AnswerInvalid(f"a line of the feed cannot be read: {error!r}") from error
