@@ -215,7 +215,10 @@ def test_a_replay_of_what_is_not_there_says_so_in_a_sentence(master: NodeProcess
     address = ("--master", master.url, "--token", TOKEN)
     result = run("replay http://127.0.0.1:9/ --id 1-1", *address)
     assert result.exit_code == 1
-    assert f"\nEnded early. Unavailable: {master.url} answered 404: this master has no webhook 1-1" in result.output
+    assert (
+        f"\nEnded early. Unavailable: {master.url} answered 404: this master has no webhook 1-1"
+        in result.output
+    )
 
 
 def test_a_replay_of_nothing_in_particular_is_a_misunderstanding() -> None:
