@@ -243,7 +243,7 @@ class LogObserver(Observer):
         begin_request(read_header)
 
     def observe_sync(self, report: SyncReport) -> None:
-        """Log a warning for each slave that was not synced, and for each source without its rule."""
+        """Log a warning for each slave that was not synced and each source that lacks a rule."""
         for slave in report.slaves:
             for source, members in slave.similar.items():
                 logging.getLogger(__name__).warning(
