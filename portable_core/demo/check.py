@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from portable_core.demo.traffic import Deliveries
+from portable_core.demo.traffic import Deliveries, DemoWebhook
 from portable_core.errors import MalformedPayload
 from portable_core.ingest.identifier import Identifier
-from portable_core.payload_hash.canonical import canonicalize
-from portable_core.records import Record
+from portable_core.records import Meta, Record
+from portable_core.sources.presets import PRESETS
 
 #: Identifies webhooks as the nodes of the demonstration do.
-_IDENTIFIER = Identifier("crc32c", b"", {})
+_IDENTIFIER = Identifier("crc32c", b"", {"pay": PRESETS["stripe"].rule})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,18 @@ class CheckResult:
 
 def count_copies(deliveries: Deliveries, records: Iterable[Record]) -> dict[int, int]:
     """Return the number of records of each webhook, by its index; -1 counts foreign records."""
-    indexes = {canonicalize(payload): index for index, payload in enumerate(deliveries.payloads)}
+    indexes = {_find_key(webhook): index for index, webhook in enumerate(deliveries.webhooks)}
     copies: dict[int, int] = defaultdict(int)
     for record in records:
-        index = indexes.get(canonicalize(record.payload), -1)
+        index = indexes.get(record.meta.key, -1)
         copies[index if _is_intact(record) else -1] += 1
     return copies
+
+
+def _find_key(webhook: DemoWebhook) -> str:
+    headers = {name.lower(): value for name, value in webhook.headers.items()}
+    payload = json.dumps(webhook.body).encode()
+    return _IDENTIFIER.identify(payload, Meta(webhook.source, headers)).meta.key
 
 
 def _is_intact(record: Record) -> bool:

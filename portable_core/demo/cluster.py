@@ -42,8 +42,9 @@ class Cluster:
         slaves: int,
         env: Mapping[str, str] | None = None,
         master_env: Mapping[str, str] | None = None,
+        sources: str = "",
     ) -> None:
-        """Make the nodes, not started.
+        """Make the nodes, not started. ``sources`` is the content of their ``SOURCES_FILE``.
 
         ``env`` holds settings of every node; ``master_env`` holds the master's own, which may name
         a store outside ``folder``.
@@ -53,6 +54,9 @@ class Cluster:
         self.console_token = secrets.token_urlsafe(24)
         self._folder = folder
         self._env = {"SPAN_S": str(SPAN_S), "SYNC_TOKENS": self.token, **(env or {})}
+        if sources:
+            (folder / "sources.toml").write_text(sources)
+            self._env["SOURCES_FILE"] = str(folder / "sources.toml")
         self.slaves = [self._make_slave(number) for number in range(1, slaves + 1)]
         addresses = ",".join(f"{slave.name}={slave.url}" for slave in self.slaves)
         self.master = NodeProcess(

@@ -20,7 +20,7 @@ from portable_core.demo.check import check
 from portable_core.demo.cluster import SPAN_S, Cluster
 from portable_core.demo.emulator import HOST_VARIABLE, FirestoreEmulator
 from portable_core.demo.show import DemoProgress, show_check, show_nodes, show_syncs
-from portable_core.demo.traffic import Deliveries, make_payloads, send_all
+from portable_core.demo.traffic import SOURCES_FILE, Deliveries, make_webhooks, send_all
 
 _RATE = 40  # webhooks a second
 _MASTER_DOWN = (0.25, 0.45)  # the part of the webhooks that is sent while the master is down
@@ -54,7 +54,7 @@ def run_demo(plan: DemoPlan) -> bool:
     emulator = FirestoreEmulator()
     try:
         master_env = _use_firestore(emulator) if plan.firestore else {}
-        cluster = Cluster(folder, plan.slaves, master_env=master_env)
+        cluster = Cluster(folder, plan.slaves, master_env=master_env, sources=SOURCES_FILE)
         ok = _run(plan, cluster, console)
     finally:
         emulator.stop()
@@ -67,7 +67,7 @@ def run_demo(plan: DemoPlan) -> bool:
 
 def _run(plan: DemoPlan, cluster: Cluster, console: Console) -> bool:
     random = Random(plan.seed)  # noqa: S311  # repeatable, not secret
-    deliveries = Deliveries(make_payloads(plan.webhooks, random))
+    deliveries = Deliveries(make_webhooks(plan.webhooks, random))
     ok = False
     try:
         with DemoProgress(console) as progress:
@@ -116,7 +116,7 @@ def _use_firestore(emulator: FirestoreEmulator) -> dict[str, str]:
 async def _send(
     plan: DemoPlan, cluster: Cluster, deliveries: Deliveries, progress: DemoProgress
 ) -> None:
-    count = len(deliveries.payloads)
+    count = len(deliveries.webhooks)
     slave = cluster.slaves[-1]
     tasks: list[asyncio.Future[object]] = []
     loop = asyncio.get_running_loop()

@@ -1,11 +1,17 @@
-"""Senders: every webhook goes to every node, each time in another spelling."""
+"""Senders: every webhook goes to every node, each time in another spelling.
+
+They behave as providers do: GitHub names the event in a header; a shop sends the same order under
+two topics, which only a header tells apart; and a payment provider puts a counter into the body
+that differs from node to node.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -16,14 +22,35 @@ from portable_core.demo.spelling import respell
 #: Real payloads of GitHub's webhooks, with their licence beside them.
 SAMPLES = Path(__file__).parents[1] / "samples"
 
+#: The value of ``SOURCES_FILE`` that the nodes need: the counter is no part of the identity.
+SOURCES_FILE = '[pay]\npreset = "stripe"\n'
+
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoWebhook:
+    """A webhook: where it is sent, with which headers, and its body.
+
+    ``counter`` names a member of the body that is different for each node; "" for none.
+    """
+
+    source: str
+    headers: Mapping[str, str]
+    body: Mapping[str, object]
+    counter: str = ""
+
+    def spell(self, attempt: int, random: Random) -> bytes:
+        """Return the body as it is sent to the node of this number."""
+        body = {**self.body, self.counter: attempt} if self.counter else self.body
+        return respell(json.dumps(body).encode(), random)
 
 
 @dataclass(slots=True)
 class Deliveries:
     """The webhooks, and by node the indexes of those it received and of those it acknowledged."""
 
-    payloads: list[bytes]
+    webhooks: list[DemoWebhook]
     received: dict[str, set[int]] = field(default_factory=dict)
     acknowledged: dict[str, set[int]] = field(default_factory=dict)
 
@@ -33,16 +60,31 @@ class Deliveries:
         return set().union(*self.acknowledged.values())
 
 
-def make_payloads(count: int, random: Random) -> list[bytes]:
-    """Return ``count`` different webhooks, made from the sample payloads in turn."""
-    samples = [json.loads(file.read_bytes()) for file in sorted(SAMPLES.glob("*.json"))]
-    random.shuffle(samples)
-    return [
-        json.dumps(
-            {**samples[index % len(samples)], "delivery": f"{random.getrandbits(64):016x}"}
-        ).encode()
-        for index in range(count)
+def make_webhooks(count: int, random: Random) -> list[DemoWebhook]:
+    """Return ``count`` different webhooks of three providers."""
+    samples = [
+        (file.name.partition(".")[0], json.loads(file.read_bytes()))
+        for file in sorted(SAMPLES.glob("*.json"))
     ]
+    random.shuffle(samples)
+
+    def make_all() -> Iterator[DemoWebhook]:
+        number = 0
+        while True:
+            for event, sample in samples:
+                number += 1
+                name = f"{random.getrandbits(64):016x}"
+                body = {**sample, "delivery": name}
+                yield DemoWebhook("github", {"X-GitHub-Event": event}, body)
+                if number % 3 == 0:
+                    order = {"id": number, "name": name}
+                    for topic in ("orders/create", "orders/paid"):
+                        yield DemoWebhook("shop", {"X-Shopify-Topic": topic}, order)
+                if number % 3 == 1:
+                    paid = {"id": f"evt_{name}", "type": "invoice.paid", "amount": number}
+                    yield DemoWebhook("pay", {}, paid, "pending_webhooks")
+
+    return list(islice(make_all(), count))
 
 
 async def send_all(
@@ -60,17 +102,18 @@ async def send_all(
     for name, _ in targets:
         deliveries.received.setdefault(name, set())
         deliveries.acknowledged.setdefault(name, set())
-    pause = seconds / max(1, len(deliveries.payloads))
+    pause = seconds / max(1, len(deliveries.webhooks))
     loop = asyncio.get_running_loop()
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         pending: set[asyncio.Task[None]] = set()
         begun = loop.time()
-        for index in range(len(deliveries.payloads)):
+        for index in range(len(deliveries.webhooks)):
             await tick(index)
             await asyncio.sleep(max(0.0, begun + index * pause - loop.time()))
-            for name, url in targets:
-                spelling = respell(deliveries.payloads[index], Random(f"{seed}/{name}/{index}"))  # noqa: S311  # repeatable, not secret
-                task = asyncio.create_task(_send(session, deliveries, name, url, index, spelling))
+            for attempt, (name, url) in enumerate(targets, 1):
+                random = Random(f"{seed}/{name}/{index}")  # noqa: S311  # repeatable, not secret
+                body = deliveries.webhooks[index].spell(attempt, random)
+                task = asyncio.create_task(_send(session, deliveries, name, url, index, body))
                 pending.add(task)
                 task.add_done_callback(pending.discard)
         await asyncio.gather(*pending)
@@ -84,9 +127,11 @@ async def _send(
     index: int,
     body: bytes,
 ) -> None:
-    headers = {"Content-Type": "application/json", "X-GitHub-Delivery": f"demo-{index}"}
+    webhook = deliveries.webhooks[index]
+    headers = {"Content-Type": "application/json", **webhook.headers}
+    address = f"{url}/webhook/{webhook.source}"
     try:
-        async with session.post(f"{url}/webhook/github", data=body, headers=headers) as response:
+        async with session.post(address, data=body, headers=headers) as response:
             deliveries.received[name].add(index)
             await response.read()
             if response.status == 200:
