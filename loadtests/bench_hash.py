@@ -30,7 +30,16 @@ import orjson
 import portable_core
 from portable_core.adapters.server.malloc import set_mmap_threshold
 from portable_core.errors import MalformedPayload
+from portable_core.payload_hash.algorithms import check_algorithm
 from portable_core.payload_hash.canonical import canonicalize, hash_payload
+from portable_core.payload_hash.identity import (
+    DEFAULT_RULE,
+    IdentityRule,
+    Parts,
+    compute_key,
+    identify,
+    make_rule,
+)
 
 SAMPLES = Path(portable_core.__file__).parent / "samples"
 MIB = 1 << 20
@@ -128,6 +137,34 @@ def make_large(real: Sequence[bytes], size: int) -> bytes:
         parts.append(part)
         left -= len(part) + 1
     return b'{"items":[' + b",".join(parts) + b'],"fill":"' + b"x" * left + b'"}'
+
+
+def make_identity_contenders() -> dict[str, Work]:
+    """The hash of an identity: by default, and under rules of a source."""
+    compute = check_algorithm("crc32c").compute
+    headers = {"x-github-event": "push", "user-agent": "GitHub-Hookshot/1"}
+
+    def under(rule: IdentityRule) -> Work:
+        return lambda payload: compute(identify(rule, Parts("github", headers, "", payload)), b"")
+
+    return {
+        "hash": hash_payload,
+        "default": under(DEFAULT_RULE),
+        "without": under(make_rule(without=["/sender/id", "/repository/updated_at"])),
+        "id": under(make_rule(id=["body:/sender/id", "header:x-github-event"])),
+        "key": lambda payload: compute_key(payload),
+    }
+
+
+def print_identities(seconds: float) -> None:
+    """The table of identities: what source, event header and a rule add to the hash."""
+    contenders = make_identity_contenders()
+    print("\nIdentities, in the default identity's hash of the same webhooks")
+    print(f"{'payloads':40}" + "".join(f"{name:>10}" for name in contenders))
+    for name, payloads in make_sets().items():
+        times = race(contenders, payloads, seconds)
+        cells = [f"{time / times['default']:.2f}" for time in times.values()]
+        print(f"{name:40}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 def print_speed(seconds: float) -> None:
@@ -278,6 +315,7 @@ def main() -> None:
         measure_case(arguments.case, arguments.at_once, arguments.untouched)
     else:
         print_speed(arguments.seconds)
+        print_identities(arguments.seconds)
         if not arguments.no_memory and Path("/proc/self/clear_refs").exists():
             print_memory()
 
