@@ -1,7 +1,7 @@
 """Senders: every webhook goes to every node, each time in another spelling.
 
 They behave as providers do: GitHub names the event in a header; a shop sends the same order under
-two topics, which only a header tells apart; and a payment provider puts a counter into the body
+two topics, which differ only in a header; and a payment provider puts a counter into the body
 that differs from node to node.
 """
 
