@@ -37,8 +37,7 @@ lint: setup ## Run the linters, the type checker and the import rules.
 
 .PHONY: quick
 quick: lint ## Lint, and run the unit tests and the contract on the memory store: under a minute.
-	$(PYTEST) -m 'not deep and not slow' tests/unit
-	$(PYTEST) -m 'not deep and not slow' -k memory tests/contract
+	$(PYTEST) -m 'not deep and not slow' -k 'unit or memory' tests/unit tests/contract
 
 .PHONY: test
 test: lint ## Lint, and run every test but the deep ones: under six minutes.

@@ -87,13 +87,6 @@ def test_the_writing_connections_are_synchronous_full(tmp_path: Path) -> None:
     assert find_writing_threads(tmp_path) == []
 
 
-def test_sqlitedict_alone_is_not_synchronous(tmp_path: Path) -> None:
-    """Or the test above would show nothing."""
-    plain = sqlitedict.SqliteDict(tmp_path / "plain.sqlite3", journal_mode="WAL")
-    assert plain.conn.select_one("PRAGMA synchronous") == (0,)
-    plain.close()
-
-
 def test_a_failed_statement_commits_nothing_of_its_batch(tmp_path: Path) -> None:
     """An error rolls back, and the next statement would begin a new transaction."""
     path = tmp_path / "x.sqlite3"

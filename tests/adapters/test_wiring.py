@@ -1,24 +1,33 @@
-"""What the composition root builds, and what a node logs when it starts."""
+"""The composition root: what it builds, what it logs, and any route as the first request."""
 
 from __future__ import annotations
 
 import json
+import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from portable_core.adapters.logs import LogObserver
 from portable_core.demo.processes import Kind
-from portable_core.errors import SettingsError
+from portable_core.errors import MalformedStream, SettingsError
 from portable_core.settings import Role, Settings
 from portable_core.store_kinds import STORE_KINDS
 from portable_core.sync.observer import Observer, Observers
-from portable_core.sync.report import SyncReport
-from portable_core.wiring import build_node, build_store
+from portable_core.sync.progress import Progress
+from portable_core.sync.report import SlaveReport, SyncReport
+from portable_core.webhooks.feed import NDJSON
+from portable_core.wiring import build_app, build_node, build_store
 from tests.support.nodes.sync_nodes import Nodes, start
 
 ENV = {"STORE": "memory:", "SYNC_TOKENS": "a-token"}
+BEARER = {"Authorization": "Bearer a-token"}
+HTML = {"Accept": "text/html"}
+CONSOLE_TOKEN = "a-console-token-of-length"
 
 
 @pytest.mark.parametrize("kind", STORE_KINDS)
@@ -113,3 +122,89 @@ def test_a_node_names_the_extra_that_it_lacks(
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SettingsError, match=message):
         build_node(Settings.from_env("slave", env))
+
+
+# -- the first request ----------------------------------------------------------------------------
+
+
+def make_client(role: Role) -> Any:
+    """Return a client of an application whose store no request has opened."""
+    console = {"CONSOLE_TOKEN": CONSOLE_TOKEN, "REPLAY_TARGETS": "http://127.0.0.1:9"}
+    own = console if role == "master" else {}
+    env = {"STORE": "memory:", "SYNC_TOKENS": "a-token", **own}
+    return build_app(Settings.from_env(role, env)).test_client()
+
+
+def log_in(client: Any) -> str:
+    """Log in to the console, which needs no store. Returns the CSRF token of its forms."""
+    csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/login", headers=HTML).text)
+    assert csrf is not None
+    assert client.post("/login", data={"csrf": csrf[1], "token": CONSOLE_TOKEN}).status_code == 303
+    return csrf[1]
+
+
+def list_requests(role: Role) -> list[tuple[str, str, dict[str, str]]]:
+    """Return method, path and headers for every route, and for other uses of the store."""
+    rules = make_client(role).application.url_map.iter_rules()
+    found = [
+        (method, re.sub(r"<[^>]*>", "1-1", rule.rule), kind)
+        for rule in rules
+        for method in ("GET", "POST")
+        if method in (rule.methods or ())
+        for kind in (BEARER, HTML)
+    ]
+    if role == "master":
+        found += [
+            ("GET", "/webhooks", {**BEARER, "Accept": NDJSON}),
+            ("GET", "/webhooks?id=1-1", HTML),
+            ("GET", "/webhooks?id=1-1", BEARER),
+            ("GET", "/webhooks?value=x", HTML),
+        ]
+    return found
+
+
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_any_route_may_be_the_first(role: Role) -> None:
+    requests = list_requests(role)
+    assert len(requests) > 5
+    for method, path, headers in requests:
+        client = make_client(role)
+        form: dict[str, Any] = {}
+        if role == "master" and headers is HTML:
+            form = {"csrf": log_in(client), "webhook": "1-1", "url": "http://127.0.0.1:9"}
+        given = {"data": form} if form else {"json": {}}
+        answer = client.open(path, method=method, headers=headers, **given)
+        body = answer.get_data()  # a stream is read to its end
+        assert answer.status_code < 500, (method, path, headers, body)
+
+
+# -- the log of a sync -----------------------------------------------------------------------------
+
+
+def read_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+
+
+def test_each_slave_that_cannot_be_synced_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    slaves = "alpha=http://127.0.0.1:1,beta=http://127.0.0.1:2"  # no process listens there
+    env = {"SLAVES": slaves, "SYNC_TOKENS": "a-token", "STORE": "memory:"}
+    client = build_app(Settings.from_env("master", env)).test_client()
+    assert client.post("/trigger-sync", headers=BEARER).status_code == 502
+    alpha, beta = sorted(read_warnings(caplog))
+    assert alpha.startswith("slave alpha: Slave unreachable: ")
+    assert beta.startswith("slave beta: Slave unreachable: ")
+    metrics = client.get("/metrics", headers=BEARER).text
+    assert 'webhook_sync_sync_runs_total{outcome="failed",slave="alpha"} 1.0' in metrics
+
+
+def test_a_synced_slave_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    LogObserver().observe_sync(SyncReport(0, 0.0, [SlaveReport("alpha", warning="clock: differs")]))
+    assert read_warnings(caplog) == []
+
+
+def test_the_content_of_a_response_is_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    error = MalformedStream("hash: must be an integer (got 'part of a payload')", 7)
+    progress = Progress("alpha")
+    progress.fail(error)
+    LogObserver().observe_sync(SyncReport(0, 0.0, [progress.report()]))
+    assert read_warnings(caplog) == ["slave alpha: Malformed stream: its report says where"]

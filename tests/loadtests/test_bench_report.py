@@ -1,8 +1,7 @@
-"""The benchmarks' report: ratios within a round, with their spread, and what the model reads."""
+"""The ratios of the benchmarks, and the figures that the model of cost reads."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from loadtests import bench, bench_receive
@@ -42,13 +41,6 @@ def test_a_ratio_is_taken_within_a_round(tmp_path: Path) -> None:
     assert f"| {OURS} / FastAPI + aiosqlite, 64 senders | 3.00 (3.00 to 3.00) |" in text
     assert "| sync / ids as JSON, sets | 3.00 (2.00 to 4.00) |" in text
     assert "| a sync | 300,000 (200,000 to 400,000) |" in text
-    assert (tmp_path / "bench.md").read_text() == text
-    document = json.loads((tmp_path / "bench.json").read_text())
-    for name in ("processor", "cores", "python", "load average", "packages"):
-        assert name in document["machine"]
-    for plot in ("bench-hash.png", "bench-receive.png", "bench-sync.png"):
-        assert plot in text
-        assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_model_of_cost_reads_the_report(tmp_path: Path) -> None:

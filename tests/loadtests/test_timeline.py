@@ -1,11 +1,8 @@
-"""What the plots show: what the master lacked, moment by moment."""
+"""The course of a run: which webhooks the master lacked, and when."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from loadtests.ledger import Acknowledged, digest_value
-from loadtests.plots import plot_course, plot_latencies, plot_peers
 from loadtests.timeline import Course, Timeline, follow_course, note_presence
 from portable_core.records import Meta, Pair, Record, Recovery
 
@@ -45,18 +42,3 @@ def test_what_accidents_took_from_the_master_is_missing_from_then_on() -> None:
     )
     assert course.missing == [(3, 1), (4, 0), (5, 1), (5, 2), (8, 1)]
     assert course.recovered == [(4, 1), (8, 2)]
-
-
-def test_plots_are_made_of_much_and_of_nothing(tmp_path: Path) -> None:
-    empty, full = Timeline(), Timeline()
-    full.latencies = [(1.0, "master", 5.0), (2.0, "slave-1", 7.0)]
-    full.refused = [(1.5, "master")]
-    full.faults = [(1.2, 1.9, "sigkill master")]
-    for number, timeline in enumerate((empty, full)):
-        plot_latencies(timeline, tmp_path / f"latency-{number}.png")
-        plot_course(timeline, Course([], []), tmp_path / f"nothing-{number}.png")
-    plot_course(full, Course([(1, 1), (2, 0)], [(2, 1)]), tmp_path / "course.png")
-    plot_peers({"ours": [1.0, 2.0], "peer": [1.5]}, "Title", "unit", tmp_path / "peers.png")
-    images = sorted(tmp_path.iterdir())
-    assert len(images) == 6
-    assert all(image.read_bytes().startswith(b"\x89PNG") for image in images)

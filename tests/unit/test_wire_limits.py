@@ -123,6 +123,7 @@ ENDLESS_RECORDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "beginning", "unit"), ENDLESS_RECORDS.values(), ids=ENDLESS_RECORDS.keys()
 )
@@ -169,6 +170,7 @@ def test_endless_space_needs_no_memory() -> None:
     assert list(read_stream(reader, spaced)) == [Pair(2, 1), Pair(4, 3)]
 
 
+@pytest.mark.slow
 @every_encoding
 def test_a_stream_of_any_length_needs_constant_memory(encoding: Encoding) -> None:
     record = Record(Pair(1, 2), b'{"a":"%b"}' % (b"x" * 1000), Meta("s", {"a": "b"}))
