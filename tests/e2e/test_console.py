@@ -147,11 +147,11 @@ def test_a_slave_falls_behind_and_a_sync_brings_it_in(cluster: Cluster, browser:
     slave.stop()
     time.sleep(LATE_S)
     browser.refresh()
-    assert "a slave is behind" in read(browser, ".verdict")
+    assert "a slave is late" in read(browser, ".verdict")
     press(browser, "Sync now")
     wait_for(browser, lambda: "could not be synced" in read(browser, ".verdict"), "not failed")
     wait_for(browser, lambda: "1 was missing, 1 recovered" in read(browser), "not recovered")
-    assert "Is it running" in read(browser)
+    assert "Check that the slave runs" in read(browser)
     check_page(browser)
     save_screenshot(browser, "console-degraded")
     resize(browser, PHONE)
@@ -334,7 +334,7 @@ def test_an_old_page_does_not_look_like_a_new_one(cluster: Cluster, browser: Any
     assert browser.switch_to.active_element.get_attribute("href") == focused
     cluster.master.stop()
     press(browser, "Sync now")
-    wait_for(browser, lambda: "does not answer" in read(browser, "[role=alert]"), "looks alive")
+    wait_for(browser, lambda: "does not respond" in read(browser, "[role=alert]"), "looks alive")
     assert find(browser, "#live").get_attribute("class") == "stale"
     assert find(browser, "#sync button").is_enabled()
     cluster.master.start()
