@@ -197,7 +197,7 @@ def print_speed(seconds: float) -> None:
     print("", *verdicts, sep="\n")
 
 
-# Memory. Each case is (payload, how many at once); what it makes is 25 MiB unless its name says so.
+# Memory. Each case is (payload, how many at once); it has 25 MiB unless its name has a size.
 
 
 def make_members(count: int) -> bytes:

@@ -145,9 +145,9 @@ def count_commits(rate: float, instances: int, linger_s: float) -> float:
     """Commits a second of all instances, for each of them of n webhooks a second
     b = 1 / (max(linger, commit) + e^(-n · commit) / n).
 
-    A cycle is a linger or a commit, whichever is longer: who came during a commit has lingered
-    meanwhile. If nobody came, which has the probability e^(-n · commit), it takes 1/n more until
-    somebody does. The linger ends early when nobody came for a quarter of it, as the buffer's does.
+    A cycle is a linger or a commit, whichever is longer: a webhook that arrives during a commit has
+    lingered meanwhile. If none arrives (probability e^(-n · commit)), the next arrives 1/n later.
+    The linger ends early if none arrives for a quarter of it, as in the buffer.
     """
     each = rate / instances
     quarter = linger_s / 4

@@ -38,7 +38,7 @@ _CALM_S = 75.0
 
 
 def run(seed: int, faults: int, seconds: float, rate: float, broken: bool, out: Path) -> bool:
-    """One run. Writes the report and its plots into ``out`` and returns whether all is well."""
+    """One run. Writes the report and its plots into ``out`` and returns whether it succeeded."""
     begun = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="webhook-sync-chaos-"))
     nodes = FaultNodes(folder, broken=broken)

@@ -74,7 +74,7 @@ class FaultNodes:
     # -- making ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start everything and wait until every node takes webhooks."""
+        """Start everything and wait until every node accepts webhooks."""
         for name in (MASTER, CONTAINER):
             self._mount(name)
         for name in SLAVES:
@@ -151,7 +151,7 @@ class FaultNodes:
     # -- breaking ----------------------------------------------------------------------------------
 
     def set_clock(self, milliseconds: int) -> None:
-        """Let slave-2's clock be wrong by so much; it is noticed within a second."""
+        """Set slave-2's clock wrong by so much; the node notices within a second."""
         new = self._clock_file.with_suffix(".new")
         new.write_text(f"{milliseconds / 1000:+.3f}\n")
         new.replace(self._clock_file)

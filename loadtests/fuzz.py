@@ -6,7 +6,7 @@
 
 The vectors of the tests are what it starts from. The first byte of an input chooses the target, the
 second one the size of the chunks; the readers of streams are run twice, once with the whole, and
-have to tell the same. An input that breaks a rule is written to the working directory, and the
+have to return the same. An input that breaks a rule is written to the working directory, and the
 process ends with an error.
 """
 

@@ -60,7 +60,7 @@ _BODY = b'{"signed":true}'
 
 
 def check_stream(make_reader: Callable[[], Reader[Any]]) -> Target:
-    """The reader has to tell the same of the whole and of the chunks."""
+    """Check that the reader returns the same for the whole and for the chunks."""
 
     def check(data: bytes, size: int) -> None:
         data = data[:STREAM_BYTES]
@@ -193,7 +193,7 @@ _METRICS, _NODE = Metrics(_SETTINGS), build_node(_SETTINGS)
 
 
 def check_metrics_accept(data: bytes, size: int) -> None:
-    """Whatever a scraper accepts, it is told something."""
+    """Check that a scraper gets metrics whatever it accepts."""
     text, kind = _METRICS.expose(_NODE, data.decode("latin-1"))
     if not text or not kind:
         raise AssertionError("no metrics")

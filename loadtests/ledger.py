@@ -2,16 +2,16 @@
 
 The rules are those of the two promises and nothing else:
 
-- **missing**: a node told a sender 200 and a pair, and the master has no record with that hash at
+- **missing**: a node responded 200 and a pair, and the master has no record with that hash at
   most one span away from that timestamp.
 - **needless**: the master fetched a record although another one with its hash, at most one span
   away, was there: its own, or one fetched earlier. (Its own cannot come later: a sync ends one span
   before the master's horizon, and nothing is added before that.) Copies that the master received
-  itself, because a sender tried again, are not needless; but there may not be more of them than
-  tries.
-- **foreign**, **altered**: records in the master that nobody sent, in value or in their bytes,
+  itself, because a sender retried, are not needless; but there may not be more of them than
+  attempts.
+- **foreign**, **altered**: records in the master that no sender sent, in value or in their bytes,
   source and delivery header, or that lie there under the hash of another value.
-- **mistold**: a node told a sender a hash that is not that of what it sent.
+- **mistold**: a node responded with a hash that is not that of the webhook.
 
 What a sender did not get an answer to may be stored all the same; such records are judged like all
 others, and nothing has to be there because of them.
@@ -51,7 +51,7 @@ def _digest_record(record: Record) -> bytes:
 
 
 class Acknowledged(NamedTuple):
-    """A node told a sender 200; ``at`` is when, in seconds of the harness's own clock."""
+    """A node responded 200; ``at`` is when, in seconds of the harness's own clock."""
 
     node: str
     pair: Pair
@@ -130,7 +130,7 @@ class Verdict:
             "needless": len(self.needless),
             "foreign": self.foreign,
             "altered": self.altered,
-            "told a wrong hash": self.mistold,
+            "wrong hash in a response": self.mistold,
             "excused": self.excused,
             "hidden by a collision": self.hidden,
             "received again by the master": self.repeated,
@@ -140,7 +140,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Ledger:
-    """Told of every try and every answer; judges in the end.
+    """Records every attempt and every response; judges at the end.
 
     ``algorithm`` and ``key``: the nodes' ``HASH`` and ``HASH_KEY``.
     """

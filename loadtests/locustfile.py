@@ -156,7 +156,7 @@ class Sender(FastHttpUser):
         """
         try:
             return self._request(run, node, number, spelling, value, begun)
-        except Exception as error:  # noqa: BLE001  # it counts as not acknowledged, and is told
+        except Exception as error:  # noqa: BLE001  # it counts as not acknowledged, and is reported
             run.ledger.refuse(node, type(error).__name__)
             run.timeline.refused.append((run.timeline.now(), node))
             run.tell(f"/webhook at {node}", 0, error, "POST")
@@ -265,7 +265,7 @@ def finish(environment: Environment, **_: object) -> None:
     run = _runs.pop(id(environment), None)
     if run is None:
         return
-    run.later.kill()  # only where somebody stopped the run
+    run.later.kill()  # only if the run was stopped
     environment.process_exit_code = run.finish()
     if run.options.csv_prefix:
         gevent.sleep(2 * locust_stats.CSV_STATS_INTERVAL_SEC)  # its writer looks that often

@@ -9,7 +9,7 @@ Scaled down: payloads are tiny (a number), batches are committed every 100 simul
 and stores are in memory. To bound the memory, what every cursor and a span have passed is judged
 and then taken out of the stores, as retention would. Nothing else is scaled: 3.6 million webhooks.
 
-Judged for every single webhook: whoever acknowledged it, it is in the master, and it is there once.
+Judge every single webhook: if any node acknowledged it, it is in the master, and only once.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Hour:
         return slave
 
     def _stop(self, node: HourNode) -> None:
-        """The process dies: what was not committed is gone, and nobody was told 200 for it."""
+        """Kill the process: uncommitted webhooks are lost, and no sender got 200 for them."""
         self.counts["lost unacknowledged in kills"] += len(node.waiting)
         node.waiting.clear()
         node.receiver = node.slave = node.master = None
@@ -190,7 +190,7 @@ class Hour:
             if self._sync():
                 break
         else:
-            raise RuntimeError("60 syncs were not enough to settle")
+            raise RuntimeError("the master was not complete after 60 syncs")
         self._judge(MAX_INTEGER)
 
     def _advance(self, milliseconds: int) -> None:

@@ -59,7 +59,7 @@ def note_presence(records: Iterable[Record], until_ms: int | None = None) -> lis
 
 
 class Course(NamedTuple):
-    """Steps (second, count): acknowledged by anybody and not in the master; recovered so far."""
+    """Steps (second, count): acknowledged by any node and not in the master; recovered so far."""
 
     missing: list[tuple[float, int]]
     recovered: list[tuple[float, int]]

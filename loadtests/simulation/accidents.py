@@ -215,7 +215,7 @@ class Events:
             self.world.oracle.counts["retained"] += len(gone)
 
     def hand_over(self) -> None:
-        """A slave whose disk dies with it hands over what it has, and begins again."""
+        """A slave whose disk is lost with it hands over its records, and begins again."""
         node = self._random.choice(self.world.slaves)
         # A process that is in the middle of a sync makes a slave wait, in real time.
         masters = [p for p in self.world.master.processes if self._depth == 0 or not p.syncing]

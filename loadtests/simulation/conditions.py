@@ -20,7 +20,7 @@ SPAN_MS = 60_000
 
 _ACCIDENTS = tuple(accident for accident in Accident if accident is not Accident.NONE)
 
-#: How many processes a node has, and whether its senders are told 200 before the commit.
+#: How many processes a node has, and whether its senders get 200 before the commit.
 NodeKind = tuple[int, bool]
 
 _NODE_KINDS: tuple[NodeKind, ...] = ((1, False), (1, False), (1, True), (2, False))

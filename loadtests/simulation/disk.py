@@ -47,14 +47,14 @@ class Disk(MemoryStore):
 
     @property
     def leased_until(self) -> Milliseconds:
-        """When the lease ends that nobody gave back; a clock that was ahead may have set it."""
+        """Return the end of the unreleased lease; a clock that was ahead may have set it."""
         return self._lease.expires
 
     def all_records(self) -> list[Record]:
         return [self._records[pair] for pair in self._order]
 
     def _grow(self) -> None:
-        """Begin a generation that was never told: not even by a later life than this one."""
+        """Begin a generation that was never reported, not even by a later epoch than this one."""
         self._last_generation += 1
         self.generation = self._last_generation
 
@@ -92,7 +92,7 @@ class Disk(MemoryStore):
         return back
 
     def corrupt(self, pair: Pair, payload: bytes) -> None:
-        """Let a record hold other bytes than it was stored with."""
+        """Replace the bytes of a stored record."""
         self._records[pair] = replace(self._records[pair], payload=payload)
 
     def copy(self) -> Image:

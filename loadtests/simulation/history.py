@@ -105,7 +105,7 @@ class History(Events):
         self.settle()
 
     def settle(self) -> None:
-        """Let calm return, let every slave be synced to its end, and judge."""
+        """End all faults, sync every slave to its end, and judge."""
         world = self.world
         self._conditions = replace(self._conditions, accidents=0.0, faults=0.0)
         self._until_pause = math.inf
@@ -129,7 +129,7 @@ class History(Events):
         world.oracle.check_all()
 
     def _catch_up(self) -> None:
-        """Let time pass until every sender is done and every clock is at its node's floor."""
+        """Advance time until every sender is done and every clock is at its node's floor."""
         world = self.world
         while True:
             world.flush_all()

@@ -54,7 +54,8 @@ class SimulatedClient:
 
     ``find_slave`` gives the process that answers, or raises ``SlaveUnreachable``; ``pick_fault``
     is asked once an exchange; ``pause`` is called whenever something travels: the rest of the world
-    moves on then. ``tell`` is told every horizon that the slave gave out: store, generation, ms;
+    moves on then. ``tell`` is called with every horizon that the slave reports: store, generation,
+    ms;
     ``count_cut`` is called whenever a direction ends before its time.
     Any of the ``encodings`` is understood, another one is answered with 415.
     """

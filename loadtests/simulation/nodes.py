@@ -62,7 +62,7 @@ class Process:
 class SimulatedNode:
     """A place where webhooks arrive: one disk, one process or, where it is shared, several.
 
-    ``buffered``: senders are told 200 before the commit.
+    ``buffered``: senders get 200 before the commit.
     """
 
     name: str

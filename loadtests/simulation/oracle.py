@@ -1,4 +1,4 @@
-"""Judges a history from outside: by what senders were told, and by what lies on the disks.
+"""Judge a history from outside: by the senders' responses, and by the records on the disks.
 
 It knows nothing of cursors' logic, windows, sessions or encodings. It keeps its own ledger of every
 acknowledged webhook, and the one definition that everything rests on: a payload is represented by a
@@ -32,7 +32,7 @@ class Violation(AssertionError):
 
 @dataclass(slots=True, eq=False)
 class AcknowledgedWebhook:
-    """A webhook whose sender was told 200, and on which disk it was then.
+    """A webhook whose sender got 200, and the disk on which it was then.
 
     ``arrived`` is the true time, which no node knows. ``lost`` is set when the disk lost it by an
     accident that the promises do not cover, before any master could have had it.
@@ -48,9 +48,9 @@ class AcknowledgedWebhook:
 
 
 class Oracle:
-    """Told of everything that happens; raises :class:`Violation` as soon as it can be known.
+    """Observes every event; raises :class:`Violation` as early as possible.
 
-    ``collides`` tells whether another payload with the same hash may have been sent.
+    ``collides`` returns whether another payload with the same hash may have been sent.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Oracle:
         self._sent.add((payload, _strip(meta)))
 
     def acknowledge(self, webhook: AcknowledgedWebhook) -> None:
-        """A sender was told 200."""
+        """Note that a sender got 200."""
         self.counts["acknowledged"] += 1
         self._acknowledged[webhook.disk, webhook.pair] = webhook
 
     def tell_horizon(self, disk: str, generation: int, horizon: Milliseconds) -> None:
-        """A slave told a master this horizon."""
+        """Note the horizon that a slave reported to a master."""
         key = (disk, generation)
         self._horizons[key] = max(horizon, self._horizons.get(key, 0))
 
@@ -124,7 +124,7 @@ class Oracle:
                 self.counts["lost with a disk"] += 1
 
     def forgive_uncommitted(self, disk: str, is_committed: Callable[[Pair], bool]) -> None:
-        """A process died whose senders were told 200 before the commit."""
+        """Forgive the loss of a process whose senders got 200 before the commit."""
         self.forgive(
             disk,
             [
@@ -180,10 +180,12 @@ class Oracle:
 
     def _check_received(self, disk: Disk, record: Record) -> None:
         if (record.payload, _strip(record.meta)) not in self._sent:
-            raise Violation("bytes", f"{record.pair} holds what nobody sent: {record.payload!r}")
+            raise Violation(
+                "bytes", f"{record.pair} contains a webhook that no sender sent: {record.payload!r}"
+            )
         told = self._horizons.get((disk.uuid, disk.generation), 0)
         if record.pair.timestamp < told:
-            raise Violation("horizon", f"{record.pair} appears before {told}, which was told")
+            raise Violation("horizon", f"{record.pair} appears before {told}, a reported horizon")
         self._stored[record.pair].add((record.payload, record.meta))
 
     def _check_fetched(self, record: Record, how: str) -> None:

@@ -25,7 +25,7 @@ class Accident(Enum):
     NONE = auto()
     FAIL_BEFORE = auto()
     FAIL_TORN = auto()  # a part of the records is written
-    FAIL_AFTER = auto()  # all is written, and the writer is told that it failed
+    FAIL_AFTER = auto()  # all is written, and the writer gets an error
     FAIL_LATE = auto()  # it may be written at any time until the next write or check
     KILL_BEFORE = auto()
     KILL_TORN = auto()
@@ -35,7 +35,7 @@ class Accident(Enum):
 #: Decides what happens to a write, by the method's name.
 Decide = Callable[[str], Accident]
 
-#: Told of records that are on the disk from now on and were not before.
+#: Called with records that are on the disk from now on and were not before.
 Observe = Callable[[Sequence[Record]], None]
 
 _FAILS = (Accident.FAIL_BEFORE, Accident.FAIL_TORN, Accident.FAIL_AFTER, Accident.FAIL_LATE)
@@ -66,7 +66,7 @@ class ProcessStore:
     # -- life and death ----------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """Let nothing of this process reach the disk any more. What was in doubt is dropped."""
+        """Stop every write of this process to the disk. Writes in doubt are dropped."""
         self.alive = False
         self._late = []
 

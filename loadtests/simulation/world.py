@@ -164,7 +164,7 @@ class World:
     # -- time and webhooks -------------------------------------------------------------------------
 
     def advance(self, milliseconds: Milliseconds) -> None:
-        """Let time pass; whatever was to arrive meanwhile arrives at its moment."""
+        """Advance time; webhooks due meanwhile arrive at their time."""
         end = self.now + milliseconds
         while self._deliveries and self._deliveries[0].at <= end:
             delivery = heapq.heappop(self._deliveries)
@@ -179,7 +179,7 @@ class World:
                 process.clock.sleep(passed / 1000)
 
     def send(self, node: str, payload: bytes, meta: Meta, at: Milliseconds) -> None:
-        """Let a webhook arrive at a node at a moment."""
+        """Schedule the arrival of a webhook at a node."""
         self.oracle.send(payload, meta)
         delivery = Delivery(at, next(self._numbers), node, payload, meta)
         heapq.heappush(self._deliveries, delivery)
@@ -196,7 +196,7 @@ class World:
         return len(self._deliveries)
 
     def deliver(self, delivery: Delivery) -> None:
-        """One try: a process takes the webhook, or not. It is committed with the next flush."""
+        """Try once: a process accepts the webhook, or not. The next flush commits it."""
         node = self.nodes[delivery.node]
         if not node.processes:
             self._try_again(delivery)
@@ -250,7 +250,7 @@ class World:
     # -- syncs -------------------------------------------------------------------------------------
 
     def sync(self, process: Process, only: str | None = None) -> bool:
-        """Let a master sync. Returns whether every slave was synced without an error."""
+        """Sync a master. Return whether every slave was synced without an error."""
         master = process.master
         assert master is not None  # only masters sync
         nested, process.syncing = process.syncing, True
@@ -266,7 +266,7 @@ class World:
         return report.ok and not any(slave.behind_ms for slave in report.slaves)
 
     def hand_over(self, node: SimulatedNode, master: Process, cut: int) -> bool:
-        """Let a slave send what its disk holds, of which ``cut`` bytes get through, and lose it.
+        """Send a slave's records to the master, of which ``cut`` bytes get through, and lose it.
 
         Returns whether the master has confirmed it.
         """
@@ -298,7 +298,7 @@ class World:
         return True
 
     def replace_disk(self, node: SimulatedNode) -> None:
-        """Let a node lose its disk, and begin again with another one."""
+        """Replace a node's disk by an empty one."""
         for process in list(node.processes):
             self.kill(process)
         self.oracle.forgive(node.disk.uuid, node.disk.pairs(0, MAX_INTEGER))

@@ -290,6 +290,11 @@ def list_folders() -> dict[str, Path]:
     }
 
 
+def read_loadtests() -> Iterator[Text]:
+    for read in (read_strings, read_docstrings, read_comments):
+        yield from read(ROOT / "loadtests")
+
+
 Scope = Callable[[], Iterator[Text]]
 
 
@@ -311,6 +316,7 @@ def list_scopes() -> dict[str, Scope]:
             yield from read_comments(folder, below=below)
 
         scopes[f"portable_core/{name}"] = read
+    scopes["loadtests"] = read_loadtests
     return scopes
 
 
