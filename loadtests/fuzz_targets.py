@@ -20,9 +20,9 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
         read_limit,
         read_search,
     )
-    from portable_core.adapters.flask_app.webhooks import is_source
     from portable_core.adapters.metrics import Metrics
     from portable_core.errors import MalformedPayload, WebhookSyncError
+    from portable_core.ingest.admission import check_source
     from portable_core.payload_hash.canonical import canonicalize, hash_payload, is_plain
     from portable_core.payload_hash.exact import canonicalize_exactly
     from portable_core.records import MAX_INTEGER, Pair
@@ -212,7 +212,7 @@ TARGETS: Mapping[str, Target] = {
     "content-type": check_text(choose_encoding),
     "metrics-accept": check_metrics_accept,
     "position": check_position,
-    "source": check_text(is_source),
+    "source": check_text(check_source),
     "integer": check_value(parse_integer),
     "store-header": check_value(parse_store),
     "query": check_query,

@@ -51,9 +51,6 @@ THROUGH_HEADER = "Sync-Through"
 #: ``<uuid>/<generation>``: the epoch of the store that answered.
 STORE_HEADER = "Sync-Store"
 
-#: The media type of the error documents of every endpoint (RFC 9457).
-PROBLEM_TYPE = "application/problem+json"
-
 _UUID = re.compile(UUID_PATTERN)
 _DIGITS = re.compile(r"[0-9]{1,16}")
 

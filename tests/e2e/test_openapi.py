@@ -19,7 +19,7 @@ import pytest
 
 from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
 from portable_core.demo.processes import Kind, NodeProcess
-from portable_core.sync.protocol import PROBLEM_TYPE
+from portable_core.problems import PROBLEM_TYPE
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, start
 
 ROOT = Path(__file__).parents[2]

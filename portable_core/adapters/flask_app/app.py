@@ -13,8 +13,9 @@ from portable_core.adapters.flask_app.master_routes import add_master_routes
 from portable_core.adapters.flask_app.openapi import add_description
 from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
-from portable_core.adapters.flask_app.webhooks import WEBHOOK_PATH, WebhookMiddleware
+from portable_core.adapters.flask_app.webhooks import WebhookMiddleware
 from portable_core.errors import NotFound
+from portable_core.ingest.admission import WEBHOOK_PATH
 from portable_core.node import Node
 from portable_core.sync.status import describe_slaves, describe_status
 from portable_core.webhooks.replay import Connect

@@ -16,8 +16,8 @@ from portable_core.errors import (
     BadRequest,
     PayloadTooLarge,
     Unavailable,
-    UnsupportedEncoding,
 )
+from portable_core.ingest.admission import check_kind
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -29,7 +29,6 @@ SMALL_BYTES = 2**20
 LARGE_AT_ONCE = 4
 
 _SLICE = 64 * 1024
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _DIGITS = frozenset("0123456789")
 
 
@@ -60,7 +59,7 @@ class BodyReader:
 
     def _check_head(self, environ: WSGIEnvironment) -> int | None:
         """Return the announced length, or None if there is none."""
-        _check_kind(environ)
+        check_kind(environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING"))
         announced: str = environ.get("CONTENT_LENGTH") or ""
         if not announced:
             return None
@@ -118,18 +117,6 @@ def check_framing(environ: WSGIEnvironment) -> None:
         raise BadRequest(f"Transfer-Encoding: {coding[:40]!r} is not chunked")
     if environ.get("CONTENT_LENGTH"):
         raise BadRequest("Transfer-Encoding and Content-Length are mutually exclusive; send one")
-
-
-def _check_kind(environ: WSGIEnvironment) -> None:
-    """Raise an error for headers that no webhook may have."""
-    coding = environ.get("HTTP_CONTENT_ENCODING")
-    if coding is not None and coding.strip().lower() != "identity":
-        raise UnsupportedEncoding(f"Content-Encoding {coding[:40]!r}: send the body uncompressed")
-    if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() in _FORMS:
-        raise BadRequest(
-            "the body is a form; choose application/json as the content type where the webhook is "
-            "configured (GitHub: Settings, Webhooks, Content type)"
-        )
 
 
 def _check_length(length: int, announced: int) -> None:

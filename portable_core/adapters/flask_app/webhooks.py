@@ -11,26 +11,16 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from portable_core.adapters.flask_app.problems import answer_fault, answer_problem, name_problem
+from portable_core.adapters.flask_app.problems import answer_fault, answer_problem
 from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_framing
-from portable_core.errors import HeadersTooLarge, NotFound, WebhookSyncError
+from portable_core.errors import NotFound, WebhookSyncError
+from portable_core.ingest.admission import Admission, check_source, find_source
 from portable_core.node import Node
+from portable_core.problems import name_problem
 from portable_core.records import Meta
-from portable_core.sources.kept_headers import KeptParts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-WEBHOOK_PATH = "/webhook"
-
-#: Most characters of the query string and the headers that are kept with one webhook. In any
-#: encoding they stay far below the limit of a record's metadata on the wire
-#: (``WireLimits.meta_bytes``): a master can receive every webhook that was acknowledged.
-MAX_KEPT_CHARACTERS = 64 * 1024
-
-_SOURCE_CHARACTERS = 200
-#: The last one stands for bytes that are not UTF-8.
-_NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
 
 
 class WebhookMiddleware:
@@ -42,10 +32,7 @@ class WebhookMiddleware:
         self._node = node
         self._started = started
         self._bodies = BodyReader(node.settings.max_body_bytes)
-        settings = node.settings
-        self._kept = KeptParts(
-            settings.keep_headers, settings.keep_credential_headers, settings.sources.rows
-        )
+        self._admission = Admission(node.settings)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ.get("PATH_INFO", "")
@@ -54,12 +41,10 @@ class WebhookMiddleware:
             _check_path(path)
         except WebhookSyncError as error:
             return answer_problem(error)(environ, start_response)
-        if environ["REQUEST_METHOD"] != "POST" or not path.startswith(WEBHOOK_PATH):
+        source = find_source(path) if environ["REQUEST_METHOD"] == "POST" else None
+        if source is None:
             return self._app(environ, start_response)
-        source = path[len(WEBHOOK_PATH) :].removesuffix("/")
-        if source and not source.startswith("/"):
-            return self._app(environ, start_response)
-        return self._answer(_decode(source[1:]), environ, start_response)
+        return self._answer(source, environ, start_response)
 
     def _answer(
         self, source: str, environ: WSGIEnvironment, start_response: StartResponse
@@ -95,31 +80,16 @@ class WebhookMiddleware:
 
         self._started()
         node.observer.begin_request(read_header)
-        if source and not is_source(source):
-            raise NotFound(
-                "a source is one short name without spaces, slashes or control characters: "
-                "POST /webhook/<source>"
-            )
+        check_source(source)
         with self._bodies.read(environ) as payload:
             node.verify_signature(source, read_headers, payload, node.receiver.clock.now())
             pair = node.receive(payload, self._read_meta(source, environ))
         return b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
 
     def _read_meta(self, source: str, environ: WSGIEnvironment) -> Meta:
-        is_kept = self._kept.headers(source)
-        headers = {
-            name: value
-            for key, value in environ.items()
-            if value and (name := _name_header(key)) and is_kept(name)
-        }
-        query = self._kept.query(source, environ.get("QUERY_STRING", ""))
-        size = len(query) + sum(map(len, headers)) + sum(map(len, headers.values()))
-        if size > MAX_KEPT_CHARACTERS:
-            raise HeadersTooLarge(
-                f"the query string and the headers that are kept have {size} characters, more "
-                f"than {MAX_KEPT_CHARACTERS}; KEEP_HEADERS names the headers"
-            )
-        return Meta(source, headers, query)
+        headers = ((_name_header(key), value) for key, value in environ.items())
+        named = ((name, value) for name, value in headers if name)
+        return self._admission.read_meta(source, named, environ.get("QUERY_STRING", ""))
 
 
 def _check_path(path: str) -> None:
@@ -129,16 +99,6 @@ def _check_path(path: str) -> None:
     """
     if path.startswith("//"):
         raise NotFound("a path begins with one slash")
-
-
-def is_source(text: str) -> bool:
-    """Whether webhooks may come in under that name (already decoded)."""
-    return (
-        1 <= len(text) <= _SOURCE_CHARACTERS
-        and text not in (".", "..", "-")  # a lone - stands for no source in filters
-        and text.isprintable()
-        and not set(text) & _NOT_IN_SOURCES
-    )
 
 
 def _name_key(header: str) -> str:
@@ -153,8 +113,3 @@ def _name_header(key: str) -> str:
     if key.startswith("HTTP_"):
         return key[len("HTTP_") :].lower().replace("_", "-")
     return key.lower().replace("_", "-") if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else ""
-
-
-def _decode(text: str) -> str:
-    """A part of the path: WSGI hands bytes over as Latin-1 (PEP 3333, "Unicode Issues")."""
-    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")

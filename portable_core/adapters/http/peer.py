@@ -14,7 +14,7 @@ from portable_core.adapters.http.connection import shorten
 from portable_core.adapters.http.exchange import Exchange, Request, Timeouts
 from portable_core.errors import AnswerInvalid, SlaveError, SlaveRefused, WebhookSyncError
 from portable_core.ports import KeepWaiting, wait_on
-from portable_core.sync.protocol import PROBLEM_TYPE
+from portable_core.problems import PROBLEM_TYPE
 
 #: The largest document that is read: that of ``GET /sync`` and the response to ``POST /records``.
 MAX_DOCUMENT_BYTES = 65_536
