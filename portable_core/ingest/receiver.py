@@ -78,7 +78,7 @@ class CommitObserver(Protocol):
     """What a receiver reports to; :class:`portable_core.sync.observer.Observer` is one."""
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
-        """A commit of so many records has ended; ``done`` is whether it succeeded."""
+        """Note the end of a commit of so many records; ``done`` is whether it succeeded."""
         ...
 
 

@@ -237,7 +237,7 @@ def _identify_by_values(rule: IdentityRule, parts: Parts) -> bytes:
 
 
 def _read_query(query: str) -> dict[str, str]:
-    """The parameters that come exactly once."""
+    """Return the parameters that occur exactly once."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, encoding="latin-1", max_num_fields=1000)
     except ValueError:

@@ -14,16 +14,16 @@ class Observer:
     """
 
     def begin_request(self, read_header: Callable[[str], str | None]) -> None:
-        """An HTTP request begins in this thread; ``read_header`` returns a header by its name."""
+        """Note that this thread begins an HTTP request; ``read_header`` returns a header."""
 
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
-        """A webhook was answered. ``outcome`` is ``kept`` or the name of a problem."""
+        """Note the response to a webhook. ``outcome`` is ``kept`` or the name of a problem."""
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
-        """A commit of so many records has ended; ``done`` is whether it succeeded."""
+        """Note the end of a commit of so many records; ``done`` is whether it succeeded."""
 
     def observe_sync(self, report: SyncReport) -> None:
-        """A sync has ended with ``report``."""
+        """Note the report of a sync that has ended."""
 
 
 class Observers(Observer):

@@ -255,6 +255,22 @@ def read_docstrings(folder: Path, *, below: bool = True) -> Iterator[Text]:
             yield from (Text(place, paragraph) for paragraph in text.split("\n\n"))
 
 
+def list_functions() -> Iterator[Text]:
+    """Return the docstrings of the package's functions and methods, properties aside."""
+    for path, tree in _walk_modules(PACKAGE, below=True):
+        for node in _find_documented(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = {
+                    n.id
+                    for d in node.decorator_list
+                    for n in ast.walk(d)
+                    if isinstance(n, ast.Name)
+                }
+                if not names & {"property", "cached_property"}:
+                    place = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+                    yield Text(place, ast.get_docstring(node) or "")
+
+
 def read_comments(folder: Path, *, below: bool = True) -> Iterator[Text]:
     """Return the comments, lines of one block joined, without code."""
     for path, _ in _walk_modules(folder, below=below):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned
+from tests.support.prose import BANNED, SCOPES, Banned, Text, find_banned, list_functions
 
 
 @pytest.mark.parametrize("scope", [*SCOPES])
@@ -32,3 +34,18 @@ def test_every_phrase_is_found(banned: Banned) -> None:
 )
 def test_other_text_is_not(text: str) -> None:
     assert list(find_banned(Text("here", text))) == []
+
+
+#: Words with which no imperative begins: articles, pronouns, questions.
+NOT_IMPERATIVE = re.compile(
+    r"(The|An?|This|That|It|Its|Whether|What|How|When|Where|Which|Who|Why|Every|All|Each|One|No|Not)"
+    r"|[A-Z][a-z]+[^s]s"  # Returns
+)
+
+
+def test_a_function_is_documented_in_the_imperative() -> None:
+    functions = list(list_functions())
+    assert len(functions) > 500
+    first_words = {place: text.split()[0] for place, text in functions}
+    wrong = {place: word for place, word in first_words.items() if NOT_IMPERATIVE.fullmatch(word)}
+    assert wrong == {}

@@ -1,7 +1,7 @@
 """``POST /webhook`` and ``POST /webhook/<source>``: the one path that has to be fast.
 
-A webhook is answered from the WSGI environment (PEP 3333) directly, in front of Flask: its routing
-and its request and response objects cost about as much as storing a webhook does.
+Webhooks are processed from the WSGI environment (PEP 3333) directly, in front of Flask: Flask's
+routing, request and response objects cost about as much as storing a webhook.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class WebhookMiddleware:
-    """WSGI middleware: answers webhooks and passes every other sound request on to ``app``."""
+    """WSGI middleware: responds to webhooks and passes every other valid request to ``app``."""
 
     def __init__(self, app: WSGIApplication, node: Node, started: Callable[[], None]) -> None:
         """``started`` is called before every webhook."""
@@ -93,7 +93,7 @@ class WebhookMiddleware:
 
 
 def _check_path(path: str) -> None:
-    """Raise ``NotFound`` for a path that is one of ours but for more slashes before it.
+    """Raise ``NotFound`` for a path that begins with several slashes.
 
     werkzeug takes it for the same; a proxy in front that hides ``/sync`` by its name does not.
     """
@@ -102,7 +102,7 @@ def _check_path(path: str) -> None:
 
 
 def _name_key(header: str) -> str:
-    """A header's name, or the beginning of one, as the environment's key (PEP 3333)."""
+    """Return the environment's key (PEP 3333) of a header's name, or of the start of one."""
     key = header.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
