@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from portable_core.adapters.sqlite.appender import Appender
-from portable_core.adapters.sqlite.files import sync_folder, translate_error
 from portable_core.adapters.sqlite.lock import FolderLock
 from portable_core.adapters.sqlite.master_state import SqliteMasterState
+from portable_core.adapters.sqlite.private_files import describe_exposure, make_folder
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.scanner import Scanner
@@ -101,8 +101,10 @@ class SqliteFolder:
             self._state.open_for_reading(algorithm)
             self._registry.open(self._until)
             return
-        self._make_folder()
+        make_folder(self._folder)
         self._lock.acquire(self._lock_wait_s)
+        if exposure := describe_exposure(self._folder):
+            logger.warning(exposure)
         try:
             witness = self._lock.read_witness()
             restored = self._state.open(algorithm, witness, self._until())
@@ -114,14 +116,6 @@ class SqliteFolder:
             self._close_parts()
             raise
         self._refreshed_at = time.monotonic()
-
-    def _make_folder(self) -> None:
-        try:
-            if not self._folder.is_dir():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                sync_folder(self._folder.parent)
-        except OSError as error:
-            raise translate_error(error, str(self._folder)) from error
 
     def close(self) -> None:
         with self._open_lock:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from portable_core.adapters.sqlite.files import LOCK_NAME, PID_NAME, translate_error
+from portable_core.adapters.sqlite.private_files import make_file
 from portable_core.errors import StoreError, StoreLocked
 
 _POLL_S = 0.02
@@ -45,7 +46,8 @@ class FolderLock:
 
     def _try_acquire(self) -> bool:
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            make_file(self._path)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise translate_error(error, str(self._path)) from error
         try:
@@ -86,6 +88,7 @@ class FolderLock:
     def _write_pid(self) -> None:
         """Write this process's pid, for the error message of waiting processes."""
         with suppress(OSError):  # on a full disk their message names no pid
+            make_file(self._pid_path)
             self._pid_path.write_text(f"{os.getpid()}\n", "ascii")
 
     def check(self) -> None:

@@ -36,6 +36,7 @@ from portable_core.adapters.sqlite.files import (
     sync_folder,
     translate_error,
 )
+from portable_core.adapters.sqlite.private_files import make_file
 from portable_core.errors import StoreError
 
 Statement = tuple[str, Sequence[object]]
@@ -137,6 +138,7 @@ class Writer:
             outcome.put(error)
 
     def _open_database(self) -> None:
+        make_file(self._path)  # SQLite would create it as the umask has it
         # A plain connection comes first: it creates the tables and reports errors. In sqlitedict's
         # thread, an error at this point would be printed and end the thread.
         with closing(
