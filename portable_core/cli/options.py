@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 
-from portable_core.sync.protocol import parse_integer
+from portable_core.text import parse_time
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -53,11 +52,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         if ago:
             return max(0, round(time.time() * 1000) - int(ago[1]) * _UNITS[ago[2]] * 1000)
         try:
-            return parse_integer(text)
-        except ValueError:
-            pass
-        try:
-            moment = datetime.fromisoformat(text)
+            return parse_time(text)
         except ValueError:
             self.fail(
                 f"invalid time {text!r}. Use 2026-01-31T09:05 (UTC), 2h (two hours ago) or "
@@ -65,9 +60,6 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
                 param,
                 ctx,
             )
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0, round(moment.timestamp() * 1000))
 
 
 MOMENT = Moment()

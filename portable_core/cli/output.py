@@ -1,10 +1,9 @@
-"""Text for the terminal: escaped, formatted, and dropped when the output is closed."""
+"""Text for the terminal: escaped, and dropped when the output is closed."""
 
 from __future__ import annotations
 
 import io
 import sys
-from datetime import UTC, datetime
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -16,27 +15,6 @@ def printable(text: str, keep: str = "") -> str:
         character if character.isprintable() or character == keep else f"\\u{ord(character):04x}"
         for character in text
     )
-
-
-def format_moment(milliseconds: int | None) -> str:
-    """Return a time in UTC, to the second; in milliseconds if it lies after the year 9999."""
-    if milliseconds is None:
-        return "–"
-    try:
-        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{milliseconds} ms"
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def format_bytes(count: int) -> str:
-    """Return a size with its unit: ``950 B``, ``12.3 kB``, ``1.0 MB``."""
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
-        if size < 999.95:
-            break
-        size, unit = size / 1000, larger
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def drop_output() -> None:

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options
-from portable_core.cli.output import format_moment, printable
+from portable_core.cli.output import printable
 from portable_core.cli.responses import DOUBT, parse_response
 from portable_core.errors import AnswerInvalid
 from portable_core.sync.status import MasterStatusDocument, SlaveDocument
+from portable_core.text import format_time
 
 _COMPLETE = "complete"
 
@@ -88,7 +89,7 @@ def _show(status: MasterStatusDocument, slaves: list[_SlaveLine]) -> None:
     records = status.store.records
     console.print(
         f"{'?' if records is None else records} webhooks stored, newest "
-        f"{format_moment(status.store.newest)}; {status.buffer.records} waiting for the disk.",
+        f"{format_time(status.store.newest)}; {status.buffer.records} waiting for the disk.",
         highlight=False,
     )
     if not slaves:
@@ -102,8 +103,8 @@ def _show(status: MasterStatusDocument, slaves: list[_SlaveLine]) -> None:
     for slave in slaves:
         table.add_row(
             printable(slave.name),
-            format_moment(slave.complete_until or None),
-            format_moment(slave.started or None),
+            format_time(slave.complete_until or None),
+            format_time(slave.started or None),
             "–" if slave.recovered is None else str(slave.recovered),
             slave.state,
         )

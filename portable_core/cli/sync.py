@@ -17,11 +17,12 @@ from rich.table import Table
 
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples
-from portable_core.cli.output import format_bytes, printable
+from portable_core.cli.output import printable
 from portable_core.cli.responses import convert_response, parse_json
 from portable_core.documents import Problem
 from portable_core.errors import SettingsError, StoreLocked, Unavailable
 from portable_core.sync.report import SlaveReport, SyncReport
+from portable_core.text import format_size
 
 _LINE_S = 2.0
 _COMPLETE = "complete"
@@ -151,7 +152,7 @@ class _Bars:
         name, behind = printable(slave.slave), slave.behind_ms
         counts = (
             f"{slave.pairs_sent} pairs sent, {slave.records_received} records received, "
-            f"{format_bytes(slave.bytes_received)}"
+            f"{format_size(slave.bytes_received)}"
         )
         done = slave.seconds > 0
         ended = f"; {_describe_state(slave)}" if done else ""
@@ -184,7 +185,7 @@ def _make_table(report: SyncReport) -> tuple[Table, list[str]]:
         table.add_row(
             name,
             *map(str, counts),
-            format_bytes(slave.bytes_sent + slave.bytes_received),
+            format_size(slave.bytes_sent + slave.bytes_received),
             f"{slave.seconds:.2f}",
             "failed" if slave.error else "warning" if slave.warning else _COMPLETE,
         )

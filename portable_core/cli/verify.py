@@ -12,13 +12,14 @@ import click
 
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options, range_options
-from portable_core.cli.output import drop_output, format_moment, printable
+from portable_core.cli.output import drop_output, printable
 from portable_core.cli.responses import DOUBT
 from portable_core.errors import AnswerInvalid, BadRequest, Unavailable, WebhookSyncError
 from portable_core.ports import SlaveClient, SlaveInfo, SyncRequest
 from portable_core.records import Pair, Record, format_id
 from portable_core.sync.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
 from portable_core.sync.status import MasterStatusDocument
+from portable_core.text import format_time
 from portable_core.wire.negotiation import ENCODINGS, Encoding, read_stream
 
 _CHUNK_BYTES = 64 * 1024
@@ -211,7 +212,7 @@ def _describe(record: Record, as_json: bool) -> str:
                 "size": size,
             }
         )
-    received = format_moment(timestamp)
+    received = format_time(timestamp)
     shown = printable(source) or "–"
     return f"missing: {format_id(record.pair)}  {received} UTC  {shown}  {size} bytes"
 
@@ -220,6 +221,6 @@ def _summarize(window: tuple[int, int] | None, missing: int) -> None:
     if window is None:
         click.echo("Nothing to compare: the slave has no webhooks in this time range.", err=True)
         return
-    start, end = map(format_moment, window)
+    start, end = map(format_time, window)
     result = f"{missing} missing" if missing else "nothing is missing"
     click.echo(f"From {start} to {end} UTC: {result}.", err=True)

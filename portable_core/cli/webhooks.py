@@ -11,9 +11,10 @@ import click
 
 from portable_core.cli.master_client import MasterClient, read_position
 from portable_core.cli.options import examples, master_options, range_options, source_option
-from portable_core.cli.output import format_moment, printable
+from portable_core.cli.output import printable
 from portable_core.cli.responses import parse_response
 from portable_core.errors import SettingsError
+from portable_core.text import format_time
 from portable_core.webhooks.feed import decode_line
 from portable_core.webhooks.listing import PageDocument, RowDocument
 from portable_core.webhooks.payload_text import indent
@@ -95,7 +96,7 @@ def list_webhooks(
 def _describe(row: RowDocument) -> str:
     columns = (
         f"{printable(row.id):24}",
-        format_moment(row.timestamp),
+        format_time(row.timestamp),
         f"{printable(row.source) or '–':12}",
         f"{printable(row.event) or '–':20}",
         f"{row.size:>8} bytes",
@@ -131,11 +132,11 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
         _get_output().write(record.payload)
         return
     recovery = record.recovery
-    click.echo(f"received  {format_moment(record.pair.timestamp)} UTC ({record.pair.timestamp})")
+    click.echo(f"received  {format_time(record.pair.timestamp)} UTC ({record.pair.timestamp})")
     click.echo(f"hash      {record.pair.hash}")
     click.echo(f"source    {printable(record.meta.source) or '–'}")
     origin = (
-        f"recovered from {printable(recovery.slave)} at {format_moment(recovery.at)} UTC"
+        f"recovered from {printable(recovery.slave)} at {format_time(recovery.at)} UTC"
         if recovery
         else "received by the master"
     )

@@ -193,7 +193,7 @@ def test_a_webhook_is_found_and_shown(cluster: Cluster, browser: Any) -> None:
     browser.get(f"{cluster.master.url}/webhooks?id={webhook}")
     assert browser.current_url.endswith(webhook)
     browser.get(f"{cluster.master.url}/webhooks?start=yesterday")
-    assert "neither milliseconds nor a time" in read(browser, "[role=alert]")
+    assert "must be a time such as" in read(browser, "[role=alert]")
 
 
 def test_a_recovered_webhook_says_from_where(cluster: Cluster, browser: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from werkzeug.datastructures import MultiDict
 
 from portable_core.errors import BadRequest
 from portable_core.records import MAX_INTEGER, Pair, parse_id
 from portable_core.sync.protocol import parse_integer
+from portable_core.text import parse_time
 from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Search
 
 Query = MultiDict[str, str]
@@ -62,14 +61,7 @@ def _read_time(query: Query, name: str, default: int) -> int:
     text = query.get(name, "").strip()
     if not text:
         return default
-    if text.isascii() and text.isdecimal():
-        return parse_bounded(name, text, most=FOREVER)
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_time(text, FOREVER)
     except ValueError as error:
-        raise BadRequest(
-            f"{name}: {text[:40]!r} is neither milliseconds nor a time like 2026-01-31T09:05"
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, round(moment.timestamp() * 1000))
+        raise BadRequest(f"{name}: {error}") from error

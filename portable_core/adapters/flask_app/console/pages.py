@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +13,7 @@ from portable_core.adapters.flask_app.console import texts
 from portable_core.adapters.flask_app.console.access import Access, View, add_headers
 from portable_core.errors import Unavailable, WebhookSyncError
 from portable_core.records import format_id
+from portable_core.text import format_size, format_time
 
 
 def make_blueprint(access: Access) -> Blueprint:
@@ -25,10 +26,10 @@ def make_blueprint(access: Access) -> Blueprint:
         static_url_path="/console/static",
     )
     filters: dict[str, Callable[..., str]] = {
-        "time": texts.format_time,
+        "time": partial(format_time, zone=" UTC"),
         "iso": texts.format_iso,
         "duration": texts.format_duration,
-        "size": texts.format_size,
+        "size": format_size,
         "count": texts.format_count,
         "id": format_id,
     }

@@ -51,17 +51,6 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
 _ADVICE_BY_NAME = {kind.__name__: advice for kind, advice in _ADVICE.items()}
 
 
-def format_time(milliseconds: int | None) -> str:
-    """Return ``2026-01-31 09:05:07 UTC``; a dash for None, milliseconds beyond the calendar."""
-    if milliseconds is None:
-        return "–"
-    try:
-        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{milliseconds} ms"
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def format_iso(milliseconds: int) -> str:
     """Return the ``datetime`` of a ``<time>``; empty beyond the calendar."""
     try:
@@ -83,18 +72,6 @@ def format_duration(milliseconds: float) -> str:
             seconds %= size
     parts = [part for part in parts[:2] if not part.startswith("0 ")] or parts[:1]
     return ("−" if milliseconds < 0 else "") + " ".join(parts)
-
-
-def format_size(size: int | None) -> str:
-    """Return ``1.5 MB``, in powers of 1000."""
-    if size is None:
-        return "–"
-    value = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def format_count(count: int | None) -> str:
