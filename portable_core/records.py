@@ -98,7 +98,7 @@ class Recovery:
     """Marks a record that the master fetched from a slave; ``at`` is the time in ms."""
 
     slave: str
-    at: int
+    at: Integer
 
 
 @dataclass(frozen=True, slots=True)

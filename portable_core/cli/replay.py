@@ -104,7 +104,8 @@ def replay_command(
             report=keep.add,
         )
         status = _run(replay, quiet=as_json)
-    click.echo(json.dumps(status.to_json()) if as_json else _summarize(status, len(delivered)))
+    totals = json.dumps(msgspec.to_builtins(status.describe()))
+    click.echo(totals if as_json else _summarize(status, len(delivered)))
     sys.exit(0 if status.state == "done" and not status.failed else 1)
 
 

@@ -1,8 +1,9 @@
-"""The document of ``GET /status``: made by a node, read by the commands."""
+"""The documents of ``GET /health`` and ``GET /status``: made by a node, read by programs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -12,6 +13,13 @@ from portable_core.ports import Damage, Milliseconds, SlaveState
 from portable_core.records import Integer
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.report import StoredReport
+
+
+class HealthDocument(msgspec.Struct, frozen=True):
+    """The health of a node that can store a webhook now; otherwise it responds with a problem."""
+
+    role: str
+    status: Literal["ok"] = "ok"
 
 
 class StoreDocument(msgspec.Struct, frozen=True):

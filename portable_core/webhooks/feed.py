@@ -14,13 +14,13 @@ feed without that line was cut.
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import msgspec
 import orjson
 
+from portable_core.documents import convert_document
 from portable_core.errors import AnswerInvalid, BadRequest
 from portable_core.payload_hash.canonical import is_plain
 from portable_core.ports import Milliseconds
@@ -30,6 +30,15 @@ from portable_core.sync.protocol import parse_integer
 NDJSON = "application/x-ndjson"
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+class LineDocument(msgspec.Struct, frozen=True):
+    """A line of the feed with ``raw``, without the members that repeat its ``id``."""
+
+    id: str
+    raw: bytes
+    meta: Meta = Meta()
+    recovery: Recovery | None = None
 
 
 def parse_position(text: str) -> Pair:
@@ -95,16 +104,7 @@ def encode_feed(
 def decode_line(line: bytes) -> Record:
     """Return the record of a line with ``raw``. Raises ``AnswerInvalid``."""
     try:
-        document = json.loads(line)
-        pair = parse_id(document["id"])
-        recovery = document.get("recovery")
-        if recovery is not None:
-            recovery = Recovery(str(recovery["slave"]), parse_integer(str(recovery["at"])))
-        return Record(
-            pair,
-            base64.b64decode(document["raw"], validate=True),
-            Meta.from_mapping(document.get("meta", {})),
-            recovery,
-        )
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error, BadRequest) as error:
-        raise AnswerInvalid(f"a line of the feed cannot be read: {error!r}") from error
+        parts = convert_document(msgspec.json.decode(line), LineDocument)
+        return Record(parse_id(parts.id), parts.raw, parts.meta, parts.recovery)
+    except (ValueError, RecursionError, BadRequest) as error:
+        raise AnswerInvalid(f"invalid line of the feed: {error}") from error

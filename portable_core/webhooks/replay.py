@@ -153,6 +153,21 @@ def _can_be_sent(value: str) -> bool:
 State = Literal["running", "done", "stopped", "failed"]
 
 
+class ReplayDocument(msgspec.Struct, frozen=True):
+    """The status of a run as the console's events and ``replay --json`` show it: its totals.
+
+    ``total`` is null if it is unknown; ``problem`` is empty unless ``state`` is ``failed``.
+    """
+
+    state: State
+    total: int | None
+    sent: int
+    delivered: int
+    failed: int
+    by_status: Mapping[int, int]
+    problem: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayStatus:
     """``by_status``: webhooks by HTTP status, 0 without a response. ``failures``: the first ones,
@@ -170,16 +185,17 @@ class ReplayStatus:
     def failed(self) -> int:
         return self.sent - self.delivered
 
-    def to_json(self) -> dict[str, object]:
-        return {
-            "state": self.state,
-            "total": self.total,
-            "sent": self.sent,
-            "delivered": self.delivered,
-            "failed": self.failed,
-            "by_status": {str(status): count for status, count in sorted(self.by_status.items())},
-            "problem": self.problem,
-        }
+    def describe(self) -> ReplayDocument:
+        """Return the document of this status."""
+        return ReplayDocument(
+            self.state,
+            self.total,
+            self.sent,
+            self.delivered,
+            self.failed,
+            dict(sorted(self.by_status.items())),
+            self.problem,
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from portable_core import errors
-from portable_core.adapters.flask_app.console.jobs import SyncState
+from portable_core.adapters.flask_app.console.jobs import SyncJob, SyncState
 from portable_core.adapters.flask_app.console.texts import advise
+from portable_core.sync.report import SyncReport
 
 
 def list_kinds(kind: type[errors.WebhookSyncError]) -> Iterator[type[errors.WebhookSyncError]]:
@@ -38,9 +39,19 @@ OF_A_SYNC = [kind for kind in OF_A_SYNC if kind.__module__ == errors.__name__]
 def test_every_error_of_a_sync_comes_with_advice(kind: type[errors.WebhookSyncError]) -> None:
     advice = advise(kind.__name__)
     assert advice.endswith((".", "?"))
-    state = SyncState(problem="the reason", problem_type=kind.__name__)
-    assert state.to_json()["advice"] == advice
+
+
+def test_a_failed_sync_from_the_console_has_the_advice() -> None:
+    def run(progress: object) -> SyncReport:
+        raise errors.StoreFull("the reason")
+
+    job = SyncJob(run)
+    job.start()
+    *_, state = job.watch(lambda: False)
+    assert state == SyncState(
+        ok=False, problem="Store full: the reason", advice=advise("StoreFull")
+    )
 
 
 def test_there_is_no_advice_where_there_is_no_problem() -> None:
-    assert advise("") == SyncState(ok=True).advice == ""
+    assert advise("") == ""

@@ -32,14 +32,28 @@ def test_a_line_is_one_line_and_exact(payload: bytes) -> None:
     assert decode_line(encode_line(record, raw=True)) == record
 
 
-def test_a_line_that_is_none() -> None:
-    for line in (b"", b"{}", b'{"id":"1-2","raw":"!"}', b'{"id":"x","raw":""}', b"[1]"):
-        with pytest.raises(AnswerInvalid):
-            decode_line(line)
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"", "truncated"),
+        (b"\xff", "malformed"),
+        (b"[" * 100_000, "recursion"),
+        (b"[1]", "must be object"),
+        (b"{}", "id: missing"),
+        (b'{"id":"1-2"}', "raw: missing"),
+        (b'{"id":"1-2","raw":"!"}', "(?i)base64"),
+        (b'{"id":"x","raw":""}', "'x'"),
+        (b'{"id":"1-2","raw":"","meta":{"headers":1}}', "meta.headers: must be object"),
+        (b'{"id":"1-2","raw":"","recovery":{"slave":"a","at":-1}}', "recovery.at: must be int"),
+    ],
+)
+def test_an_invalid_line_is_named(line: bytes, message: str) -> None:
+    with pytest.raises(AnswerInvalid, match=message):
+        decode_line(line)
 
 
 @pytest.mark.parametrize(
-    ("since", "limit", "told", "position"),
+    ("since", "limit", "count", "position"),
     [
         ("0", None, 3, "90"),
         ("0", 4, 3, "90"),
@@ -51,14 +65,14 @@ def test_a_line_that_is_none() -> None:
         ("91", None, 0, "91"),
     ],
 )
-def test_the_closing_line_tells_where_to_go_on(
-    since: str, limit: int | None, told: int, position: str
+def test_the_closing_line_has_the_position_from_which_to_continue(
+    since: str, limit: int | None, count: int, position: str
 ) -> None:
     first = parse_position(since)
     pairs = [pair for pair in (Pair(5, 5), Pair(6, 5), Pair(7, 5)) if pair >= first]
     records = [Record(pair, b"{}", META) for pair in pairs]
     *lines, closing = encode_feed(records, since, 90, limit)
-    assert [json.loads(line)["timestamp"] for line in lines] == [p.timestamp for p in pairs[:told]]
+    assert [json.loads(line)["timestamp"] for line in lines] == [p.timestamp for p in pairs[:count]]
     assert closing == b'{"end":true,"since":"%b"}\n' % position.encode()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
@@ -17,7 +16,7 @@ from portable_core.adapters.flask_app.webhooks import WebhookMiddleware
 from portable_core.errors import NotFound
 from portable_core.ingest.admission import WEBHOOK_PATH
 from portable_core.node import Node
-from portable_core.sync.status import describe_slaves, describe_status
+from portable_core.sync.status import HealthDocument, describe_slaves, describe_status
 from portable_core.webhooks.replay import Connect
 
 #: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
@@ -77,7 +76,7 @@ def _add_status_routes(app: Flask, node: Node) -> None:
     @app.get("/health")
     def health() -> Response:
         node.receiver.check()
-        return answer_json({"status": "ok", "role": node.settings.role})
+        return answer_json(HealthDocument(node.settings.role))
 
     @app.get("/status")
     def status() -> Response:
@@ -86,5 +85,4 @@ def _add_status_routes(app: Flask, node: Node) -> None:
         if node.master is not None:
             urls = {slave.name: slave.url for slave in node.settings.slaves}
             slaves = describe_slaves(node.master.slave_states(), urls)
-        document = describe_status(node.settings.role, status, slaves)
-        return answer_json(msgspec.to_builtins(document))
+        return answer_json(describe_status(node.settings.role, status, slaves))

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import msgspec
 from flask import Flask, Response, request
 from werkzeug.datastructures import MIMEAccept
 
@@ -87,7 +86,7 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
             return _answer_feed(node, master)
         search, before = read_search(request.args), read_before(request.args)
         page = read_page(node.receiver.store, search, before, read_limit(request.args))
-        return answer_json(msgspec.to_builtins(describe_page(page)))
+        return answer_json(describe_page(page))
 
     @app.get(f"{WEBHOOKS_PATH}/<webhook>")
     def webhook(webhook: str) -> Any:

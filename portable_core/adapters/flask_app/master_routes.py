@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
@@ -46,4 +45,4 @@ def add_master_routes(app: Flask, node: Node, master: Master) -> None:
             for batch in read_batches(reader, read_chunks(request)):
                 yield from batch
 
-        return answer_json(msgspec.to_builtins(master.accept(slave, records())))
+        return answer_json(master.accept(slave, records()))

@@ -25,7 +25,6 @@ from portable_core.sync.protocol import (
     SYNC_PATH,
     THROUGH_HEADER,
     format_store,
-    info_to_json,
     parse_integer,
     parse_store,
 )
@@ -52,7 +51,7 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
     @app.get(SYNC_PATH)
     def describe() -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        response = answer_json(info_to_json(slave.describe()))
+        response = answer_json(slave.describe())
         _name_store(response, slave.receiver.info())
         return response
 

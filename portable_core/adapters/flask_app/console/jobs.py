@@ -10,8 +10,9 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
 
 from portable_core.adapters.flask_app.console.texts import advise
 from portable_core.errors import NotFound, Unavailable, WebhookSyncError
@@ -27,32 +28,19 @@ MAX_RUNNING = 2
 _WAIT_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class SyncState:
-    """``slaves``: the reports so far, by name. ``problem``: why no sync could be run.
+class SyncState(msgspec.Struct, frozen=True):
+    """The state of a sync; also the document of the events for the console's script.
 
-    ``problem_type`` is the name of the class of the error behind it.
+    - ``ok``: whether every slave was synced; null until the sync has ended.
+    - ``problem``: the reason why no sync could be run; ``advice``: what to do about it.
+    - ``slaves``: the reports so far, by name.
     """
 
     running: bool = False
-    slaves: dict[str, SlaveReport] = field(default_factory=dict)
     ok: bool | None = None
     problem: str = ""
-    problem_type: str = ""
-
-    @property
-    def advice(self) -> str:
-        """Return what to do about ``problem``."""
-        return advise(self.problem_type)
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "running": self.running,
-            "ok": self.ok,
-            "problem": self.problem,
-            "advice": self.advice,
-            "slaves": {name: report.to_json() for name, report in self.slaves.items()},
-        }
+    advice: str = ""
+    slaves: Mapping[str, SlaveReport] = {}
 
 
 Run = Callable[[Callable[[SlaveReport], None]], SyncReport]
@@ -81,24 +69,21 @@ class SyncJob:
         threading.Thread(target=self._work, name="console-sync", daemon=True).start()
 
     def _work(self) -> None:
-        problem, kind = (
-            "Internal error: the sync ended early; see the master's log",
-            WebhookSyncError.__name__,
-        )
-        ok = False
+        ok, problem, kind = False, "Internal error: the sync ended early", WebhookSyncError.__name__
         try:
             report = self._run(self._progress)
-            problem, kind, ok = "", "", report.ok
+            ok, problem, kind = report.ok, "", ""
         except WebhookSyncError as error:
             problem, kind = f"{error.title}: {error}", type(error).__name__
         except Exception:
             logger.exception("a sync from the console ended with an unexpected error")
         with self._changed:
-            self._set(SyncState(False, self._state.slaves, ok, problem, kind))
+            self._set(SyncState(False, ok, problem, advise(kind), self._state.slaves))
 
     def _progress(self, report: SlaveReport) -> None:
         with self._changed:
-            self._set(SyncState(True, {**self._state.slaves, report.slave: report}))
+            slaves = {**self._state.slaves, report.slave: report}
+            self._set(SyncState(running=True, slaves=slaves))
 
     def _set(self, state: SyncState) -> None:
         self._state = state

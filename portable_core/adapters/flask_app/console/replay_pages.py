@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-import orjson
+import msgspec
 from flask import Flask, Response, redirect, render_template, request
 
 from portable_core.adapters.flask_app.console.access import Access
@@ -136,7 +136,7 @@ class ReplayPages:
     def _follow(self, name: str) -> Response:
         watched = self._replays.watch(name, lambda: self._node.stopping)
         self._replays.get(name)
-        events = (b"data: %s\n\n" % orjson.dumps(status.to_json()) for status in watched)
+        events = (b"data: %s\n\n" % msgspec.json.encode(status.describe()) for status in watched)
         return Response(events, content_type=EVENT_STREAM)
 
     def _stop(self, name: str) -> object:

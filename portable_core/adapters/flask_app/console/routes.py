@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-import orjson
+import msgspec
 from flask import Flask, Response, redirect, render_template, request
 
 from portable_core.adapters.flask_app.console.access import (
@@ -118,7 +118,7 @@ def _add_overview(app: Flask, node: Node, master: Master, access: Access) -> Non
     def follow_sync() -> Response:
         def events() -> Iterator[bytes]:
             for state in job.watch(lambda: node.stopping):
-                yield b"data: %s\n\n" % orjson.dumps(state.to_json())
+                yield b"data: %s\n\n" % msgspec.json.encode(state)
 
         return Response(events(), content_type=EVENT_STREAM)
 
