@@ -107,4 +107,4 @@ def decode_line(line: bytes) -> Record:
         parts = convert_document(msgspec.json.decode(line), LineDocument)
         return Record(parse_id(parts.id), parts.raw, parts.meta, parts.recovery)
     except (ValueError, RecursionError, BadRequest) as error:
-        raise AnswerInvalid(f"invalid line of the feed: {error}") from error
+        raise AnswerInvalid(f"a line of the feed cannot be read: {error}") from error
