@@ -61,7 +61,7 @@ def parse_integer(text: str, least: int = 0, most: int = MAX_INTEGER) -> int:
     Raises ``ValueError`` for any other text, white space around the digits included.
     """
     if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
-        raise ValueError(f"must be an integer of {least} to {most}, not {text[:40]!r}")
+        raise ValueError(f"must be an integer from {least} to {most} (got {text[:40]!r})")
     return int(text)
 
 

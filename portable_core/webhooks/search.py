@@ -151,7 +151,7 @@ class _Query:
             self.pairs += len(chunk)
             wanted = self.search.hash
             chosen = [pair for pair in chunk if wanted is None or pair.hash == wanted]
-            full = self._take(chosen)
+            full = self._add_rows(chosen)
             if full is not None:
                 return Page(tuple(self.rows), full, self._looked_at)
             if self._spent():
@@ -189,7 +189,7 @@ class _Query:
             else:
                 size *= 2  # many pairs share one millisecond, at or after the position
 
-    def _take(self, pairs: list[Pair]) -> Pair | None:
+    def _add_rows(self, pairs: list[Pair]) -> Pair | None:
         """Add the rows of these pairs; return the last row's pair if the page is full."""
         room = self.limit - len(self.rows)
         if not self.search.looks_inside:

@@ -24,9 +24,9 @@ LOGINS = {
     "&" * 5000: (401, "token"),
 }
 REPLAYS = {
-    "": (400, "start, end: say"),
-    "&start=1": (400, "start, end: say"),
-    "&start=2&end=1": (400, "end must come after"),
+    "": (400, "start, end: missing"),
+    "&start=1": (400, "start, end: missing"),
+    "&start=2&end=1": (400, "end must be after"),
     "&start=x&end=2": (400, "start: "),
     "&start=%D9%A1&end=2": (400, "start: "),
     "&start=1&end=" + "9" * 5000: (400, "end: "),
@@ -83,8 +83,8 @@ def test_bad_forms_are_refused(tmp_path: Path, kind: Kind) -> None:
         cookie = entered.headers["set-cookie"].partition(";")[0]
         form = read_form(exchange(node.port, ask("GET", "/", f"Cookie: {cookie}")))
         try_all("/replays", REPLAYS)
-        form = "csrf=%ff%ed%a0%80"  # a form of somebody else
-        try_all("/replays", dict.fromkeys(REPLAYS, (403, "out of date")))
+        form = "csrf=%ff%ed%a0%80"  # a form of another login
+        try_all("/replays", dict.fromkeys(REPLAYS, (403, "has expired")))
         assert not faults
         assert exchange(node.port, post(b'{"good":1}')).status == 200
         assert node.stop() == 0

@@ -46,7 +46,7 @@ def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> 
             yield _format_event(*end)
             return
         if not reports:
-            yield b": still at it\n\n"
+            yield b": still running\n\n"
 
 
 class _Events:

@@ -50,9 +50,13 @@ _QUERIES = {
 SLAVE = {
     **{f"sync {query[:50]}": Case(sync(query), 400, says) for query, says in _QUERIES.items()},
     "span of another": Case(sync(WHOLE + "&span=1"), 409, "span: this slave has 120000 ms"),
-    "no hash": Case(sync(WHOLE + "&hash="), 409, "hash: this slave has crc32c"),
-    "hash of another": Case(sync(WHOLE + "&hash=blake2b"), 409, "hash: this slave has crc32c"),
-    "hash unknown": Case(sync(WHOLE + "&hash=%00%ff"), 409, "hash: this slave has crc32c"),
+    "no hash": Case(sync(WHOLE + "&identity=1&hash="), 409, "hash: this slave has crc32c"),
+    "hash of another": Case(
+        sync(WHOLE + "&identity=1&hash=blake2b"), 409, "hash: this slave has crc32c"
+    ),
+    "hash unknown": Case(
+        sync(WHOLE + "&identity=1&hash=%00%ff"), 409, "hash: this slave has crc32c"
+    ),
     **{
         f"pairs {body[:20]!r}": Case(sync(WHOLE, body), 400, says)
         for body, says in {

@@ -104,7 +104,7 @@ class Access:
         if site != "same-origin" or not hmac.compare_digest(
             given.encode(), self.identify().csrf.encode()
         ):
-            raise Forbidden("the form is out of date; go back, reload the page and try again")
+            raise Forbidden("the form has expired. Go back, reload the page and try again.")
 
     def require_login(self, view: View) -> View:
         """Return the view for logged-in visitors; redirect others to the login."""

@@ -118,7 +118,9 @@ class Replays:
         with self._lock:
             running = [run for run in self._runs.values() if run.status().state == "running"]
             if len(running) >= MAX_RUNNING:
-                raise Unavailable(f"{MAX_RUNNING} replays are running; wait for one or stop it")
+                raise Unavailable(
+                    f"{MAX_RUNNING} replays are running. Wait until one ends, or stop one."
+                )
             name = secrets.token_hex(6)
             self._runs[name] = replay
             for old in list(self._runs):
@@ -132,7 +134,7 @@ class Replays:
         with self._lock:
             if name not in self._runs:
                 raise NotFound(
-                    "this process has no such replay; the master may have been restarted since"
+                    "this process has no replay of that name. The master may have been restarted."
                 )
             return self._runs[name]
 

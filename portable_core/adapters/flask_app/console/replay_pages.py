@@ -63,10 +63,13 @@ class ReplayPages:
             find_record(self._node.receiver.store, pair)
             return self._run(form.get("url", ""), self._read_pairs([pair]), 1)
         if not form.get("start", "").strip() or not form.get("end", "").strip():
-            raise BadRequest("start, end: say from when to when; this sends many webhooks")
+            raise BadRequest(
+                "start, end: missing. A replay may send many webhooks; name both ends of its time "
+                "range."
+            )
         search = read_search(form)
         if search.start >= search.end:
-            raise BadRequest("start, end: the end must come after the start")
+            raise BadRequest("start, end: the end must be after the start")
         return self._run(form.get("url", ""), self._read_range(search), self._count(search))
 
     def _start_again(self, name: str) -> object:
@@ -74,7 +77,7 @@ class ReplayPages:
         earlier = self._replays.get(name)
         status = earlier.status()
         if status.state == "running":
-            raise BadRequest("the run is not over yet; wait for its end or stop it")
+            raise BadRequest("the replay is still running. Wait for its end or stop it.")
         pairs = [failure.pair for failure in status.failures]
         return self._run(earlier.url, self._read_pairs(pairs), len(pairs))
 
@@ -82,8 +85,8 @@ class ReplayPages:
         settings, clock = self._node.settings, self._node.receiver.clock
         if not settings.replay_targets or self._connect is None:
             raise Forbidden(
-                "REPLAY_TARGETS is not set, so that nothing may be sent again from here; name the "
-                "addresses that may get webhooks and start the master again"
+                "replay is off: REPLAY_TARGETS is not set. Set it to the allowed addresses and "
+                "restart the master."
             )
         parallel = _read_parallel(request.form.get("parallel", "1"))
         replay = Replay(
@@ -151,5 +154,7 @@ def _read_parallel(text: str) -> int:
     except ValueError:
         parallel = 0
     if not 1 <= parallel <= _MAX_PARALLEL:
-        raise BadRequest(f"parallel: must be 1 to {_MAX_PARALLEL}")
+        raise BadRequest(
+            f"parallel: must be an integer from 1 to {_MAX_PARALLEL} (got {text[:40]!r})"
+        )
     return parallel
