@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from portable_core.adapters.logs import configure_logs
 from portable_core.adapters.server import container
 from portable_core.settings import Role, Settings
-from portable_core.wiring import build_app_or_exit, read_settings_or_exit
+from portable_core.wiring import build_app_or_exit, check_extras, read_settings_or_exit
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -52,8 +52,10 @@ def _make(role: Role) -> Flask:
 def serve(role: Role, settings: Settings, host: str) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
-    Raises ``SettingsError`` for an address on which it cannot listen.
+    Raises ``SettingsError`` for an address on which it cannot listen, and if a setting needs a
+    package that is not installed.
     """
+    check_extras(settings)
     container.check_address(host, settings.port)
     configure_logs(settings.secrets(), settings.google_project)
     container.serve(f"{__name__}:make_{role}", host, settings.port, settings.threads)

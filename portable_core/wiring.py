@@ -11,10 +11,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import SettingsError, StoreError
@@ -56,8 +56,7 @@ def _build_sqlite(settings: Settings, read_only: bool) -> MasterStore:
 
 
 def _build_firestore(settings: Settings, read_only: bool) -> MasterStore:
-    with _needing("firestore", "STORE"):
-        from portable_core.adapters.firestore import FirestoreStore
+    from portable_core.adapters.firestore import FirestoreStore
 
     project, _, database = settings.store.path.partition("/")
     return FirestoreStore(
@@ -69,15 +68,39 @@ def _build_firestore(settings: Settings, read_only: bool) -> MasterStore:
     )
 
 
-@contextmanager
-def _needing(extra: str, setting: str) -> Iterator[None]:
-    """Name the extra of the distribution that brings a package which is not installed."""
+class _Extra(NamedTuple):
+    """An extra of the distribution: the package it installs, and modules that need it."""
+
+    name: str
+    package: str
+    modules: tuple[str, ...]
+
+
+#: What needs an extra: kinds of store, and kinds of ``SYNC_AUTH``.
+_STORE_EXTRAS = {
+    "firestore": _Extra("firestore", "google-cloud-firestore", ("google.cloud.firestore_v1",))
+}
+_AUTH_EXTRAS = {"oidc": _Extra("oidc", "google-auth[requests]", ("google.auth", "requests"))}
+
+
+def check_extras(settings: Settings) -> None:
+    """Raise ``SettingsError`` if a setting needs a package that is not installed."""
+    needs = [("STORE", _STORE_EXTRAS.get(settings.store.kind.name))]
+    needs += [("SYNC_AUTH", _AUTH_EXTRAS.get(kind)) for kind in settings.sync_auth]
+    for setting, extra in needs:
+        if extra is not None and not all(map(_is_installed, extra.modules)):
+            raise SettingsError(
+                f"{setting}: needs the package {extra.package}, which is not installed. "
+                f"Install webhook-sync[{extra.name}]."
+            )
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether a module can be found, without importing it."""
     try:
-        yield
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"{setting}: needs the package {error.name}; install webhook-sync[{extra}]"
-        ) from error
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 #: By the kind's name: one builder for each row of :data:`.STORE_KINDS`.
@@ -89,14 +112,17 @@ _STORE_BUILDERS: Mapping[str, Callable[[Settings, bool], MasterStore]] = {
 
 
 def build_node(settings: Settings, observer: Observer | None = None) -> Node:
-    """Return a node with these settings; nothing is opened, locked or started yet."""
+    """Return a node with these settings; nothing is opened, locked or started yet.
+
+    Raises ``SettingsError`` if a setting needs a package that is not installed.
+    """
     from portable_core.adapters.authentication.tokens import build_guard
 
+    check_extras(settings)
     observer = observer or Observer()
     store = build_store(settings)
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
-    with _needing("oidc", "SYNC_AUTH"):
-        guard = build_guard(settings)
+    guard = build_guard(settings)
     slave = Slave(receiver) if settings.role == "slave" else None
     master = None
     if settings.role == "master":

@@ -14,7 +14,7 @@ import pytest
 
 from portable_core.adapters.logs import LogObserver
 from portable_core.demo.processes import Kind
-from portable_core.errors import MalformedStream, SettingsError
+from portable_core.errors import MalformedStream
 from portable_core.settings import Role, Settings
 from portable_core.store_kinds import STORE_KINDS
 from portable_core.sync.observer import Observer, Observers
@@ -100,28 +100,6 @@ def test_an_invalid_setting_ends_a_start_with_one_line_and_without_secrets() -> 
     assert done.stderr.count("\n") == 1
     assert "horse" not in done.stderr
     assert "hub-secret" not in done.stderr
-
-
-OIDC = {"SYNC_AUTH": "oidc", "OIDC_AUDIENCE": "a", "OIDC_ACCOUNTS": "b@example"}
-
-
-@pytest.mark.parametrize(
-    ("env", "package", "message"),
-    [
-        ({"STORE": "firestore:p/d", "SYNC_AUTH": "none"}, "firestore", r"STORE: .*\[firestore\]"),
-        ({"STORE": "memory:", **OIDC}, "authentication.oidc", r"SYNC_AUTH: .*\[oidc\]"),
-    ],
-)
-def test_a_node_names_the_extra_that_it_lacks(
-    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], package: str, message: str
-) -> None:
-    adapter = f"portable_core.adapters.{package}"
-    for name in [name for name in sys.modules if name.startswith(adapter)]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("grpc", "google.auth", "google.cloud", "google.cloud.firestore_v1"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(SettingsError, match=message):
-        build_node(Settings.from_env("slave", env))
 
 
 # -- the first request ----------------------------------------------------------------------------
