@@ -20,6 +20,7 @@ from portable_core.records import Pair, Record, format_id
 from portable_core.sync.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
 from portable_core.sync.status import MasterStatusDocument
 from portable_core.text import format_time
+from portable_core.webhooks.search import find_event
 from portable_core.wire.negotiation import ENCODINGS, Encoding, read_stream
 
 _CHUNK_BYTES = 64 * 1024
@@ -201,20 +202,25 @@ def _compare(
 
 def _describe(record: Record, as_json: bool) -> str:
     timestamp, hash_ = record.pair
-    size, source = len(record.payload), record.meta.source
+    size, meta, event = len(record.payload), record.meta, find_event(record.meta)
     if as_json:
         return json.dumps(
             {
                 "id": format_id(record.pair),
                 "hash": hash_,
                 "timestamp": timestamp,
-                "source": source,
+                "key": meta.key or None,
+                "source": meta.source,
+                "event": event,
                 "size": size,
             }
         )
     received = format_time(timestamp)
-    shown = printable(source) or "–"
-    return f"missing: {format_id(record.pair)}  {received} UTC  {shown}  {size} bytes"
+    source, event, key = (printable(text) or "–" for text in (meta.source, event, meta.key))
+    return (
+        f"missing: {format_id(record.pair)}  {received} UTC  {source}  {event}  {size} bytes  "
+        f"key {key}"
+    )
 
 
 def _summarize(window: tuple[int, int] | None, missing: int) -> None:

@@ -47,7 +47,10 @@ def webhooks_command() -> None:
 @range_options
 @source_option
 @click.option("--hash", "hash_", help="Only webhooks with this hash.")
-@click.option("--id", "id_", help="Only webhooks with this value in a kept header.")
+@click.option("--key", help="Only webhooks with this key: all copies of one webhook.")
+@click.option(
+    "--id", "id_", help="Only the webhook with this ID, or those with this value in a kept header."
+)
 @click.option("--value", help="Only webhooks with a value in the payload that contains this text.")
 @click.option(
     "--limit",
@@ -65,6 +68,7 @@ def list_webhooks(
     until: int | None,
     source: str | None,
     hash_: str | None,
+    key: str | None,
     id_: str | None,
     value: str | None,
     limit: int,
@@ -77,6 +81,7 @@ def list_webhooks(
         "end": "" if until is None else str(until),
         "source": source or "",
         "hash": hash_ or "",
+        "key": key or "",
         "id": id_ or "",
         "value": value or "",
         "limit": str(limit),
@@ -134,7 +139,10 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
     recovery = record.recovery
     click.echo(f"received  {format_time(record.pair.timestamp)} UTC ({record.pair.timestamp})")
     click.echo(f"hash      {record.pair.hash}")
+    click.echo(f"key       {printable(record.meta.key) or '–'}")
     click.echo(f"source    {printable(record.meta.source) or '–'}")
+    if record.meta.query:
+        click.echo(f"query     {printable(record.meta.query)}")
     origin = (
         f"recovered from {printable(recovery.slave)} at {format_time(recovery.at)} UTC"
         if recovery

@@ -56,11 +56,13 @@ def parse_position(text: str) -> Pair:
 def encode_line(record: Record, *, raw: bool = False) -> bytes:
     """Return a line with its line break.
 
-    Its members are ``id``, ``hash``, ``timestamp``, ``meta``, ``recovery``, and either ``data``
-    (the payload) or ``raw`` (the payload's bytes in base64: if requested, or to be exact).
+    Its members are ``id``, ``key`` (null for a record of a version before 0.2), ``hash``,
+    ``timestamp``, ``meta``, ``recovery``, and either ``data`` (the payload) or ``raw`` (the
+    payload's bytes in base64: if requested, or to be exact).
     """
     head: dict[str, object] = {
         "id": format_id(record.pair),
+        "key": record.meta.key or None,
         "hash": record.pair.hash,
         "timestamp": record.pair.timestamp,
     }

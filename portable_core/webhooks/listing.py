@@ -14,8 +14,9 @@ from portable_core.webhooks.search import Page, Row
 class RowDocument(msgspec.Struct, frozen=True):
     """A webhook without its payload.
 
-    ``event`` is the provider's name of the event, empty if there is none; ``recovery`` is null for
-    a webhook that the master received from its sender.
+    ``event`` is the provider's name of the event, empty if there is none; ``key`` is null for a
+    record of a version before 0.2; ``recovery`` is null for a webhook that the master received from
+    its sender.
     """
 
     id: str
@@ -26,6 +27,8 @@ class RowDocument(msgspec.Struct, frozen=True):
     size: Integer
     recovery: Recovery | None = None
     preview: str = ""
+    key: str | None = None
+    query: str = ""
 
 
 class PageDocument(msgspec.Struct, frozen=True):
@@ -57,4 +60,6 @@ def _describe_row(row: Row) -> RowDocument:
         row.size,
         row.recovery,
         row.preview,
+        row.meta.key or None,
+        row.meta.query,
     )

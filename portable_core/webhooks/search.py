@@ -8,11 +8,11 @@ next page continues.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from portable_core.errors import NotFound
+from portable_core.errors import BadRequest, NotFound
 from portable_core.ports import Milliseconds, Store
-from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id, parse_id
 from portable_core.webhooks.payload_text import contains_value, preview
 
 #: The end of an open range.
@@ -23,10 +23,15 @@ MAX_PAGE_ROWS = 500
 
 #: Headers in which providers name the event; the first one that is present counts.
 _EVENT_HEADERS = (
+    "x-forgejo-event",
+    "x-gitea-event",
     "x-github-event",
     "x-gitlab-event",
     "x-event-key",
     "x-shopify-topic",
+    "x-wc-webhook-topic",
+    "sentry-hook-resource",
+    "x-goog-resource-state",
     "ce-type",
 )
 
@@ -34,30 +39,39 @@ _SEARCH_CHUNK = 256  # records
 _HASH_CHUNK = 4096  # pairs
 
 
+def find_event(meta: Meta) -> str:
+    """Return the provider's name of the event; empty if no header has it."""
+    headers = meta.headers
+    return next((headers[name] for name in _EVENT_HEADERS if name in headers), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """The conditions of a search; None and empty values match every webhook.
 
-    A webhook matches if it is in ``[start, end)`` and from ``source``, has this hash, a kept header
-    with exactly the value ``id``, and in its payload a value that contains ``value``.
+    A webhook matches if it is in ``[start, end)`` and from ``source``, has this hash and this
+    stored key, a kept header with exactly the value ``id``, and in its payload a value that
+    contains ``value``. No hash follows from a key: a search for a key alone reads records.
     """
 
     start: Milliseconds = 0
     end: Milliseconds = FOREVER
     source: str | None = None
     hash: int | None = None
+    key: str = ""
     id: str = ""
     value: str = ""
 
     @property
     def looks_inside(self) -> bool:
         """Return whether the record is needed, not only its pair, to decide if it matches."""
-        return self.source is not None or bool(self.id) or bool(self.value)
+        return self.source is not None or bool(self.key or self.id or self.value)
 
     def matches(self, record: Record) -> bool:
         """Return whether the record matches, apart from range and hash."""
         return (
             (self.source is None or record.meta.source == self.source)
+            and self.key in ("", record.meta.key)
             and (not self.id or self.id in record.meta.headers.values())
             and (not self.value or contains_value(record.payload, self.value))
         )
@@ -89,8 +103,7 @@ class Row:
 
     @property
     def event(self) -> str:
-        headers = self.meta.headers
-        return next((headers[name] for name in _EVENT_HEADERS if name in headers), "")
+        return find_event(self.meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +127,30 @@ def find_record(store: Store, pair: Pair) -> Record:
     raise NotFound(f"this master has no webhook {format_id(pair)}")
 
 
+def find_by_id(store: Store, search: Search) -> Record | None:
+    """Return the record whose own id is the ``id`` of the search, if the rest matches too.
+
+    None for any other ``id``: it may be a provider's, in a kept header.
+    """
+    try:
+        record = find_record(store, parse_id(search.id))
+    except (BadRequest, NotFound):
+        return None
+    rest = replace(search, id="")
+    in_range = search.start <= record.pair.timestamp < search.end
+    same_hash = search.hash in (None, record.pair.hash)
+    return record if in_range and same_hash and rest.matches(record) else None
+
+
 def make_row(record: Record) -> Row:
     return Row(
         record.pair, record.meta, len(record.payload), record.recovery, preview(record.payload)
     )
+
+
+def make_page(record: Record) -> Page:
+    """Return the page of a search that found one record by its id."""
+    return Page((make_row(record),), None, 1)
 
 
 def read_page(

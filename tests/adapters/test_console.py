@@ -236,6 +236,27 @@ def test_pages_and_feed_read_a_source_in_the_same_way(client: Client) -> None:
         assert [row["id"] for row in page[::-1]] == ids
 
 
+def test_copies_of_a_webhook_are_found_by_its_key(client: Client) -> None:
+    sent = [client.post("/webhook/shop?v=2", json={"n": 1}).json for _ in range(2)]
+    other = client.post("/webhook/tenant", json={"n": 1}).json
+    ids = {f"{pair['timestamp']}-{pair['hash']}" for pair in sent}
+    time.sleep(0.005)
+    lines = {line["id"]: line for line in read_lines(client, "")[:-1]}
+    keys = {lines[id_]["key"] for id_ in ids}
+    (key,) = keys
+    assert re.fullmatch("[0-9a-f]{32}", key)
+    assert lines[f"{other['timestamp']}-{other['hash']}"]["key"] != key
+    for query in (f"key={key}", f"key={key.upper()}", f"key={key}&hash={sent[0]['hash']}"):
+        rows = client.get(f"/webhooks?{query}", headers=BEARER).json["webhooks"]
+        assert {row["id"] for row in rows} == ids
+        assert {(row["key"], row["query"]) for row in rows} == {(key, "v=2")}
+    assert client.get(f"/webhooks?key={key}&hash=1", headers=BEARER).json["webhooks"] == []
+    one = min(ids)
+    rows = client.get(f"/webhooks?key={key}&id={one}", headers=BEARER).json["webhooks"]
+    assert [row["id"] for row in rows] == [one]
+    assert client.get(f"/webhooks/{one}", headers=BEARER).json["key"] == key
+
+
 def test_the_feed_waits_for_slaves_unless_told_not_to() -> None:
     client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
     ids = post_webhooks(client, 2)
@@ -261,6 +282,7 @@ def test_pages_of_json(client: Client) -> None:
         ("/webhooks?limit=0", 400),
         ("/webhooks?limit=501", 400),
         ("/webhooks?hash=x", 400),
+        ("/webhooks?key=x", 400),
         ("/webhooks?before=x", 400),
         ("/webhooks?start=99999999999999999999", 400),
         ("/webhooks/1-1", 404),

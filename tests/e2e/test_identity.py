@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -109,6 +110,15 @@ def test_webhooks_with_equal_bodies_all_arrive(tmp_path: Path, reduced: bool) ->
             send(master, both)
             send(slave, both, slave_alone)
         wait_a_span()
+        if not reduced:
+            code, text = verify(master, slave)
+            assert code == 1
+            missing = [webhook for _, webhook in LOSSES.values()]
+            for (source, _, headers), line in zip(missing, text.splitlines(), strict=False):
+                event = [*headers.values()][-1] if headers else "–"
+                assert re.search(
+                    rf"  {source or '–'}  {event}  \d+ bytes  key [0-9a-f]{{32}}$", line
+                ), line
         answer = sync(master)
         assert answer.status == 200, answer.body
         code, text = verify(master, slave)

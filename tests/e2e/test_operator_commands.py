@@ -92,7 +92,9 @@ def test_verify_finds_the_one_that_was_removed_and_changes_nothing(
         done = run(cluster, "verify", *slave, "--json")
         assert done.returncode == 1, done.stderr
         (line,) = done.stdout.splitlines()
-        assert json.loads(line)["id"] == format_record(records[REMOVED])
+        missing = json.loads(line)
+        assert missing["id"] == format_record(records[REMOVED])
+        assert (missing["source"], missing["event"], missing["key"]) == ("shop", "sold", None)
     before = str(records[REMOVED].pair.timestamp)
     assert run(cluster, "verify", *slave, "--until", before).returncode == 0
     assert run(cluster, "sync", "--master", cluster.master.url).returncode == 0

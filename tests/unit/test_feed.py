@@ -32,6 +32,14 @@ def test_a_line_is_one_line_and_exact(payload: bytes) -> None:
     assert decode_line(encode_line(record, raw=True)) == record
 
 
+@pytest.mark.parametrize(("key", "shown"), [("", None), ("0f" * 16, "0f" * 16)])
+def test_a_line_has_the_stored_key(key: str, shown: str | None) -> None:
+    record = Record(Pair(5, 7), b"{}", Meta("github", query="a=b", key=key))
+    document = json.loads(encode_line(record))
+    assert (document["key"], document["meta"]["query"]) == (shown, "a=b")
+    assert decode_line(encode_line(record, raw=True)) == record
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -8,13 +8,28 @@ import pytest
 
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.errors import BadRequest, NotFound
+from portable_core.payload_hash.identity import EVENT_HEADERS
 from portable_core.ports import Store
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id, parse_id
-from portable_core.webhooks.search import Effort, Page, Search, find_record, read_page
+from portable_core.webhooks.search import (
+    _EVENT_HEADERS,
+    Effort,
+    Page,
+    Search,
+    find_by_id,
+    find_event,
+    find_record,
+    read_page,
+)
+
+KEYS = ("", "a" * 32, "b" * 32)
 
 
-def make_record(timestamp: int, hash_: int, source: str = "", payload: bytes = b"{}") -> Record:
-    return Record(Pair(timestamp, hash_), payload, Meta(source, {"x-github-event": "push"}))
+def make_record(
+    timestamp: int, hash_: int, source: str = "", payload: bytes = b"{}", key: str = ""
+) -> Record:
+    meta = Meta(source, {"x-github-event": "push"}, key=key)
+    return Record(Pair(timestamp, hash_), payload, meta)
 
 
 def fill(records: list[Record]) -> MemoryStore:
@@ -41,7 +56,9 @@ def test_the_pages_hold_what_matches_once_and_in_order(seed: int) -> None:
     rng = random.Random(seed)
     # Few timestamps, so that many share one.
     records = [
-        make_record(rng.randrange(20), rng.randrange(6), rng.choice(("a", "b", "")))
+        make_record(
+            rng.randrange(20), rng.randrange(6), rng.choice(("a", "b", "")), key=rng.choice(KEYS)
+        )
         for _ in range(rng.randrange(120))
     ]
     store = fill(records)
@@ -53,6 +70,8 @@ def test_the_pages_hold_what_matches_once_and_in_order(seed: int) -> None:
         Search(hash=3),
         Search(start, end, source="a"),
         Search(source="", hash=2),
+        Search(key=KEYS[1]),
+        Search(start, end, key=KEYS[2], hash=3),
     ]
     for search in searches:
         expected = [
@@ -61,6 +80,7 @@ def test_the_pages_hold_what_matches_once_and_in_order(seed: int) -> None:
             if search.start <= record.pair.timestamp < search.end
             and search.hash in (None, record.pair.hash)
             and search.source in (None, record.meta.source)
+            and search.key in ("", record.meta.key)
         ]
         for effort in (None, Effort(pairs=1, records=1)):
             pages = read_all(store, search, rng.randrange(1, 9), effort)
@@ -103,6 +123,36 @@ def test_a_header_is_an_id_and_a_value_is_looked_for_inside() -> None:
         (row,) = read_page(store, search).rows
         assert (row.id, row.event, row.recovery) == ("5-7", "push", Recovery("slave-1", 9))
     assert read_page(store, Search(id="msg_")).rows == ()
+
+
+def test_a_search_for_key_and_hash_reads_only_records_with_the_hash() -> None:
+    store = fill([make_record(time, time % 100, key=KEYS[time % 3]) for time in range(10_000)])
+    page = read_page(store, Search(hash=7, key=KEYS[1]), limit=500)
+    assert [row.pair.timestamp for row in page.rows] == list(range(9907, 0, -300))
+    assert (page.looked_at, page.before) == (100, None)
+
+
+def test_a_webhook_is_found_by_its_id_if_the_rest_of_the_search_matches() -> None:
+    record = make_record(5, 7, "shop", key=KEYS[1])
+    store = fill([record, make_record(6, 8)])
+    for search in (Search(id="5-7"), Search(5, 6, "shop", 7, KEYS[1], "5-7", "")):
+        assert find_by_id(store, search) == record
+    for search in (
+        *(Search(id=text) for text in ("", "push", "5-8")),
+        Search(start=6, id="5-7"),
+        Search(end=5, id="5-7"),
+        Search(source="", id="5-7"),
+        Search(hash=8, id="5-7"),
+        Search(key=KEYS[2], id="5-7"),
+        Search(value="x", id="5-7"),
+    ):
+        assert find_by_id(store, search) is None
+
+
+@pytest.mark.parametrize("name", sorted(set(_EVENT_HEADERS)))
+def test_every_header_that_names_an_event_is_always_kept(name: str) -> None:
+    assert name in EVENT_HEADERS
+    assert find_event(Meta(headers={name: "order.paid"})) == "order.paid"
 
 
 def test_ids() -> None:

@@ -38,7 +38,7 @@ from portable_core.webhooks.feed import (
     parse_position,
 )
 from portable_core.webhooks.listing import describe_page
-from portable_core.webhooks.search import FOREVER, find_record, read_page
+from portable_core.webhooks.search import FOREVER, find_by_id, find_record, make_page, read_page
 from portable_core.wire.negotiation import negotiate
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
         if kind == NDJSON:
             return _answer_feed(node, master)
         search, before = read_search(request.args), read_before(request.args)
-        page = read_page(node.receiver.store, search, before, read_limit(request.args))
+        limit, store = read_limit(request.args), node.receiver.store
+        found = find_by_id(store, search) if before is None else None
+        page = read_page(store, search, before, limit) if found is None else make_page(found)
         return answer_json(describe_page(page))
 
     @app.get(f"{WEBHOOKS_PATH}/<webhook>")

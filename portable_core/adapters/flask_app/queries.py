@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from werkzeug.datastructures import MultiDict
 
 from portable_core.errors import BadRequest
+from portable_core.payload_hash.identity import KEY_DIGITS
 from portable_core.records import MAX_INTEGER, Pair, parse_id
 from portable_core.sync.protocol import parse_integer
 from portable_core.text import parse_time
@@ -12,9 +15,11 @@ from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Sea
 
 Query = MultiDict[str, str]
 
+_KEY = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
+
 
 def read_search(query: Query) -> Search:
-    """Return the search of ``start``, ``end``, ``source``, ``hash``, ``id`` and ``value``.
+    """Return the search of ``start``, ``end``, ``source``, ``hash``, ``key``, ``id`` and ``value``.
 
     Times are milliseconds or ISO 8601. Raises ``BadRequest``.
     """
@@ -24,6 +29,7 @@ def read_search(query: Query) -> Search:
         end=_read_time(query, "end", FOREVER),
         source=read_source(query),
         hash=parse_bounded("hash", hash_) if hash_ else None,
+        key=_read_key(query),
         id=query.get("id", "").strip(),
         value=query.get("value", ""),
     )
@@ -36,6 +42,13 @@ def read_source(query: Query) -> str | None:
     """
     source = query.get("source", "").strip()
     return None if not source else "" if source == "-" else source
+
+
+def _read_key(query: Query) -> str:
+    key = query.get("key", "").strip().lower()
+    if key and not _KEY.fullmatch(key):
+        raise BadRequest(f"key: must be {KEY_DIGITS} hexadecimal digits (got {key[:40]!r})")
+    return key
 
 
 def read_before(query: Query) -> Pair | None:

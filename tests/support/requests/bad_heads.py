@@ -59,6 +59,7 @@ PATHS = {
             "/webhook//a",
             "/webhook/.",
             "/webhook/..",
+            "/webhook/-",
             "/webhook/%2e%2e",
             "/webhook/%2E",
             "/webhook/a%2Fb",

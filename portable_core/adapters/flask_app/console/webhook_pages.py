@@ -13,10 +13,10 @@ from portable_core.adapters.flask_app.queries import read_before, read_search
 from portable_core.errors import BadRequest, NotFound
 from portable_core.node import Node
 from portable_core.ports import Quarantined
-from portable_core.records import Record, format_id, parse_id
+from portable_core.records import format_id, parse_id
 from portable_core.sync.master import Master
 from portable_core.webhooks.payload_text import indent
-from portable_core.webhooks.search import Page, find_record, read_page
+from portable_core.webhooks.search import Page, find_by_id, find_record, read_page
 
 #: Characters of a payload that are shown; the download has all of them.
 SHOWN_CHARACTERS = 200_000
@@ -69,22 +69,14 @@ class WebhookPages:
         try:
             search = read_search(request.args)
             self._node.receiver.open()
-            if search.id:
-                found = self._find(search.id)
-                if found is not None:
-                    return redirect(f"/webhooks/{format_id(found.pair)}", 303)
+            found = find_by_id(self._node.receiver.store, search)
+            if found is not None:
+                return redirect(f"/webhooks/{format_id(found.pair)}", 303)
             page = read_page(self._node.receiver.store, search, read_before(request.args))
         except BadRequest as error:
             problem = str(error)
         body = render_template("webhooks.html", page=page, query=request.args, problem=problem)
         return Response(body, 400 if problem else 200)
-
-    def _find(self, text: str) -> Record | None:
-        """Return the webhook with this id; None if the text may be a provider's id."""
-        try:
-            return find_record(self._node.receiver.store, parse_id(text))
-        except (BadRequest, NotFound):
-            return None
 
     def _show_webhook(self, webhook: str) -> str:
         self._node.receiver.open()
