@@ -6,12 +6,14 @@ An invalid or missing setting raises :class:`SettingsError` with one line that b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
+from typing import TypeVar
 
 from portable_core.errors import SettingsError
 from portable_core.payload_hash.algorithms import check_algorithm
+from portable_core.settings_names import find_misspelt, find_related, is_service_address
 from portable_core.settings_reader import Role, Setting, SlaveAddress, is_node_name
 from portable_core.settings_table import MAX_BODY_BYTES, Ack, SettingsTable
 from portable_core.sources.kept_headers import KeptParts
@@ -30,6 +32,8 @@ __all__ = [
     "is_node_name",
 ]
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(SettingsTable):
@@ -41,14 +45,45 @@ class Settings(SettingsTable):
     @classmethod
     def from_env(cls, role: Role, env: Mapping[str, str]) -> Settings:
         """Return the settings of a node of this role. Raises :class:`SettingsError`."""
-        known = SimpleNamespace(**{name: row.read(env, role) for name, row in _ROWS.items()})
-        for name, row in _ROWS.items():
-            setattr(known, name, row.complete(getattr(known, name), known))
-        known.sources = known.sources.join(known.sources_file)
-        settings = cls(role=role, warnings=tuple(_find_warnings(env)), **vars(known))
-        for check in _CHECKS:
-            check(settings)
+        settings, faults = cls.examine(role, env)
+        if settings is None:
+            raise faults[0]
         return settings
+
+    @classmethod
+    def examine(
+        cls, role: Role, env: Mapping[str, str]
+    ) -> tuple[Settings | None, list[SettingsError]]:
+        """Return the settings; or None, and what is wrong with them, in the order to correct it."""
+        injected = [name for name in _NAMES if is_service_address(name, env.get(name, ""))]
+        given = {name: value for name, value in env.items() if name not in injected}
+        faults: list[SettingsError] = []
+
+        def attempt(step: Callable[..., T], *arguments: object) -> T | None:
+            try:
+                return step(*arguments)
+            except SettingsError as error:
+                faults.append(error)
+                return None
+
+        known = SimpleNamespace()
+        for name, row in _ROWS.items():
+            setattr(known, name, attempt(row.read, given, role))
+        others = known.other_variables or ()
+        names = [name for name in given if name not in _OLD_NAMES and name not in others]
+        faults[:0] = _find_misspelt(names)
+        if faults:
+            return None, faults
+        for name, row in _ROWS.items():
+            setattr(known, name, attempt(row.complete, getattr(known, name), known))
+        if faults:
+            return None, faults
+        known.sources = known.sources.join(known.sources_file)
+        warnings = (*map(_describe_injected, injected), *_find_warnings(role, given, names))
+        settings = cls(role=role, warnings=warnings, **vars(known))
+        for check in _CHECKS:
+            attempt(check, settings)
+        return (None if faults else settings), faults
 
     def secrets(self) -> frozenset[str]:
         """Return every secret in these settings, as it would occur in a text."""
@@ -69,13 +104,44 @@ _ROWS: dict[str, Setting] = {
 SETTINGS: tuple[Setting, ...] = tuple(_ROWS.values())
 
 
-def _find_warnings(env: Mapping[str, str]) -> Iterator[str]:
+_NAMES = frozenset(row.name for row in SETTINGS)
+_OLD_NAMES = frozenset(row.formerly for row in SETTINGS if row.formerly)
+
+
+def _find_misspelt(names: Iterable[str]) -> Iterator[SettingsError]:
+    for name, meant in find_misspelt(names, _NAMES).items():
+        yield SettingsError(
+            f"{_quote(name)}: is not a setting; {meant} is. Correct the name, or add it to "
+            "OTHER_VARIABLES if it belongs to another program."
+        )
+
+
+def _quote(name: str) -> str:
+    """Return a name of the environment as one printable line."""
+    return ascii(name)[1:-1]
+
+
+def _describe_injected(name: str) -> str:
+    return (
+        f"{name}: ignored, because its value is the address of a service, as Kubernetes sets it. "
+        "Set enableServiceLinks to false in the pod."
+    )
+
+
+def _find_warnings(role: Role, env: Mapping[str, str], names: Iterable[str]) -> Iterator[str]:
     for row in SETTINGS:
         if row.is_renamed_in(env):
             yield (
                 f"{row.formerly}: this setting is called {row.name} now, and the next release "
                 "ignores the old name. Rename it."
             )
+        if row.role not in (None, role) and row.is_set_in(env):
+            yield f"{row.name}: has no effect on a {role}. Remove it."
+    for name in find_related(names, _NAMES):
+        yield (
+            f"{_quote(name)}: is not a setting and has no effect. Remove it, or add it to "
+            "OTHER_VARIABLES if it belongs to another program."
+        )
 
 
 def _find_secrets(value: object) -> Iterator[str]:

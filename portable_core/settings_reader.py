@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from portable_core.errors import SettingsError
+from portable_core.settings_text import expand_home, find_control_character
 
 Role = Literal["slave", "master"]
 
@@ -41,6 +42,7 @@ class Setting:
     - ``secret``: whether logs must not show the value.
     - ``formerly``: the old name, which is understood with a warning.
     - ``per_role``: ``<role>`` in the text stands for the node's role.
+    - ``home_after``: the text after which ``~/`` stands for the home directory; None for nowhere.
     """
 
     name: str
@@ -53,18 +55,21 @@ class Setting:
     derive: Callable[[Any], Any] | None
     formerly: str
     per_role: bool
+    home_after: str | None
 
     def read(self, env: Mapping[str, str], role: Role) -> Any:
         """Return the value; None where it is not set and ``derive`` gives the default.
 
-        Space around the text does not count; an empty text counts as not set. Raises
-        :class:`SettingsError`.
+        Space and line breaks around the text do not count; an empty text counts as not set.
+        Raises :class:`SettingsError`.
         """
         text = self._find_text(env)
         if not text and self.derive is not None:
             return None
         text = text or self.default
         try:
+            if self.home_after is not None:
+                text = expand_home(text, self.home_after, env.get("HOME", ""))
             return self.parse(text.replace("<role>", role) if self.per_role else text)
         except ValueError as error:
             raise SettingsError(f"{self.name}: {error}") from None
@@ -78,11 +83,19 @@ class Setting:
         except ValueError as error:
             raise SettingsError(f"{self.name}: {error}") from None
 
+    def is_set_in(self, env: Mapping[str, str]) -> bool:
+        """Return whether ``env`` sets the setting, under either name."""
+        return bool(env.get(self.name, "").strip()) or self.is_renamed_in(env)
+
     def is_renamed_in(self, env: Mapping[str, str]) -> bool:
         """Return whether ``env`` sets the old name."""
         return bool(self.formerly and env.get(self.formerly, "").strip())
 
     def _find_text(self, env: Mapping[str, str]) -> str:
+        for name in filter(None, (self.name, self.formerly)):
+            fault = find_control_character(env.get(name, "").strip(" \t\r\n"))
+            if fault:
+                raise SettingsError(f"{name}: contains {fault}. Write the value in one line.")
         text = env.get(self.name, "").strip()
         if not self.is_renamed_in(env):
             return text
@@ -107,9 +120,22 @@ def setting(
     derive: Callable[[Any], T] | None = None,
     formerly: str = "",
     per_role: bool = False,
+    home_after: str | None = None,
 ) -> T:
     """Return the dataclass field of a setting, with its row as the metadata ``setting``."""
-    row = Setting(name, default, parse, meaning, unit, role, secret, derive, formerly, per_role)
+    row = Setting(
+        name,
+        default,
+        parse,
+        meaning,
+        unit,
+        role,
+        secret,
+        derive,
+        formerly,
+        per_role,
+        home_after,
+    )
     return cast(T, field(repr=not secret, metadata={"setting": row}))
 
 

@@ -64,8 +64,10 @@ class SettingsTable:
         "STORE",
         "sqlite:./data/<role>",
         parse_store,
-        f"The store: {_list([kind.form for kind in STORE_KINDS.values()])}.",
+        f"The store: {_list([kind.form for kind in STORE_KINDS.values()])}. `sqlite:~/PATH` is a "
+        "path in the home directory.",
         per_role=True,
+        home_after="sqlite:",
     )
     slaves: tuple[SlaveAddress, ...] = setting(
         "SLAVES", "", parse_slaves, "The slaves, as `name=url,name=url`.", role="master"
@@ -250,6 +252,7 @@ class SettingsTable:
         read_sources_file,
         "Path of a TOML file with a table for each source: its preset and its identity rule. The "
         "same rules on every node.",
+        home_after="",
     )
     sync_window_pairs: int = setting(
         "SYNC_WINDOW_PAIRS",
@@ -383,4 +386,10 @@ class SettingsTable:
         integer(2),
         "Threads of one process; up to eight times as many while senders are slow.",
         unit="threads",
+    )
+    other_variables: tuple[str, ...] = setting(
+        "OTHER_VARIABLES",
+        "",
+        items,
+        "Variables of other programs that only look like misspelt settings, comma-separated.",
     )

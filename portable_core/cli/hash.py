@@ -14,6 +14,7 @@ from portable_core.cli.options import examples
 from portable_core.errors import MalformedPayload
 from portable_core.payload_hash.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from portable_core.payload_hash.canonical import canonicalize, hash_payload
+from portable_core.settings_text import find_control_character
 
 
 @click.command(
@@ -86,6 +87,9 @@ def _read_key(algorithm: str) -> bytes:
         key.decode()
     except UnicodeDecodeError as error:
         raise click.UsageError("HASH_KEY: not valid UTF-8") from error
+    fault = find_control_character(key.decode())
+    if fault:
+        raise click.UsageError(f"HASH_KEY: contains {fault}")
     if ALGORITHMS[algorithm].keyed and not key:
         raise click.UsageError(f"HASH_KEY: missing; {algorithm} needs a key")
     return key

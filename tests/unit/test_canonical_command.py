@@ -73,7 +73,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
 
 
-@pytest.mark.parametrize("key", [None, "", "\udcff"])
+@pytest.mark.parametrize("key", [None, "", "\udcff", "a\nkey"])
 def test_a_keyed_algorithm_needs_a_key_as_on_a_node(key: str | None) -> None:
     code, output, errors = run("--algorithm", "blake2b", payload=b"{}", key=key)
     assert (code, output) == (2, b"")

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from portable_core.errors import SettingsError
 from portable_core.payload_hash.algorithms import ALGORITHMS
-from portable_core.settings import SETTINGS, Role, Settings, SlaveAddress, StoreAddress
+from portable_core.settings import (
+    SETTINGS,
+    Role,
+    Settings,
+    SlaveAddress,
+    StoreAddress,
+)
 from portable_core.store_kinds import STORE_KINDS
 
 TOKEN = {"SYNC_TOKENS": "a-token"}
+
+#: A valid value of each setting whose default is none, or not a value.
+VALUES = {
+    "SLAVES": "a=http://a.example",
+    "COMMIT_TIMEOUT_S": "5",
+    "LINGER_MS": "0",
+    "SLAVE_TOKENS": "a=token",
+    "SOURCES": "hub=github:secret",
+    "SOURCES_FILE": "",
+    "HAND_OVER": "http://master.example",
+    "K_SERVICE": "",
+    "NODE_NAME": "a",
+    "CONSOLE_TOKEN": "0123456789abcdef",
+    "REPLAY_TARGETS": "http://shop.example",
+    "REPLAY_SECRET": "whsec_MDEyMzQ1Njc4OTA=",
+}
 
 
 def read(role: Role = "slave", **env: str) -> Settings:
@@ -189,6 +212,146 @@ def test_an_old_name_does_not_contradict_the_new_one() -> None:
 def test_an_error_in_a_value_under_the_old_name_names_the_setting() -> None:
     with pytest.raises(SettingsError, match=r"^COMMIT_TIMEOUT_S: .*'soon'"):
         read(SETTLE_S="soon")
+
+
+# -- what would have no effect, or another one -----------------------------------------------------
+
+
+def test_an_entry_behind_a_line_break_is_refused() -> None:
+    """One secret of three lines would be that of the first source, and the others open."""
+    with pytest.raises(
+        SettingsError, match=r"^SOURCES: contains a line break \(U\+000A, "
+    ) as caught:
+        read(SOURCES="hub=github:abc\npay=stripe:def\n*=closed")
+    assert "\n" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "character", ["\n", "\r", "\t", "\x01", "\x1f", "\x7f", "\x85", "\u2028", "\u2029"]
+)
+def test_no_setting_contains_a_control_character(character: str) -> None:
+    for name in filter(None, (name for row in SETTINGS for name in (row.name, row.formerly))):
+        with pytest.raises(SettingsError, match=rf"^{name}: contains a .*U\+.*, character 2\)"):
+            read("master", **{name: f"1{character}1"})
+
+
+@pytest.mark.parametrize("text", ["\x1f1", "1\x00", "1\x1c"])
+def test_a_control_character_at_an_end_counts(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^SPAN_S: contains a control character"):
+        read(SPAN_S=text)
+
+
+def test_line_breaks_around_a_value_do_not_count() -> None:
+    """Files of secrets end with one."""
+    assert read(SYNC_TOKENS=" a-token\r\n").sync_tokens == ("a-token",)
+
+
+@pytest.mark.parametrize("value", ["x", ""])
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("SOURCE", "SOURCES"), ("SYNC_TOKEN", "SYNC_TOKENS"), ("RETENTION_", "RETENTION_S")],
+)
+def test_a_misspelt_setting_is_refused(name: str, meant: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: is not a setting; {meant} is\.") as caught:
+        Settings.from_env("slave", {name: value})  # without a token: this comes first
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_name_is_quoted_in_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"^SOURCES\\n: is not a setting"):
+        read("slave", **{"SOURCES\n": "x"})
+
+
+def test_a_variable_of_another_program_can_be_named() -> None:
+    env = {"SOURCE": "x", "SYNC_URL": "y", "SPAN_LENGTH": "z"}
+    (warning,) = read("slave", **env, OTHER_VARIABLES="SOURCE, SYNC_URL").warnings
+    assert warning.startswith("SPAN_LENGTH: ")
+    with pytest.raises(SettingsError, match=r"^SOURCE: "):
+        read("slave", **env)
+
+
+def test_an_unknown_name_that_looks_related_is_a_warning() -> None:
+    (warning,) = read(SYNC_INTERVAL="60").warnings
+    assert warning.startswith("SYNC_INTERVAL: is not a setting and has no effect.")
+
+
+def test_a_setting_of_the_other_role_is_a_warning() -> None:
+    roles: list[Role] = ["slave", "master"]
+    for role, row in product(roles, SETTINGS):
+        env = {row.name: VALUES.get(row.name, row.default or "1")}
+        if row.name == "SLAVE_TOKENS":
+            env["SLAVES"] = VALUES["SLAVES"]
+        named = [warning.partition(":")[0] for warning in read(role, **env).warnings]
+        assert (row.name in named) == (row.role not in (None, role)), (role, row.name)
+    assert read("master", RETENTION_S=" ").warnings == ()
+    assert read("master", RETENTION_S="1").warnings == (
+        "RETENTION_S: has no effect on a master. Remove it.",
+    )
+
+
+def test_the_address_of_a_service_of_kubernetes_is_no_port() -> None:
+    settings = read(PORT="tcp://10.0.0.1:80")
+    assert settings.port == 8080
+    assert settings.warnings[0].startswith("PORT: ignored, ")
+    assert read(SOURCES_PORT="tcp://10.0.0.1:80", SOURCES_SERVICE_HOST="10.0.0.1").warnings == ()
+
+
+def test_every_fault_is_found() -> None:
+    env = {"SPAN_S": "soon", "ACK": "now", "SOURCE": "x"}
+    settings, faults = Settings.examine("slave", env)
+    assert settings is None
+    assert [str(fault).partition(":")[0] for fault in faults] == ["SOURCE", "SPAN_S", "ACK"]
+    settings, faults = Settings.examine("slave", {"LINGER_MS": "9999", "HASH": "blake2b"})
+    assert [str(fault).partition(":")[0] for fault in faults] == [
+        "LINGER_MS",
+        "HASH_KEY",
+        "SYNC_TOKENS",
+    ]
+    settings, faults = Settings.examine("slave", TOKEN)
+    assert (settings, faults) == (read(), [])
+
+
+# -- the home directory ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("store", "home", "path"),
+    [
+        ("sqlite:~/data", "/home/me", "/home/me/data"),
+        ("sqlite:~/data", "/home/me/", "/home/me/data"),
+        ("sqlite:~/data", "/", "/data"),
+        ("sqlite:~", "/home/me", "/home/me"),
+        ("sqlite:~", "/", "/"),
+        ("sqlite:~/<role>", "/home/me", "/home/me/slave"),
+        ("sqlite:./~/data", "/home/me", "./~/data"),
+        ("sqlite:/a~/b", "", "/a~/b"),
+    ],
+)
+def test_a_tilde_is_the_home_directory(store: str, home: str, path: str) -> None:
+    assert read(STORE=store, HOME=home).store.path == path
+
+
+@pytest.mark.parametrize(
+    ("store", "home", "message"),
+    [
+        ("sqlite:~other/data", "/home/me", "another user .*'~other/data'"),
+        ("sqlite:~~/data", "/home/me", "another user"),
+        ("sqlite:~/data", "", "HOME is not an absolute path"),
+        ("sqlite:~/data", "me", "HOME is not an absolute path"),
+    ],
+)
+def test_a_tilde_that_is_no_home_directory_is_refused(store: str, home: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^STORE: .*{message}"):
+        read(STORE=store, HOME=home)
+
+
+def test_a_file_of_sources_may_be_in_the_home_directory(tmp_path: Path) -> None:
+    (tmp_path / "sources.toml").write_text('[pay]\npreset = "stripe"\n')
+    settings = read(SOURCES_FILE="~/sources.toml", HOME=str(tmp_path))
+    assert set(settings.sources_file) == {"pay"}
+    with pytest.raises(SettingsError, match=r"^SOURCES_FILE: .*another user"):
+        read(SOURCES_FILE="~me/sources.toml", HOME=str(tmp_path))
 
 
 # -- secrets ---------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ def test_every_preset_says_where_its_facts_come_from() -> None:
         ('["-"]\npreset="stripe"', "is not the name of a source"),
         ('["*"]\npreset="stripe"', "is not the name of a source"),
         ('[a]\npreset="other"', r"\[a\] preset: must be one of"),
+        (r"[a]" "\n" r'identity.id=["body:/a\nb"]', r"\[a\] contains a line break \(U\+000A"),
+        (r"[a]" "\n" r'secret_query=["a\u0001b"]', r"\[a\] contains a control character"),
         ('[a]\nsigned="x"', r"\[a\] .*signed"),
         ('[a]\nidentity.id=["cookie:a"]', r"\[a\] identity: a value is header:"),
         ('[a]\nidentity.without="/a"', r"\[a\] identity.without: must be"),
