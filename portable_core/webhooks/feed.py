@@ -54,9 +54,9 @@ def parse_position(text: str) -> Pair:
 
 
 def encode_line(record: Record, *, raw: bool = False) -> bytes:
-    """Return a line with its line break.
+    """Return the line of a record, with its line break.
 
-    Its members are ``id``, ``key`` (null for a record of a version before 0.2), ``hash``,
+    The members are ``id``, ``key`` (null for a record of a version before 0.2), ``hash``,
     ``timestamp``, ``meta``, ``recovery``, and either ``data`` (the payload) or ``raw`` (the
     payload's bytes in base64: if requested, or to be exact).
     """
@@ -88,8 +88,8 @@ def encode_feed(
     """Yield the lines of the first ``limit`` of ``records``, and the closing line.
 
     ``records`` are those of a feed from the position ``since`` up to ``end``.
-    The closing line has ``end``, which is true, and ``since``, the next position: after
-    the last webhook where the limit ended the feed, else where it ended by itself.
+    The closing line has ``end``, which is true, and ``since``, the next position: the last webhook
+    if the limit ended the feed, otherwise the end of the feed.
     """
     sent = 0
     position = since

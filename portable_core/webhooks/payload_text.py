@@ -1,4 +1,4 @@
-"""A payload as text for people: search in its values, its start, its indented form.
+"""A payload as text for people: search in its values, preview, indented form.
 
 A payload is well-formed JSON (a receiver has checked it), so a regular expression finds its tokens:
 no value is built, no depth and no number is too large, and the text shows the bytes as they were
@@ -20,8 +20,10 @@ _PREVIEW_CHARACTERS = 160
 
 
 def contains_value(payload: bytes, wanted: str) -> bool:
-    """Return whether a value contains ``wanted``: a string (not a key), or as a whole a number,
-    ``true``, ``false`` or ``null``. Case counts."""
+    """Return whether a string contains ``wanted``, or another value is spelled like it.
+
+    Keys are not searched. Case counts.
+    """
     text = payload.decode("utf-8", "replace")
     # Without escapes, a match has the same spelling in the text itself.
     if "\\" not in text and wanted not in text:
@@ -52,10 +54,10 @@ def preview(payload: bytes) -> str:
 
 
 def indent(payload: bytes, limit: int) -> tuple[str, bool]:
-    """Return the first ``limit`` characters of the indented payload, and whether that is all.
+    """Return the first ``limit`` characters of the indented payload, and whether it is complete.
 
-    The tokens are those that were received, in their order; only the white space is new.
-    Deep nesting is indented no further than 40 levels, so that the text stays linear in the bytes.
+    The tokens are those that were received, in their order; only the white space is new. Levels
+    below the 40th are not indented further, so that the size of the text is linear in the bytes.
     """
     text = payload.decode("utf-8", "replace")
     parts: list[str] = []

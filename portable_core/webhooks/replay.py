@@ -1,4 +1,4 @@
-"""Replay: send stored webhooks again. The content of a request, a run over many, its results.
+"""Replay: send stored webhooks again. The headers of a request, a run, and its results.
 
 The payload is sent byte for byte, with the headers that were kept. A :data:`Connect` argument makes
 connections; a failure of a connection is a result, never an exception.
@@ -48,7 +48,10 @@ _SIGNATURE_HEADERS = (STANDARD_ID_HEADER, STANDARD_TIMESTAMP_HEADER, STANDARD_SI
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``status``: 0 without a response. ``reason``: the cause, or the phrase of the status."""
+    """The outcome of a request.
+
+    ``status`` is 0 without a response; ``reason`` is the cause then, or the phrase of the status.
+    """
 
     status: int
     reason: str = ""
@@ -99,14 +102,16 @@ def check_target(url: str, allowed: Sequence[str] | None) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadRequest(f"{url[:200]!r} is not an address: {error}") from error
+        raise BadRequest(f"invalid address {url[:200]!r}: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequest(f"{url[:200]!r} is not an http:// or https:// address")
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        raise BadRequest("the address contains a user name, spaces or other invalid characters")
+        raise BadRequest(
+            "the address contains a user name, a space, or a character that is not printable ASCII"
+        )
     if allowed is None:
         return url
-    # A server may take "/a/../b" or "/a/%2e%2e/b" for "/b".
+    # A server may treat "/a/../b" and "/a/%2e%2e/b" as "/b".
     segments = parts.path.lower().replace("%2e", ".").replace("\\", "/").split("/")
     if ".." not in segments and "%2f" not in parts.path.lower():
         for beginning in allowed:
@@ -117,7 +122,7 @@ def check_target(url: str, allowed: Sequence[str] | None) -> str:
                 and (parts.path or "/").startswith(f"{root}/" if parts.path != root else root)
             ):  # fmt: skip
                 return url
-    raise Forbidden(f"REPLAY_TARGETS does not allow {url[:200]!r}; it names {', '.join(allowed)}")
+    raise Forbidden(f"REPLAY_TARGETS does not allow {url[:200]!r}, only {', '.join(allowed)}")
 
 
 def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
@@ -170,8 +175,11 @@ class ReplayDocument(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ReplayStatus:
-    """``by_status``: webhooks by HTTP status, 0 without a response. ``failures``: the first ones,
-    ``MAX_FAILURES`` at most."""
+    """The status of a run.
+
+    ``by_status``: webhooks by HTTP status, 0 without a response. ``failures``: the first ones,
+    ``MAX_FAILURES`` at most.
+    """
 
     state: State
     total: int | None
@@ -216,7 +224,7 @@ class Replay:
     total: int | None = None
     report: Callable[[Result], object] = lambda result: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _taking: threading.Lock = field(default_factory=threading.Lock)
+    _reading: threading.Lock = field(default_factory=threading.Lock)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _others: list[threading.Thread] = field(default_factory=list)
     _by_status: Counter[int] = field(default_factory=Counter)
@@ -262,7 +270,7 @@ class Replay:
     def _send_all(self, source: Iterator[Record]) -> None:
         try:
             with self.connect(self.url) as connection:
-                while (record := self._take(source)) is not None:
+                while (record := self._read_next(source)) is not None:
                     headers = make_headers(record, self.secret, self.now_s())
                     self._note(Result(record.pair, connection.post(headers, record.payload)))
         except WebhookSyncError as error:
@@ -271,8 +279,8 @@ class Replay:
             self._fail(f"an unexpected error: {error!r}")
             raise
 
-    def _take(self, source: Iterator[Record]) -> Record | None:
-        with self._taking:
+    def _read_next(self, source: Iterator[Record]) -> Record | None:
+        with self._reading:
             return None if self._stopped.is_set() else next(source, None)
 
     def _fail(self, problem: str) -> None:

@@ -88,8 +88,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One webhook of a list: the record without its payload, of which ``preview`` is the start,
-    and the provider's name for the event."""
+    """One webhook of a list: its record without the payload, whose start is ``preview``."""
 
     pair: Pair
     meta: Meta
@@ -108,10 +107,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``rows``, newest first. ``before``: where the next page begins; None after the last one.
+    """A page of webhooks.
 
-    ``looked_at``: the number of records or pairs read. ``complete`` is False if the search stopped
-    at its limit; the next page may then have more rows.
+    - ``rows``: the webhooks, newest first.
+    - ``before``: the pair before which the next page begins; None after the last page.
+    - ``looked_at``: the number of records or pairs read.
+    - ``complete``: False if the search stopped at its limit; the next page may then have more rows.
     """
 
     rows: tuple[Row, ...] = ()

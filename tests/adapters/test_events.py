@@ -41,6 +41,7 @@ def test_a_sync_that_cannot_be_run_is_told() -> None:
     ((name, document),) = map(read, stream_sync(sync))
     assert name == "problem"
     assert document == {
+        "type": "urn:webhook-sync:lease-held",
         "title": "Sync already running",
         "status": 409,
         "detail": "another one runs",

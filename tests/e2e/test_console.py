@@ -226,7 +226,7 @@ def test_a_replay_shows_its_results_and_repeats_only_what_failed(
     assert headers["webhook-signature"].startswith("v1,")
     check_page(browser)
     save_screenshot(browser, "console-replay")
-    press(browser, "that failed again")
+    press(browser, "Retry 1 failed webhook")
     wait_for(browser, lambda: "Done: 1 delivered, 0 failed, of 1" in read(browser), "not repeated")
     assert len(receiver.taken) == 3
 

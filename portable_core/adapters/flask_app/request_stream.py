@@ -9,8 +9,8 @@ from werkzeug.exceptions import ClientDisconnected
 
 from portable_core.errors import StreamCut, UnsupportedEncoding
 
-#: A server's ``read(n)`` returns when n bytes are there, so reading much at once would hold back
-#: what has arrived. 8 KiB are some 600 pairs.
+#: A server's ``read(n)`` returns once n bytes have arrived, so a large read would delay the bytes
+#: that are already there. 8 KiB are about 600 pairs.
 STREAM_CHUNK = 8 * 1024
 
 

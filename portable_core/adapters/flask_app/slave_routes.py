@@ -86,7 +86,7 @@ def _read_query(node: Node) -> SyncQuery:
     for name in _QUERY_NAMES:
         times = len(request.args.getlist(name))
         if times > 1:
-            raise BadRequest(f"{name}: comes {times} times in the query")
+            raise BadRequest(f"{name}: must occur once in the query (got {times} values)")
     values = {}
     for name in (QUERY_START, QUERY_END, QUERY_SPAN):
         given = request.args.getlist(name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator
 
-import orjson
+import msgspec
 
 from portable_core.errors import WebhookSyncError
+from portable_core.problems import describe_fault, describe_problem
 from portable_core.sync.report import SlaveReport, SyncReport
 
 #: The value of ``Accept`` for events instead of one response at the end.
@@ -18,8 +19,10 @@ _KEEPALIVE_S = 10.0
 
 
 def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> Iterator[bytes]:
-    """Run ``sync`` and yield events: ``progress`` (a slave's report so far), at the end ``report``,
-    or ``problem`` if no sync could be run.
+    """Run ``sync`` and yield events.
+
+    The events are ``progress`` (a slave's report so far), and at the end ``report``, or ``problem``
+    if no sync could be run.
 
     The sync runs in a thread of its own, and to its end, even if the client disconnects.
     """
@@ -28,20 +31,17 @@ def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> 
     def run() -> None:
         try:
             report = sync(events.report)
-            events.end("report", report.to_json())
+            events.end("report", msgspec.json.encode(report.to_json()))
         except WebhookSyncError as error:
-            problem = {"title": error.title, "status": error.status, "detail": str(error)}
-            events.end("problem", problem)
-        except Exception:
-            problem = {"title": "Internal error", "status": 500, "detail": "see the node's log"}
-            events.end("problem", problem)
-            raise
+            events.end("problem", describe_problem(error).body)
+        except Exception as error:  # noqa: BLE001  # the stream ends with it; logged
+            events.end("problem", describe_fault(error).body)
 
     threading.Thread(target=run, name="sync", daemon=True).start()
     while True:
         reports, end = events.wait(_KEEPALIVE_S)
         for report in reports:
-            yield _format_event("progress", report.to_json())
+            yield _format_event("progress", msgspec.json.encode(report.to_json()))
         if end is not None:
             yield _format_event(*end)
             return
@@ -50,7 +50,7 @@ def stream_sync(sync: Callable[[Callable[[SlaveReport], None]], SyncReport]) -> 
 
 
 class _Events:
-    """The events of a sync that were not sent yet.
+    """The unsent events of a sync.
 
     Only the last report of each slave is kept: many reports a second would pile up behind a client
     that is slow or has disconnected.
@@ -59,23 +59,23 @@ class _Events:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._reports: dict[str, SlaveReport] = {}
-        self._end: tuple[str, dict[str, object]] | None = None
+        self._end: tuple[str, bytes] | None = None
 
     def report(self, report: SlaveReport) -> None:
         with self._changed:
             self._reports[report.slave] = report
             self._changed.notify()
 
-    def end(self, name: str, document: dict[str, object]) -> None:
+    def end(self, name: str, document: bytes) -> None:
         with self._changed:
             self._end = name, document
             self._changed.notify()
 
-    def wait(
-        self, wait_s: float
-    ) -> tuple[Collection[SlaveReport], tuple[str, dict[str, object]] | None]:
-        """Wait for reports; return those since the last call, and the final event if there is one:
-        its name and its document."""
+    def wait(self, wait_s: float) -> tuple[Collection[SlaveReport], tuple[str, bytes] | None]:
+        """Wait for reports. Return those since the last call, and the final event if there is one.
+
+        The final event is its name and its document.
+        """
         with self._changed:
             if not self._reports and self._end is None:
                 self._changed.wait(wait_s)
@@ -83,5 +83,5 @@ class _Events:
             return reports.values(), self._end
 
 
-def _format_event(name: str, document: dict[str, object]) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(document))
+def _format_event(name: str, document: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), document)

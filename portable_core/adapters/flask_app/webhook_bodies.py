@@ -127,7 +127,7 @@ def _check_length(length: int, announced: int) -> None:
 def _read_slice(stream: Any, length: int) -> bytes:
     try:
         part: bytes = stream.read(length)
-    except Exception as error:  # servers raise what they like when a sender goes away
+    except Exception as error:  # each server has its own, for a sender that disconnects
         raise BadRequest("the body ended before it was complete") from error
     return part
 

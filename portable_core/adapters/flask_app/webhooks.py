@@ -52,7 +52,7 @@ class WebhookMiddleware:
         started = time.perf_counter()
         outcome = "internal-error"
         try:
-            body = self._take(source, environ)
+            body = self._receive(source, environ)
             outcome = "kept"
         except WebhookSyncError as error:
             outcome = name_problem(error).rpartition(":")[2]
@@ -67,7 +67,7 @@ class WebhookMiddleware:
         )
         return [body]
 
-    def _take(self, source: str, environ: WSGIEnvironment) -> bytes:
+    def _receive(self, source: str, environ: WSGIEnvironment) -> bytes:
         node = self._node
 
         def read_header(name: str) -> str | None:
@@ -95,7 +95,7 @@ class WebhookMiddleware:
 def _check_path(path: str) -> None:
     """Raise ``NotFound`` for a path that begins with several slashes.
 
-    werkzeug takes it for the same; a proxy in front that hides ``/sync`` by its name does not.
+    werkzeug treats ``//sync`` as ``/sync``; a proxy in front that hides ``/sync`` does not.
     """
     if path.startswith("//"):
         raise NotFound("a path begins with one slash")
@@ -107,7 +107,7 @@ def _name_key(header: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
-@lru_cache(maxsize=1024)  # a server's environments have mostly the same keys
+@lru_cache(maxsize=1024)  # most environments of a server have the same keys
 def _name_header(key: str) -> str:
     """Return the name of the header that a key of the environment stands for; "" if none."""
     if key.startswith("HTTP_"):

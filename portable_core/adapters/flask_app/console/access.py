@@ -95,9 +95,11 @@ class Access:
         response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
 
     def check_form(self) -> None:
-        """Raise ``Forbidden`` unless the request comes from a page of this console, and
-        ``RequestEntityTooLarge`` for more than :data:`MAX_FORM_BYTES`, of which a chunked form
-        without files is cut to them instead."""
+        """Raise ``Forbidden`` unless the request comes from a page of this console.
+
+        Raises ``RequestEntityTooLarge`` for a form of more than :data:`MAX_FORM_BYTES`; a chunked
+        form without files is cut there instead.
+        """
         request.max_content_length = MAX_FORM_BYTES  # only for this request: others are streams
         given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")

@@ -1,4 +1,4 @@
-"""The data of the first page: is the master complete, and if not, which slave is late and why."""
+"""The data of the overview: whether the master is complete, and if not, which slave is late."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class SlaveView:
-    """One slave. ``reached``: the time up to which it is complete; None if it was never synced."""
+    """The state of one slave.
+
+    ``reached`` is the time up to which the slave is complete; None if it was never synced.
+    """
 
     name: str
     level: Level
@@ -79,7 +82,7 @@ class SlaveView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole page. ``complete_until``: 0 if a slave was never synced."""
+    """The data of the page. ``complete_until`` is 0 if a slave was never synced."""
 
     level: Level
     complete_until: Milliseconds
@@ -140,7 +143,7 @@ def _judge(
     if age is None or age > late_ms:
         return (
             "late",
-            "late: webhooks that it received since its last sync may be missing in the master",
+            "late: webhooks received since its last sync may be missing in the master",
             "Press “Sync now”. Check that the scheduler still calls POST /trigger-sync.",
         )
     if report.warning:

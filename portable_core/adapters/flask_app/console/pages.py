@@ -1,4 +1,4 @@
-"""One environment of templates, and one frame around every view."""
+"""The console's templates and filters, and the wrapper of every view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times, sizes and errors as text."""
+"""Durations, counts and errors as text; times and sizes are in :mod:`portable_core.text`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
         "See the slave's log. After a 401 or 403, compare SYNC_TOKENS on both nodes."
     ),
     errors.AnswerInvalid: (
-        "Check that the address in SLAVES is that of a slave of this version, and that SPAN_S, "
-        "HASH and the clock agree."
+        "Check that the address in SLAVES is that of a slave of this version, and that both nodes "
+        "have the same SPAN_S, HASH, identity rules in SOURCES, and time."
     ),
     errors.SlaveError: "See the master's log.",
     errors.StreamCut: "The connection broke. The next sync continues where this one stopped.",
@@ -31,7 +31,7 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
     errors.Conflict: "Set the same SPAN_S, HASH and HASH_KEY on every node.",
     errors.LeaseHeld: "Wait for that sync to end; this page then shows its result.",
     errors.LeaseLost: (
-        "Another instance of this master syncs. Nothing is lost; reload the page later."
+        "Another instance of this master is syncing. Nothing is lost; reload the page later."
     ),
     errors.Stopping: "The master is being stopped. Press “Sync now” when it is back.",
     errors.StoreLocked: (

@@ -105,7 +105,7 @@ class WebhookPages:
             if quarantined.id == item:
                 name = f"quarantined-{format_id(quarantined.record.pair)}.json"
                 return make_download(quarantined.record.payload, name)
-        raise NotFound("the quarantine has no item of that name")
+        raise NotFound("the quarantine has no item with this name")
 
 
 def make_download(payload: bytes, name: str) -> Response:
