@@ -1,4 +1,4 @@
-"""The console's door, its headers, and the feed, without a browser."""
+"""The console's login, its headers, and the feed, without a browser."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def log_in(client: Client, **form: str) -> Any:
 
 
 def post_webhooks(client: Client, count: int) -> list[str]:
-    """Their ids in the order of the store."""
+    """Post webhooks; return their ids in the order of the store."""
     pairs = []
     for number in range(count):
         pair = client.post("/webhook/shop", json={"n": number}).json
         pairs.append((pair["timestamp"], pair["hash"]))
-    time.sleep(0.005)  # the horizon lies behind them then
+    time.sleep(0.005)  # so that the horizon is after them
     return [f"{timestamp}-{hash_}" for timestamp, hash_ in sorted(pairs)]
 
 
@@ -65,9 +65,7 @@ def test_nothing_is_shown_without_a_login(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_nothing_is_done_without_a_login_or_by_a_form_from_elsewhere(
-    client: Client, path: str
-) -> None:
+def test_a_form_needs_a_login_and_a_page_of_this_console(client: Client, path: str) -> None:
     assert client.post(path, data={"csrf": read_csrf(client)}).location.startswith("/login")
     log_in(client)
     assert client.post(path).status_code == 403
@@ -87,7 +85,7 @@ def test_a_login_needs_the_token_and_a_form_of_this_console(client: Client) -> N
     assert client.get("/", headers=HTML).status_code == 200
 
 
-def test_the_login_goes_on_to_pages_of_this_host_alone(client: Client) -> None:
+def test_the_login_redirects_only_to_this_host(client: Client) -> None:
     for given, location in (
         ("/webhooks?source=a", "/webhooks?source=a"),
         ("//evil.example/", "/"),
@@ -98,7 +96,7 @@ def test_the_login_goes_on_to_pages_of_this_host_alone(client: Client) -> None:
         assert log_in(client, next=given).headers["Location"] == location
 
 
-def test_the_cookie_is_signed_and_for_this_host_alone() -> None:
+def test_the_cookie_is_signed_and_sent_only_to_this_host() -> None:
     app = make_app(CONSOLE_TOKEN=TOKEN)
     client = app.test_client()
     cookie = log_in(client).headers["Set-Cookie"]
@@ -108,8 +106,8 @@ def test_the_cookie_is_signed_and_for_this_host_alone() -> None:
     behind_tls = {"X-Forwarded-Proto": "https"}
     assert "Secure" in client.get("/login", headers=behind_tls).headers["Set-Cookie"]
     name, _, value = cookie.partition(";")[0].partition("=")
-    other_sign = "y" if value[3] == "x" else "x"
-    for forged in (value[:-2], f"{value[:3]}{other_sign}{value[4:]}", ""):
+    other_character = "y" if value[3] == "x" else "x"
+    for forged in (value[:-2], f"{value[:3]}{other_character}{value[4:]}", ""):
         client.set_cookie(name, forged)
         assert client.get("/", headers=HTML).status_code == 303
     client.set_cookie(name, value)
@@ -119,7 +117,7 @@ def test_the_cookie_is_signed_and_for_this_host_alone() -> None:
     assert other.get("/", headers=HTML).status_code == 303
 
 
-def test_every_page_forbids_what_it_does_not_need(client: Client) -> None:
+def test_every_page_has_a_strict_policy(client: Client) -> None:
     log_in(client)
     (webhook,) = post_webhooks(client, 1)
     paths = ("/", "/login", "/webhooks", f"/webhooks/{webhook}", "/quarantine", "/replays")
@@ -135,7 +133,7 @@ def test_every_page_forbids_what_it_does_not_need(client: Client) -> None:
     assert not re.search(r"<script(?! src)|<style|style=|\son\w+=", page.text)
 
 
-def test_a_download_is_the_bytes_and_no_page(client: Client) -> None:
+def test_a_download_is_bytes_that_no_browser_displays(client: Client) -> None:
     log_in(client)
     payload = b'{"x": "<script>alert(1)</script>\\u00e9"}'
     pair = client.post("/webhook", data=payload, content_type="application/json").json
@@ -146,7 +144,7 @@ def test_a_download_is_the_bytes_and_no_page(client: Client) -> None:
     assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
-def test_without_a_token_there_is_no_console_and_it_says_so() -> None:
+def test_without_a_token_the_response_names_the_setting() -> None:
     client = make_app().test_client()
     answer = client.get("/", headers=HTML)
     assert answer.status_code == 404
@@ -156,7 +154,7 @@ def test_without_a_token_there_is_no_console_and_it_says_so() -> None:
     assert make_app("slave").test_client().get("/").status_code == 404
 
 
-def test_nothing_is_sent_again_unless_the_settings_allow_it(client: Client) -> None:
+def test_without_replay_targets_no_webhook_is_replayed(client: Client) -> None:
     log_in(client)
     (webhook,) = post_webhooks(client, 1)
     csrf = re.search(r'name="csrf" value="([^"]+)"', client.get("/", headers=HTML).text)
@@ -167,7 +165,7 @@ def test_nothing_is_sent_again_unless_the_settings_allow_it(client: Client) -> N
     assert "REPLAY_TARGETS" in answer.text
 
 
-def test_the_quarantine_is_shown_and_given_back_whole(client: Client) -> None:
+def test_the_quarantine_is_shown_and_downloaded_whole(client: Client) -> None:
     log_in(client)
     assert "The quarantine is empty." in client.get("/quarantine").text
     payload = b"\xff</pre><script>" + b"x" * 5000
@@ -201,7 +199,7 @@ def read_lines(client: Client, query: str) -> list[dict[str, Any]]:
     return [*lines, closing]
 
 
-def test_the_feed_is_taken_up_where_it_ended(client: Client) -> None:
+def test_the_feed_continues_where_it_ended(client: Client) -> None:
     ids = post_webhooks(client, 7)
     *first, closing = read_lines(client, "limit=3")
     assert [line["id"] for line in first] == ids[:3]
@@ -212,13 +210,13 @@ def test_the_feed_is_taken_up_where_it_ended(client: Client) -> None:
     assert numbers == set(range(7))
     assert len(read_lines(client, f"since={ids[-1]}")) == 1
     assert len(read_lines(client, "source=other")) == 1
-    # The end is a position as well: nothing before it comes again, nothing after it is missed.
+    # The end is a position too: no webhook before it is repeated, none after it is missed.
     later = post_webhooks(client, 2)
     *rest, _ = read_lines(client, f"since={closing['since']}")
     assert [line["id"] for line in rest] == later
 
 
-def test_pages_and_feed_read_a_source_in_the_same_way(client: Client) -> None:
+def test_pages_and_feed_parse_a_source_alike(client: Client) -> None:
     (of_shop,) = post_webhooks(client, 1)
     pair = client.post("/webhook", json={"n": 0}).json
     of_none = f"{pair['timestamp']}-{pair['hash']}"
@@ -257,13 +255,13 @@ def test_copies_of_a_webhook_are_found_by_its_key(client: Client) -> None:
     assert client.get(f"/webhooks/{one}", headers=BEARER).json["key"] == key
 
 
-def test_the_feed_waits_for_slaves_unless_told_not_to() -> None:
+def test_the_feed_waits_for_slaves_unless_upto_is_now() -> None:
     client = make_app(SLAVES="a=http://127.0.0.1:9").test_client()
     ids = post_webhooks(client, 2)
     for upto in ("", "&upto=complete", "&upto=settled"):  # the last one is of an older release
         assert read_lines(client, f"since=0{upto}") == [{"end": True, "since": "0"}]
     assert [line["id"] for line in read_lines(client, "upto=now")[:-1]] == ids
-    # It stands still, and sends nobody back who has read further.
+    # It stands still, and keeps the position of a consumer that has read further.
     assert read_lines(client, f"since={ids[0]}") == [{"end": True, "since": ids[0]}]
 
 
@@ -290,7 +288,7 @@ def test_pages_of_json(client: Client) -> None:
         ("/pairs?start=-1", 400),
     ],
 )
-def test_what_is_asked_wrongly_is_named(client: Client, path: str, status: int) -> None:
+def test_an_invalid_request_is_a_problem(client: Client, path: str, status: int) -> None:
     assert client.get(path).status_code == 401
     answer = client.get(path, headers=BEARER)
     assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
@@ -318,7 +316,7 @@ def test_a_comparison_does_not_advance_the_retention_of_a_slave(flags: str) -> N
 
 
 def find_store(app: Flask) -> Any:
-    """The store behind an application."""
+    """Return the store of an application."""
     (view,) = (app.view_functions[name] for name in ("health",))
     (node,) = (
         cell.cell_contents

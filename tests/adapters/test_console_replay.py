@@ -20,8 +20,8 @@ RANGE = {"start": "0", "end": "9999999999999"}
 PATIENCE_S = 60
 
 
-class Door:
-    """What the receiver answers: at first nothing before it is opened."""
+class Gate:
+    """The responses of the receiver: none before the gate is opened."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -33,17 +33,17 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    door = Door()
-    yield door
-    door.opened.set()
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.opened.set()
 
 
 @pytest.fixture
-def receiver(door: Door) -> Iterator[Receiver]:
-    with run_receiver(door.answer) as receiver:
+def receiver(gate: Gate) -> Iterator[Receiver]:
+    with run_receiver(gate.answer) as receiver:
         yield receiver
-        door.opened.set()
+        gate.opened.set()
 
 
 class Console:
@@ -66,13 +66,13 @@ class Console:
         return self.client.post(path, data={"csrf": csrf[1], **form})
 
     def start(self, receiver: Receiver, **form: str) -> str:
-        """Begin a run; the address of its page."""
+        """Start a run; return the path of its page."""
         answer = self.post("/replays", url=receiver.url, **form)
         assert answer.status_code == 303, answer.text
         return str(answer.headers["Location"])
 
     def read(self, run: str) -> str:
-        """The run's page as its reader sees it."""
+        """Return the text of the run's page."""
         text = re.sub(r"<[^>]+>", " ", self.client.get(f"{run}/live").text)
         return re.sub(r"\s+", " ", text).replace(" :", ":")
 
@@ -92,20 +92,18 @@ def console(receiver: Receiver) -> Console:
     return console
 
 
-def test_a_run_is_stopped_and_says_how_far_it_came(
-    console: Console, receiver: Receiver, door: Door
-) -> None:
+def test_a_stopped_run_shows_its_progress(console: Console, receiver: Receiver, gate: Gate) -> None:
     run = console.start(receiver, **RANGE)
     page = console.wait_for(run, "Running")
     assert "0 delivered, 0 failed, of 30" in page
-    # Without scripts the page asks for itself again while the run is under way.
+    # Without scripts the page reloads itself while the run is in progress.
     assert '<noscript><meta http-equiv="refresh"' in console.client.get(run).text
     deadline = time.monotonic() + PATIENCE_S
-    while not receiver.taken:  # one is on its way
+    while not receiver.taken:  # until the first request
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert console.post(f"{run}/stop").status_code == 303
-    door.opened.set()
+    gate.opened.set()
     page = console.wait_for(run, "Stopped")
     assert "1 delivered, 0 failed, of 30" in page
     assert len(receiver.taken) == 1
@@ -113,33 +111,31 @@ def test_a_run_is_stopped_and_says_how_far_it_came(
     assert "stopped" in console.client.get("/replays").text
 
 
-def test_results_come_by_status_and_only_what_failed_goes_again(
-    console: Console, receiver: Receiver, door: Door
+def test_results_are_by_status_and_only_failed_webhooks_are_retried(
+    console: Console, receiver: Receiver, gate: Gate
 ) -> None:
-    door.choose = lambda number: {0: 500, 1: 404}.get(number % 10, 200)
-    door.opened.set()
+    gate.choose = lambda number: {0: 500, 1: 404}.get(number % 10, 200)
+    gate.opened.set()
     run = console.start(receiver, **RANGE)
     page = console.wait_for(run, "Done")
     assert "24 delivered, 6 failed, of 30" in page
     assert re.search(r"Status Webhooks 200 24 404 3 500 3", page)
     receiver.taken.clear()
-    door.choose = lambda number: 200
+    gate.choose = lambda number: 200
     again = str(console.post(f"{run}/again").headers["Location"])
     assert "6 delivered, 0 failed, of 6" in console.wait_for(again, "Done")
     assert sorted(json.loads(body)["n"] for _, body in receiver.taken) == [0, 1, 10, 11, 20, 21]
 
 
-def test_a_source_makes_the_number_unknown_beforehand(
-    console: Console, receiver: Receiver, door: Door
-) -> None:
-    door.opened.set()
+def test_a_run_of_one_source_has_no_total(console: Console, receiver: Receiver, gate: Gate) -> None:
+    gate.opened.set()
     console.client.post("/webhook/other", json={"n": 99})
     run = console.start(receiver, **RANGE, source="other")
     page = console.wait_for(run, "Done")
     assert "1 delivered, 0 failed." in page
 
 
-def test_a_range_that_is_none_is_refused(console: Console, receiver: Receiver) -> None:
+def test_an_invalid_range_is_rejected(console: Console, receiver: Receiver) -> None:
     for start, end in (("5", "5"), ("6", "5"), ("", "5"), ("5", "")):
         answer = console.post("/replays", url=receiver.url, start=start, end=end)
         assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""What the console says: every error of a sync comes with what to do about it."""
+"""The console's texts: every error of a sync has advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def list_kinds(kind: type[errors.WebhookSyncError]) -> Iterator[type[errors.Webh
         yield from list_kinds(below)
 
 
-#: What a sync may end with; the others are answers to requests, or stop the start.
+#: Errors of a sync; the others belong to requests, or prevent the start.
 OF_A_SYNC = [
     *list_kinds(errors.SlaveError),
     *list_kinds(errors.Unavailable),
@@ -36,7 +36,7 @@ OF_A_SYNC = [kind for kind in OF_A_SYNC if kind.__module__ == errors.__name__]
 
 
 @pytest.mark.parametrize("kind", OF_A_SYNC, ids=lambda kind: kind.__name__)
-def test_every_error_of_a_sync_comes_with_advice(kind: type[errors.WebhookSyncError]) -> None:
+def test_every_error_of_a_sync_has_advice(kind: type[errors.WebhookSyncError]) -> None:
     advice = advise(kind.__name__)
     assert advice.endswith((".", "?"))
 
@@ -53,5 +53,5 @@ def test_a_failed_sync_from_the_console_has_the_advice() -> None:
     )
 
 
-def test_there_is_no_advice_where_there_is_no_problem() -> None:
+def test_no_error_has_no_advice() -> None:
     assert advise("") == ""

@@ -24,7 +24,7 @@ from portable_core.wiring import build_app
 ROOT = Path(__file__).parents[2]
 ROLES: tuple[Role, ...] = ("slave", "master")
 
-#: For people: behind the login of the console, but for itself and what makes pages look well.
+#: The console's pages: behind its login, except for the login itself and the static files.
 CONSOLE = {
     ("get", "/"),
     ("get", "/login"),
@@ -53,7 +53,7 @@ def make_app(role: Role, **env: str) -> Flask:
 
 
 def list_routes(app: Flask) -> set[tuple[str, str]]:
-    """Methods and paths, these in the form of OpenAPI."""
+    """Return methods, and paths as OpenAPI writes them."""
     return {
         (method.lower(), re.sub(r"<(?:[^:<>]*:)?([^<>]*)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
@@ -69,7 +69,7 @@ def list_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[s
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_route_is_described_and_everything_described_is_a_route(role: Role) -> None:
+def test_routes_and_description_agree(role: Role) -> None:
     described = {(method, path) for method, path, _ in list_operations(describe_surface(role))}
     slaves = {"SLAVES": "a=http://127.0.0.1:9"} if role == "master" else {}
     without = list_routes(make_app(role, **slaves))
@@ -89,19 +89,19 @@ def test_every_algorithm_is_described_under_the_name_that_nodes_compare(algorith
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_door_for_webhooks_answers_what_is_described_for_it_and_nothing_else(
+def test_the_middleware_responds_only_to_webhooks(
     role: Role, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app(role, **({"SLAVES": "a=http://127.0.0.1:9"} if role == "master" else {}))
     passed = []
-    door: Any = app.wsgi_app
-    inner = door._app
+    middleware: Any = app.wsgi_app
+    inner = middleware._app
 
     def watch(environ: Any, start_response: Any) -> Any:
         passed.append((environ["REQUEST_METHOD"].lower(), environ["PATH_INFO"]))
         return inner(environ, start_response)
 
-    monkeypatch.setattr(door, "_app", watch)
+    monkeypatch.setattr(middleware, "_app", watch)
     operations = [
         (method, path.replace("{", "").replace("}", ""))
         for method, path, _ in list_operations(describe_surface(role))
@@ -126,7 +126,7 @@ def test_the_document_is_openapi_3_1(role: Role) -> None:
     assert document["info"]["version"] == project["version"]
 
 
-def test_a_wrong_document_would_be_noticed() -> None:
+def test_an_invalid_document_is_found() -> None:
     document = describe_surface("slave")
     del document["paths"]["/health"]["get"]["responses"]["200"]["description"]
     with pytest.raises(Exception, match="description"):
@@ -145,7 +145,7 @@ def find_references(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_reference_leads_somewhere_and_every_part_is_used(role: Role) -> None:
+def test_every_reference_exists_and_every_part_is_used(role: Role) -> None:
     document = describe_surface(role)
     parts = {
         f"#/components/{kind}/{name}"
@@ -162,7 +162,7 @@ def list_errors(kind: type[errors.WebhookSyncError]) -> Iterator[type[errors.Web
         yield from list_errors(below)
 
 
-def test_every_status_of_an_error_is_described_somewhere_and_no_other() -> None:
+def test_exactly_the_statuses_of_errors_are_described() -> None:
     described = {
         int(status)
         for role in ROLES
@@ -174,8 +174,8 @@ def test_every_status_of_an_error_is_described_somewhere_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_what_needs_credentials_says_so(role: Role) -> None:
-    """And every operation says what may go wrong with any request."""
+def test_operations_describe_the_statuses_of_any_request(role: Role) -> None:
+    """Those that need credentials describe 401 and 403 too."""
     for method, path, operation in list_operations(describe_surface(role)):
         statuses = set(operation["responses"])
         assert {"200", "400", "500"} <= statuses, (method, path)
@@ -198,7 +198,7 @@ def test_the_package_ships_every_file_that_is_not_python() -> None:
     assert any(file.match("openapi/*.json") for file in files)
 
 
-def test_it_is_served_without_credentials() -> None:
+def test_the_description_needs_no_credentials() -> None:
     answer = make_app("slave").test_client().get(DESCRIPTION_PATH)
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert answer.json == describe_surface("slave")

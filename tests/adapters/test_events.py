@@ -1,4 +1,4 @@
-"""A sync as events: every slave's last step and the end, whoever listens."""
+"""A sync as events: the last report of each slave and the end, with or without a client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(event: bytes) -> tuple[str, dict[str, object]]:
     return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
-def test_the_last_step_of_each_slave_and_the_report_are_told() -> None:
+def test_the_last_report_of_each_slave_and_the_end_are_sent() -> None:
     def sync(progress: Progress) -> SyncReport:
         for slave in ("a", "b"):
             for windows in range(1, 50):
@@ -34,9 +34,9 @@ def test_the_last_step_of_each_slave_and_the_report_are_told() -> None:
     assert events[-1][1] == SyncReport(5, 0.5, []).to_json()
 
 
-def test_a_sync_that_cannot_be_run_is_told() -> None:
+def test_a_sync_that_cannot_be_run_ends_with_a_problem() -> None:
     def sync(progress: Progress) -> SyncReport:
-        raise LeaseHeld("another one runs")
+        raise LeaseHeld("another sync is running")
 
     ((name, document),) = map(read, stream_sync(sync))
     assert name == "problem"
@@ -44,11 +44,11 @@ def test_a_sync_that_cannot_be_run_is_told() -> None:
         "type": "urn:webhook-sync:lease-held",
         "title": "Sync already running",
         "status": 409,
-        "detail": "another one runs",
+        "detail": "another sync is running",
     }
 
 
-def test_nothing_piles_up_where_nobody_listens() -> None:
+def test_no_events_pile_up_without_a_client() -> None:
     left, grown = threading.Event(), []
 
     def sync(progress: Progress) -> SyncReport:

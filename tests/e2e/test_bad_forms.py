@@ -1,4 +1,4 @@
-"""Bad input in the console's forms: refused with its fault named, and nothing comes of it."""
+"""Invalid input in the console's forms is rejected by name, and has no effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.requests.raw_http import RawAnswer, exchange
 TOKEN = "a-console-token-of-length"
 TARGET = "http://127.0.0.1:9/"
 
-#: What comes after the form's own secret; the answer's status, and what the page says.
+#: By the fields after the form's random text: the response's status, and a text on its page.
 LOGINS = {
     "": (401, "token"),
     "&token=%ff%00%ed%a0%80": (401, "token"),
@@ -63,7 +63,7 @@ def read_form(answer: RawAnswer) -> str:
 
 
 @pytest.mark.parametrize("kind", ["container", "function"])
-def test_bad_forms_are_refused(tmp_path: Path, kind: Kind) -> None:
+def test_invalid_forms_are_rejected(tmp_path: Path, kind: Kind) -> None:
     with Nodes(tmp_path) as nodes:
         node = nodes.make_master({}, kind, CONSOLE_TOKEN=TOKEN, REPLAY_TARGETS=TARGET)
         start(node)
@@ -72,9 +72,9 @@ def test_bad_forms_are_refused(tmp_path: Path, kind: Kind) -> None:
         faults = {}
 
         def try_all(path: str, cases: dict[str, tuple[int, str]]) -> None:
-            for body, (status, says) in cases.items():
+            for body, (status, text) in cases.items():
                 answer = fill(node.port, path, cookie, form + body)
-                if answer.status != status or says not in answer.body.decode():
+                if answer.status != status or text not in answer.body.decode():
                     faults[f"{path} {body[:60]}"] = (answer.status, answer.body[-300:])
 
         try_all("/login", LOGINS)

@@ -1,4 +1,4 @@
-"""The console in a real browser, on real nodes: from the login to a replay, and what must not."""
+"""The console in a real browser, on real nodes: from the login to a replay."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from tests.support.nodes.receivers import Receiver, run_receiver
 ORDER = b'{"order": "A-1001", "note": "flaky"}'
 
 SPAN_S = 2
-#: From the end of a sync to the page that shows it, on a machine that is busy, it takes less.
+#: More than the time from the end of a sync to the page that shows it, on a busy machine.
 LATE_S = 10
 
-#: Each would show itself as ``window.struck`` if anything of it ran in the page.
+#: Each sets ``window.struck`` if a part of it runs in the page.
 HOSTILE = {
     "script": "</pre></code><script>window.struck = 1</script>",
     "image": '"><img src=x onerror="window.struck = 2">',
@@ -55,7 +55,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    """Takes what is replayed, but not at first what holds ``flaky``."""
+    """A receiver of replays that rejects a payload with ``flaky`` the first time."""
     seen: set[bytes] = set()
 
     def answer(body: bytes) -> int:
@@ -71,7 +71,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Cluster]:
-    """A master and two slaves, with webhooks that only a slave got."""
+    """A master and two slaves, with webhooks that only a slave received."""
     cluster = Cluster(
         tmp_path_factory.mktemp("console"),
         2,
@@ -96,7 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
 
 
 def send(node: NodeProcess, payload: bytes, source: str = "github", event: str = "push") -> str:
-    """Post one webhook; its id."""
+    """Post one webhook; return its id."""
     headers = {
         "Content-Type": "application/json",
         "X-GitHub-Event": event,
@@ -115,7 +115,7 @@ def browser(cluster: Cluster) -> Iterator[Any]:
         yield browser
 
 
-def test_whoever_has_no_login_sees_the_login_alone(cluster: Cluster) -> None:
+def test_a_visitor_without_a_login_sees_only_the_login(cluster: Cluster) -> None:
     with open_browser() as browser:
         for path in ("/", "/webhooks", "/quarantine", "/replays"):
             browser.get(cluster.master.url + path)
@@ -133,7 +133,7 @@ def test_whoever_has_no_login_sees_the_login_alone(cluster: Cluster) -> None:
         assert "/login" in browser.current_url
 
 
-def test_a_slave_falls_behind_and_a_sync_brings_it_in(cluster: Cluster, browser: Any) -> None:
+def test_a_late_slave_is_shown_and_synced(cluster: Cluster, browser: Any) -> None:
     browser.get(cluster.master.url)
     assert "never synced" in read(browser)
     press(browser, "Sync now")
@@ -196,7 +196,7 @@ def test_a_webhook_is_found_and_shown(cluster: Cluster, browser: Any) -> None:
     assert "must be a time such as" in read(browser, "[role=alert]")
 
 
-def test_a_recovered_webhook_says_from_where(cluster: Cluster, browser: Any) -> None:
+def test_a_recovered_webhook_names_its_slave(cluster: Cluster, browser: Any) -> None:
     trigger_sync(cluster.master.url, cluster.token)
     browser.get(f"{cluster.master.url}/webhooks")
     row = browser.find_element("xpath", "//tr[contains(., 'recovered')]")
@@ -204,7 +204,7 @@ def test_a_recovered_webhook_says_from_where(cluster: Cluster, browser: Any) -> 
     assert "recovered from slave-" in read(browser)
 
 
-def test_a_replay_shows_its_results_and_repeats_only_what_failed(
+def test_a_replay_shows_its_results_and_retries_failed_webhooks(
     cluster: Cluster, browser: Any, receiver: Receiver
 ) -> None:
     receiver.taken.clear()
@@ -231,7 +231,7 @@ def test_a_replay_shows_its_results_and_repeats_only_what_failed(
     assert len(receiver.taken) == 3
 
 
-def test_a_run_is_stopped_with_a_press(cluster: Cluster, browser: Any, receiver: Receiver) -> None:
+def test_the_stop_button_stops_a_run(cluster: Cluster, browser: Any, receiver: Receiver) -> None:
     receiver.taken.clear()
     for number in range(300):
         send(cluster.master, b'{"slow": %d}' % number, "slow")
@@ -240,16 +240,16 @@ def test_a_run_is_stopped_with_a_press(cluster: Cluster, browser: Any, receiver:
         find(browser, f"#{name}").send_keys(value)
     follow(browser, lambda: press(browser, "Send"))
     wait_for(browser, lambda: receiver.taken, "nothing is sent")
-    # A press takes a while: the button must not be replaced meanwhile.
+    # A press has a duration: the button must not be replaced meanwhile.
     button = find(browser, "#stop button")
     actions = browser_actions(browser)
     actions.click_and_hold(button).pause(1.2).release().perform()
-    wait_for(browser, lambda: "Stopped" in read(browser), "the run goes on")
+    wait_for(browser, lambda: "Stopped" in read(browser), "the run continues")
     assert 0 < len(receiver.taken) < 300
     assert browser.find_elements("css selector", "#stop") == []
 
 
-def test_a_replay_goes_nowhere_else(cluster: Cluster, browser: Any) -> None:
+def test_a_replay_to_another_target_is_rejected(cluster: Cluster, browser: Any) -> None:
     browser.get(f"{cluster.master.url}/replays")
     for name, value in (("start", "0"), ("end", "99999999999999")):
         find(browser, f"#{name}").send_keys(value)
@@ -260,7 +260,7 @@ def test_a_replay_goes_nowhere_else(cluster: Cluster, browser: Any) -> None:
     wait_for(browser, lambda: "REPLAY_TARGETS does not allow" in read(browser), "not refused")
 
 
-def test_nothing_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
+def test_no_part_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
     names = {
         name: send(
             cluster.master,
@@ -286,7 +286,7 @@ def test_nothing_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
         browser.get(f"{cluster.master.url}/webhooks?value={quote(text)}&source={quote(text)}")
         assert browser.execute_script("return window.struck") is None
         assert find(browser, "#value").get_attribute("value") == text.replace("\u0000", "\ufffd")
-    # The policy had nothing to refuse: the text never was anything but text.
+    # The policy blocked nothing: payloads were text all along.
     assert [entry for entry in browser.get_log("browser") if "Policy" in entry["message"]] == []
 
 
@@ -305,12 +305,12 @@ def test_everything_works_without_scripts(cluster: Cluster, receiver: Receiver) 
         follow(browser, find(browser, "tbody a").click)
         before = len(receiver.taken)
         follow(browser, lambda: press(browser, "Send"))
-        # The receiver fails some; what counts here is that it was sent, and the result shown.
+        # The receiver rejects some; only the request and its result count here.
         wait_for(browser, lambda: "failed, of 1" in read(browser), "not sent")
         assert len(receiver.taken) == before + 1
 
 
-def test_the_keyboard_is_enough(cluster: Cluster, browser: Any) -> None:
+def test_the_console_works_with_the_keyboard(cluster: Cluster, browser: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser.get(cluster.master.url)
@@ -325,10 +325,10 @@ def test_the_keyboard_is_enough(cluster: Cluster, browser: Any) -> None:
     wait_for(browser, lambda: "Synced." in read(browser, "#progress"), "not synced by keyboard")
 
 
-def test_an_old_page_does_not_look_like_a_new_one(cluster: Cluster, browser: Any) -> None:
-    """The last test here: the master goes away under an open page, and comes back."""
+def test_a_stale_page_is_marked(cluster: Cluster, browser: Any) -> None:
+    """Stop the master under an open page, and start it again. This is the last test here."""
     browser.get(cluster.master.url)
-    find(browser, "#live a").send_keys("")  # the focus of whoever uses the keyboard
+    find(browser, "#live a").send_keys("")  # focus, as with the keyboard
     focused = browser.switch_to.active_element.get_attribute("href")
     browser.execute_script("return refresh()")
     assert browser.switch_to.active_element.get_attribute("href") == focused

@@ -1,7 +1,7 @@
-"""Every endpoint of real nodes, asked without credentials, with wrong ones and with right ones.
+"""Requests to every endpoint of real nodes without, with wrong, and with right credentials.
 
 The endpoints come from the description and from the list of the console's pages, both of which are
-checked against the routes elsewhere; so none is forgotten. The table of what was seen is the one in
+checked against the routes elsewhere, so the list is complete. The table of the statuses is that in
 ``docs/authentication.md``; ``pytest -s`` prints it.
 """
 
@@ -41,7 +41,7 @@ def bear(token: str) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A node that asks for tokens and one of the same role with ``SYNC_AUTH=none``."""
+    """A node that requires tokens, and one of the same role with ``SYNC_AUTH=none``."""
 
     role: Role
     node: NodeProcess
@@ -50,7 +50,7 @@ class Pair:
     def ask(
         self, question: Question, wrong: Sequence[Headers], right: Headers, bare: Question
     ) -> Row:
-        """A row; ``bare`` is the question to the unguarded node."""
+        """Return a row; ``bare`` is the request to the unguarded node."""
         seen = [
             [ask(self.node, question).shown],
             [ask(self.node, question, headers).shown for headers in wrong],
@@ -62,14 +62,14 @@ class Pair:
 
 
 def keep_webhook(node: NodeProcess) -> str:
-    """Post a webhook; its id."""
+    """Post a webhook; return its id."""
     reply = ask(node, Question("", "POST", "/webhook", body=b'{"kept":true}'))
     document = json.loads(reply.body)
     return f"{document['timestamp']}-{document['hash']}"
 
 
 def make_wrong(other: str) -> list[Headers]:
-    """No token, another scheme, and the token of another node."""
+    """Return a malformed token, another scheme, and the token of another node."""
     return [bear("nonsense"), {"Authorization": "Basic YTpi"}, bear(other)]
 
 
@@ -82,13 +82,13 @@ def see_described(pair: Pair, token: str, other: str) -> list[Row]:
     ):
         row = pair.ask(question, make_wrong(other), bear(token), bare)
         rows.append(row)
-        # What the table has to say, from the description alone.
+        # The expected row, from the description alone.
         assert row[1:] == (("200",) * 4 if question.is_open else ("401", "401", "200", "200"))
     return rows
 
 
 def see_signed(pair: Pair) -> Row:
-    """A source with a signature: neither a token nor ``SYNC_AUTH=none`` opens it."""
+    """Return the row of a signed source, which neither a token nor ``SYNC_AUTH=none`` opens."""
     body = b'{"signed":true}'
     question = Question("POST /webhook/{source}, signed", "POST", "/webhook/signed", body=body)
     wrong = [sign("github:another", body), {"X-Hub-Signature-256": "x"}, bear(MASTERS)]
@@ -98,7 +98,7 @@ def see_signed(pair: Pair) -> Row:
 
 
 def see_console(pair: Pair, slave: NodeProcess) -> list[Row]:
-    """The pages for people. Their wrong credentials are a login elsewhere, and a node's token."""
+    """Return the rows of the console; its wrong credentials are another login and a token."""
     login, other = Login(pair.node, CONSOLES[0]), Login(pair.unguarded, CONSOLES[1])
     forms = {
         "/login": {"token": CONSOLES[0]},
@@ -142,7 +142,7 @@ def see_console(pair: Pair, slave: NodeProcess) -> list[Row]:
 
 
 def set_aside(master: NodeProcess, login: Login) -> dict[str, str]:
-    """Put a record into the quarantine, by a hash that is not its payload's."""
+    """Put a record with an invalid hash into the quarantine."""
     record = b'[{"hash":1,"timestamp":1,"data":{}}]'
     question = Question("", "POST", "/records?slave=alpha", {"Content-Type": "application/json"})
     taken = ask(master, replace(question, body=record), bear(ALPHAS))
@@ -154,7 +154,7 @@ def set_aside(master: NodeProcess, login: Login) -> dict[str, str]:
 
 
 def replay(master: NodeProcess, login: Login, form: dict[str, str]) -> dict[str, str]:
-    """Send a webhook again, and wait for the end of it."""
+    """Replay a webhook, and wait for the end of the run."""
     started = ask(master, login.fill("/replays", form), login.headers)
     assert started.status == 303, started
     page = started.headers["location"]
@@ -163,7 +163,7 @@ def replay(master: NodeProcess, login: Login, form: dict[str, str]) -> dict[str,
 
 
 def merge(tables: dict[Role, list[Row]]) -> Iterable[str]:
-    """The rows of both roles as lines, those that are alike as one."""
+    """Yield the rows of both roles as lines, equal rows as one."""
     for role, rows in tables.items():
         for row in rows:
             where = "both" if all(row in others for others in tables.values()) else role
@@ -174,7 +174,7 @@ def merge(tables: dict[Role, list[Row]]) -> Iterable[str]:
                 )
 
 
-def test_every_endpoint_opens_to_the_right_credentials_alone(tmp_path: Path) -> None:
+def test_every_endpoint_accepts_only_the_right_credentials(tmp_path: Path) -> None:
     with Nodes(tmp_path) as nodes:
         shared = {"SOURCES": f"signed=github:{SECRET}", "STORE": "memory:"}
         alpha = nodes.make_slave("alpha", "container", **shared, SYNC_TOKENS=ALPHAS)
@@ -210,7 +210,7 @@ def test_every_endpoint_opens_to_the_right_credentials_alone(tmp_path: Path) -> 
 
 
 def check_slaves_token(master: NodeProcess) -> None:
-    """The token of a slave's own opens the handing over of its records on the master, no more."""
+    """Check that a slave's own token opens only ``POST /records`` of the master."""
     names = {"webhook": keep_webhook(master)}
     opened = {
         question.label
@@ -220,7 +220,7 @@ def check_slaves_token(master: NodeProcess) -> None:
     assert opened == {"POST /records"}
 
 
-def test_a_function_has_the_same_doors(tmp_path: Path) -> None:
+def test_a_function_requires_the_same_credentials(tmp_path: Path) -> None:
     with Nodes(tmp_path) as nodes:
         slave = nodes.make_slave("alpha", "function", SYNC_TOKENS=ALPHAS)
         free = nodes.make_slave("free", "function", SYNC_AUTH="none")

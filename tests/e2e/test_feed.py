@@ -1,4 +1,4 @@
-"""The feed of a master that is stopped while it is read: a part is never taken for the whole."""
+"""The feed of a master that stops meanwhile: no part is mistaken for the whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portable_core.webhooks.feed import NDJSON
 from tests.support.nodes.receivers import run_receiver
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, start
 
-#: More bytes than the buffers between two processes hold.
+#: Together more bytes than the buffers between two processes.
 COUNT = 3000
 SIZE = 8000
 
@@ -51,7 +51,7 @@ def list_ids(records: list[Record]) -> list[str]:
     return [format_id(record.pair) for record in records]
 
 
-def test_a_feed_that_was_cut_ends_well_but_without_its_closing_line(
+def test_a_cut_feed_ends_without_its_closing_line(
     master: NodeProcess, records: list[Record]
 ) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Accept": NDJSON}
@@ -61,15 +61,15 @@ def test_a_feed_that_was_cut_ends_well_but_without_its_closing_line(
     assert [line.get("id") for line in lines] == [*list_ids(records), None]
     assert lines[-1]["end"] is True
     with urllib.request.urlopen(request, timeout=20) as answer:
-        told = [answer.readline()]
+        received = [answer.readline()]
         os.kill(master.pid, signal.SIGTERM)
         time.sleep(1)
-        told += answer  # to its end, without an error
-    assert 1 < len(told) < COUNT
-    assert not any("end" in json.loads(line) for line in told)
+        received += answer  # to its end, without an error
+    assert 1 < len(received) < COUNT
+    assert not any("end" in json.loads(line) for line in received)
 
 
-def test_a_reader_takes_the_feed_up_when_the_master_is_back(
+def test_a_reader_continues_after_a_restart_of_the_master(
     master: NodeProcess, records: list[Record]
 ) -> None:
     def start_again() -> None:
@@ -86,7 +86,7 @@ def test_a_reader_takes_the_feed_up_when_the_master_is_back(
     assert ids == list_ids(records)
 
 
-def test_commands_fail_where_the_rest_does_not_come(
+def test_a_command_fails_if_the_rest_of_the_feed_is_missing(
     master: NodeProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli_master, "_PAUSE_S", 0.01)
@@ -101,13 +101,13 @@ def test_commands_fail_where_the_rest_does_not_come(
     with run_receiver(answer) as receiver:
         command = ["replay", receiver.url, *address, "--since", "1h", "--json"]
         done = CliRunner().invoke(main, command)
-    told = json.loads(done.stdout)
-    assert (done.exit_code, told["state"], told["failed"]) == (1, "failed", 0)
-    assert 10 <= told["delivered"] < COUNT
-    assert "the feed was cut" in told["problem"]
+    totals = json.loads(done.stdout)
+    assert (done.exit_code, totals["state"], totals["failed"]) == (1, "failed", 0)
+    assert 10 <= totals["delivered"] < COUNT
+    assert "the feed was cut" in totals["problem"]
 
 
-def test_a_master_that_was_never_there_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_request_without_a_response_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_master, "_PAUSE_S", 60)
     with pytest.raises(Unavailable, match="Is the master running"):
         next(cli_master.MasterClient("http://127.0.0.1:9", TOKEN).read_feed({}))

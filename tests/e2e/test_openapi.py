@@ -1,4 +1,4 @@
-"""schemathesis against real nodes, after the description that each serves at ``/openapi.json``.
+"""schemathesis against real nodes, with the description at ``/openapi.json`` of each.
 
 Deterministic: the same requests in every run. ``pytest -s`` shows how many were tried.
 """
@@ -24,9 +24,9 @@ from tests.support.nodes.sync_nodes import TOKEN, Nodes, start
 
 ROOT = Path(__file__).parents[2]
 
-#: Left out is what asks for more than a description can say: that every described request be
-#: accepted (a window's end must come after its start), or that every other one be refused (a page
-#: of webhooks does not look at the feed's parameters).
+#: Without the checks that need more than a description can express: that every described request
+#: is accepted (a window's end must be after its start), and that every other request is rejected (a
+#: page of webhooks ignores the feed's parameters).
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -41,7 +41,7 @@ CHECKS = (
 def run_schemathesis(
     folder: Path, location: str, *options: str
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
-    """One whole run, and every request of it with its answer (as in a HAR file)."""
+    """Return a finished run, and its requests with their responses (as in a HAR file)."""
     har = folder / "requests.har"
     done = subprocess.run(
         [
@@ -51,7 +51,7 @@ def run_schemathesis(
             *("--request-timeout", "60", "--suppress-health-check", "all", "--no-color"),
             *("--report", "har", "--report-har-path", str(har)),
         ],
-        cwd=folder,  # it leaves files behind
+        cwd=folder,  # it writes files
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -67,7 +67,7 @@ def run_schemathesis(
 
 
 def describe_problem(entry: dict[str, Any]) -> str:
-    """Why an answer of 400 or more is no problem document that names its fault; empty if it is."""
+    """Return why a response of 400 or more is not a valid problem document; empty if it is."""
     answer = entry["response"]
     kind, text = answer["content"].get("mimeType"), answer["content"].get("text", "")
     if kind != PROBLEM_TYPE:
@@ -80,7 +80,7 @@ def describe_problem(entry: dict[str, Any]) -> str:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["container", pytest.param("function", marks=pytest.mark.deep)])
 @pytest.mark.parametrize("name", ["slave", "master"])
-def test_real_nodes_answer_as_described(tmp_path: Path, name: str, kind: Kind) -> None:
+def test_real_nodes_respond_as_described(tmp_path: Path, name: str, kind: Kind) -> None:
     with Nodes(tmp_path) as nodes:
         node = slave = nodes.make_slave("alpha", kind)
         if name == "master":
@@ -105,19 +105,19 @@ def check_run(
     assert errors == 0
     refused = [entry for entry in entries if entry["response"]["status"] >= 400]
     assert not [fault for fault in map(describe_problem, refused) if fault]
-    # Each endpoint was reached behind its door, so that the run says something about it.
+    # Each endpoint has responded 200, so the run has tested it.
     answered = {
         (entry["request"]["method"].lower(), find_template(name, entry["request"]["url"]))
         for entry in entries
         if entry["response"]["status"] == 200
     }
     for path, item in describe_surface(name)["paths"].items():
-        if path != DESCRIPTION_PATH:  # it is what the run was made from
+        if path != DESCRIPTION_PATH:  # the run was made from it
             assert {(method, path) for method in item} <= answered, path
 
 
 def find_template(name: Any, url: str) -> str:
-    """The described path that an address belongs to."""
+    """Return the described path of an address."""
     path = urlsplit(url).path
     above = path.rpartition("/")[0]
     templates = describe_surface(name)["paths"]
@@ -128,7 +128,7 @@ def find_template(name: Any, url: str) -> str:
     )
 
 
-def test_schemathesis_would_find_an_answer_that_is_not_as_described(tmp_path: Path) -> None:
+def test_schemathesis_finds_a_response_that_differs(tmp_path: Path) -> None:
     with Nodes(tmp_path) as nodes:
         node = nodes.make_slave()
         start(node)
@@ -157,7 +157,7 @@ def read_description(node: NodeProcess) -> Any:
         return json.load(answer)
 
 
-def test_a_node_serves_its_description_to_anybody(tmp_path: Path) -> None:
+def test_a_node_serves_its_description(tmp_path: Path) -> None:
     with Nodes(tmp_path) as nodes:
         slave = nodes.make_slave("alpha")
         master = nodes.make_master({"alpha": slave.url})

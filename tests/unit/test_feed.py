@@ -1,4 +1,4 @@
-"""The feed: lines that carry payloads exactly, and an end before which nothing is added."""
+"""The feed: lines that carry payloads exactly, and the closing line."""
 
 from __future__ import annotations
 

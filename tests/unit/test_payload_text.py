@@ -1,4 +1,4 @@
-"""Payloads as text: values found as they are meant, indentation that changes nothing else."""
+"""Payloads as text: values are found decoded, and indentation changes only white space."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PAYLOAD = (
         ("X", False),
     ],
 )
-def test_values_and_not_keys(wanted: str, found: bool) -> None:
+def test_values_are_searched_and_keys_are_not(wanted: str, found: bool) -> None:
     assert contains_value(PAYLOAD, wanted) is found
 
 
-def test_a_lone_surrogate_and_depth_are_no_trouble() -> None:
+def test_lone_surrogates_and_depth_are_allowed() -> None:
     assert contains_value(rb'{"a":"\ud83d!"}', "!")
     deep = b'{"a":' * 3000 + b'"needle"' + b"}" * 3000
     assert contains_value(deep, "needle")
     assert len(indent(deep, 10_000_000)[0]) < len(deep) * 40
 
 
-def test_indentation_is_that_of_json() -> None:
+def test_indentation_is_that_of_the_json_module() -> None:
     documents: list[dict[str, object]] = [
         {},
         {"a": []},
@@ -53,12 +53,12 @@ def test_indentation_is_that_of_json() -> None:
         assert (text, whole) == (json.dumps(document, indent=2), True)
 
 
-def test_indentation_keeps_what_was_sent() -> None:
+def test_indentation_keeps_the_tokens() -> None:
     sent = rb'{ "a" : 1.0, "a":1e400, "b":"\u003c" }'
     assert indent(sent, 10**6)[0] == '{\n  "a": 1.0,\n  "a": 1e400,\n  "b": "\\u003c"\n}'
 
 
-def test_only_the_beginning_is_made() -> None:
+def test_only_the_start_is_indented() -> None:
     text, whole = indent(b'{"a":[%b]}' % b",".join([b"1"] * 100_000), 500)
     assert (len(text), whole) == (500, False)
 

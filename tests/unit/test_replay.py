@@ -1,4 +1,4 @@
-"""Replays: where they may go, what they send, and what becomes of a run."""
+"""Replays: allowed targets, headers, and the states of a run."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_other_targets(url: str) -> None:
         "https://shöp.example/",
     ],
 )
-def test_what_is_no_target(url: str) -> None:
+def test_invalid_targets(url: str) -> None:
     with pytest.raises(BadRequest):
         check_target(url, None)
 
 
-def test_headers_are_those_that_were_kept_and_a_new_signature() -> None:
+def test_the_headers_are_the_kept_ones_and_a_new_signature() -> None:
     kept = {
         "content-type": "application/vnd.x+json",
         "webhook-id": "msg_7",
@@ -99,7 +99,7 @@ def test_headers_are_those_that_were_kept_and_a_new_signature() -> None:
 
 
 class Sink:
-    """Takes what is sent; refuses payloads that hold ``no``."""
+    """A receiver that rejects payloads that contain ``no``."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -127,13 +127,13 @@ def make_records(count: int) -> list[Record]:
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_a_run_sends_all_and_counts(parallel: int) -> None:
     sink, records = Sink(), make_records(100)
-    told: list[object] = []
-    replay = Replay("u", records, sink.connect, lambda: 1, parallel=parallel, report=told.append)
+    results: list[object] = []
+    replay = Replay("u", records, sink.connect, lambda: 1, parallel=parallel, report=results.append)
     status = replay.run()
     assert (status.state, status.sent, status.delivered, status.failed) == ("done", 100, 25, 75)
     assert status.by_status == {200: 25, 503: 75}
     assert sorted(sink.bodies) == sorted(record.payload for record in records)
-    assert len(told) == 100
+    assert len(results) == 100
     assert {failure.pair for failure in status.failures} == {
         record.pair for record in records if b"no" in record.payload
     }
@@ -141,14 +141,14 @@ def test_a_run_sends_all_and_counts(parallel: int) -> None:
         assert sink.bodies == [record.payload for record in records]
 
 
-def test_a_stop_ends_a_run_after_what_is_on_its_way() -> None:
+def test_a_stopped_run_completes_its_running_requests() -> None:
     sink = Sink()
     replay = Replay("u", make_records(50), sink.connect, lambda: 1)
     replay.report = lambda result: replay.stop() if len(sink.bodies) == 3 else None
     assert (replay.run().state, len(sink.bodies)) == ("stopped", 3)
 
 
-def test_a_run_that_cannot_read_on_says_why() -> None:
+def test_a_failure_of_the_store_is_the_problem_of_the_run() -> None:
     def records() -> Iterator[Record]:
         yield from make_records(2)
         raise StoreError("the disk is gone")

@@ -1,4 +1,4 @@
-"""Pages of webhooks: every one once, newest first, whatever the search, with bounded work."""
+"""Pages of webhooks: each webhook once, newest first, for every search, with bounded work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fill(records: list[Record]) -> MemoryStore:
 
 
 def read_all(store: Store, search: Search, limit: int, effort: Effort | None = None) -> list[Page]:
-    """Page after page, to the last one."""
+    """Return every page, to the last one."""
     pages = [read_page(store, search, None, limit, effort)]
     while (before := pages[-1].before) is not None:
         pages.append(read_page(store, search, before, limit, effort))
@@ -52,7 +52,7 @@ def list_pairs(pages: list[Page]) -> list[Pair]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_pages_hold_what_matches_once_and_in_order(seed: int) -> None:
+def test_the_pages_have_each_match_once_and_in_order(seed: int) -> None:
     rng = random.Random(seed)
     # Few timestamps, so that many share one.
     records = [
@@ -87,13 +87,13 @@ def test_the_pages_hold_what_matches_once_and_in_order(seed: int) -> None:
             assert list_pairs(pages) == expected
 
 
-def test_a_page_looks_at_what_it_shows_and_no_more() -> None:
+def test_a_page_reads_only_the_pairs_that_it_shows() -> None:
     store = fill([make_record(time, 1) for time in range(10_000)])
     assert read_page(store, Search(), limit=50).looked_at == 51
     assert read_page(store, Search(), Pair(5000, 1), limit=50).rows[0].pair == Pair(4999, 1)
 
 
-def test_a_search_that_finds_nothing_stops_and_says_where() -> None:
+def test_a_search_without_a_match_stops_and_has_a_position() -> None:
     store = fill([make_record(time, 1) for time in range(3000)])
     page = read_page(store, Search(value="nowhere"), effort=Effort(records=500))
     assert (page.rows, page.complete) == ((), False)
@@ -103,7 +103,7 @@ def test_a_search_that_finds_nothing_stops_and_says_where() -> None:
     assert (last.before, last.complete) == (None, True)
 
 
-def test_bytes_bound_a_search_as_well() -> None:
+def test_a_search_stops_after_a_number_of_bytes() -> None:
     big = b'{"x":"%b"}' % (b"y" * 10_000)
     store = fill([make_record(time, 1, payload=big) for time in range(2000)])
     page = read_page(store, Search(value="z"), effort=Effort(bytes=1_000_000))
@@ -111,7 +111,7 @@ def test_bytes_bound_a_search_as_well() -> None:
     assert not page.complete
 
 
-def test_a_header_is_an_id_and_a_value_is_looked_for_inside() -> None:
+def test_a_search_by_header_and_by_value() -> None:
     record = Record(
         Pair(5, 7),
         b'{"a":"x-y"}',

@@ -1,7 +1,6 @@
 """Headless Chromium for tests, and axe-core in its pages.
 
-Debian's chromium and chromium-driver are used. Where there are none, tests are skipped, except in
-CI, where that is a failure.
+Debian's chromium and chromium-driver are used. Without them, tests are skipped; in CI, they fail.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ PHONE = (390, 844)
 
 @contextmanager
 def open_browser(*, scripts: bool = True, dark: bool = False) -> Iterator[Any]:
-    """A browser with a profile of its own, closed at the end."""
+    """Yield a browser with a profile of its own; close it at the end."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         give_up("no browser: run `apt-get install chromium chromium-driver`")
@@ -72,7 +71,7 @@ def open_browser(*, scripts: bool = True, dark: bool = False) -> Iterator[Any]:
 
 
 def resize(browser: Any, size: tuple[int, int]) -> None:
-    """Give the page a size in CSS pixels, whatever frame the browser puts around it."""
+    """Set the size of the page in CSS pixels, without the browser's frame."""
     width, height = size
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -87,8 +86,8 @@ def set_scheme(browser: Any, scheme: str) -> None:
 
 
 def find_faults(browser: Any) -> list[str]:
-    """What axe-core finds that is serious or critical, with the elements it found it in."""
-    # By the driver, since the page's own policy lets nobody add a script to it.
+    """Return the serious and critical faults that axe-core finds, with their elements."""
+    # Through the driver, since the page's own policy allows no other script.
     browser.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text()})
     found = browser.execute_async_script(
         "const done = arguments[arguments.length - 1];"
@@ -102,7 +101,7 @@ def find_faults(browser: Any) -> list[str]:
 
 
 def save_screenshot(browser: Any, name: str) -> None:
-    """Keep what the page looks like where ``SCREENSHOTS`` names a folder (``docs/images``)."""
+    """Save a screenshot in the folder ``SCREENSHOTS``, such as ``docs/images``, if it is set."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
         browser.save_screenshot(str(Path(folder) / f"{name}.png"))

@@ -1,4 +1,4 @@
-"""What a person does with a page of the console, in a real browser."""
+"""Actions of a person on a page of the console, in a real browser."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def log_in(browser: Any, cluster: Cluster, token: str | None = None) -> None:
 
 
 def follow(browser: Any, act: Callable[[], object]) -> None:
-    """Do what leads to another page, and return when that one is there.
+    """Call ``act``, which leads to another page, and return once that page is loaded.
 
-    The driver alone may return while the old page still stands, above all without scripts.
+    The driver alone may return while the old page is still shown, above all without scripts.
     """
     old = find(browser, "html")
     act()
@@ -31,7 +31,7 @@ def follow(browser: Any, act: Callable[[], object]) -> None:
         state = "return document.readyState"
         return find(browser, "html") != old and browser.execute_script(state) == "complete"
 
-    wait_for(browser, is_there, "no other page came")
+    wait_for(browser, is_there, "no other page was loaded")
 
 
 def find(browser: Any, selector: str) -> Any:
@@ -60,7 +60,7 @@ def wait_for(
 
 
 def press(browser: Any, text: str) -> None:
-    """Press the button once it is there and can be pressed."""
+    """Press the button once it exists and is enabled."""
     button = ("xpath", f"//main//button[contains(., '{text}')]")
     wait_for(browser, lambda: browser.find_element(*button).is_enabled(), f"no button {text!r}")
     browser.find_element(*button).click()
@@ -73,7 +73,7 @@ def browser_actions(browser: Any) -> Any:
 
 
 def check_page(browser: Any) -> None:
-    """No serious fault, nothing struck, nothing from another host, no complaint of the browser."""
+    """Check that axe-core finds no serious fault, no payload ran, and no other host was used."""
     assert find_faults(browser) == []
     assert browser.execute_script("return window.struck") is None
     host = browser.execute_script("return location.origin")

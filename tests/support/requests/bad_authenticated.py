@@ -50,6 +50,7 @@ _QUERIES = {
 SLAVE = {
     **{f"sync {query[:50]}": Case(sync(query), 400, says) for query, says in _QUERIES.items()},
     "span of another": Case(sync(WHOLE + "&span=1"), 409, "span: this slave has 120000 ms"),
+    "older master": Case(sync(WHOLE + "&hash=crc32c"), 409, "identity: the master is of an older"),
     "no hash": Case(sync(WHOLE + "&identity=1&hash="), 409, "hash: this slave has crc32c"),
     "hash of another": Case(
         sync(WHOLE + "&identity=1&hash=blake2b"), 409, "hash: this slave has crc32c"
