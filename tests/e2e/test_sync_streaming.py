@@ -59,7 +59,7 @@ class RawSync:
         self._reader = ENCODINGS[media_type].read_records()
         self._response: http.client.HTTPResponse | None = None
         self._sock.sendall(
-            f"POST /sync?start={start}&end={end}&span={SPAN_MS}&hash=crc32c HTTP/1.1\r\n"
+            f"POST /sync?start={start}&end={end}&span={SPAN_MS}&hash=crc32c&identity=1 HTTP/1.1\r\n"
             f"Host: slave\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: {media_type}\r\n"
             f"Accept: {media_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         )
