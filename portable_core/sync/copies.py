@@ -17,7 +17,7 @@ from each other: otherwise the members identify the webhook, and the two are dif
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from portable_core.payload_hash.canonical import canonicalize_parts
@@ -65,16 +65,26 @@ class CopyFinder:
         return found
 
     def _find_members(self, record: Record) -> tuple[str, ...]:
-        time = record.pair.timestamp
-        near = islice(self._store.pairs(time - NEAR_MS, time + NEAR_MS + 1), _MOST_NEAR)
-        others = [pair for pair in near if pair != record.pair]
-        differences = [
-            members
-            for other in self._store.fetch(others)
-            if _could_be_a_copy(record, other)
-            and (members := find_differences(record.payload, other.payload, MOST_MEMBERS))
-        ]
-        return min(differences, key=len, default=())
+        found = (members for _, members in find_similar(self._store, record))
+        return min(found, key=len, default=())
+
+
+def find_similar(store: Store, record: Record) -> Iterator[tuple[Record, tuple[str, ...]]]:
+    """Yield stored records that may be copies of ``record``, and the members that differ.
+
+    They are of the same source and event, came to other nodes at about the same time, and differ in
+    at least one and at most :data:`MOST_MEMBERS` members of the body.
+    """
+    time = record.pair.timestamp
+    latest = store.latest(time + 1, _MOST_NEAR // 2)
+    before = (pair for pair in reversed(latest) if pair.timestamp >= time - NEAR_MS)
+    after = islice(store.pairs(time + 1, time + NEAR_MS + 1), _MOST_NEAR // 2)
+    others = [pair for pair in (*before, *after) if pair != record.pair]
+    for other in store.fetch(others):
+        if _could_be_a_copy(record, other):
+            members = find_differences(record.payload, other.payload, MOST_MEMBERS)
+            if members:
+                yield other, members
 
 
 def _could_be_a_copy(record: Record, other: Record) -> bool:
