@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -85,11 +85,17 @@ _AUTH_EXTRAS = {"oidc": _Extra("oidc", "google-auth[requests]", ("google.auth", 
 
 def check_extras(settings: Settings) -> None:
     """Raise ``SettingsError`` if a setting needs a package that is not installed."""
+    for error in find_missing_extras(settings):
+        raise error
+
+
+def find_missing_extras(settings: Settings) -> Iterator[SettingsError]:
+    """Return an error for each setting that needs a package that is not installed."""
     needs = [("STORE", _STORE_EXTRAS.get(settings.store.kind.name))]
     needs += [("SYNC_AUTH", _AUTH_EXTRAS.get(kind)) for kind in settings.sync_auth]
     for setting, extra in needs:
         if extra is not None and not all(map(_is_installed, extra.modules)):
-            raise SettingsError(
+            yield SettingsError(
                 f"{setting}: needs the package {extra.package}, which is not installed. "
                 f"Install webhook-sync[{extra.name}]."
             )

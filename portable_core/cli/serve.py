@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
 from portable_core.cli.options import examples
-from portable_core.settings import Settings
+from portable_core.cli.output import printable
+from portable_core.settings import Role, Settings
 
 
 @click.command(
@@ -15,16 +17,41 @@ from portable_core.settings import Settings
     epilog=examples(
         "SYNC_TOKENS=secret STORE=sqlite:./data webhook-sync serve --role slave",
         "webhook-sync serve --role master --host 127.0.0.1",
+        "webhook-sync serve --role master --check",
     ),
 )
 @click.option(
     "--role", type=click.Choice(["slave", "master"]), required=True, help="Role of the node."
 )
 @click.option("--host", default="0.0.0.0", show_default=True, help="IP address to listen on.")  # noqa: S104  # a container listens on all its addresses
-def serve_command(role: str, host: str) -> None:
-    """Run a slave or a master. All settings come from the environment."""
-    from portable_core.serve import serve
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only check the settings and the store, and print what is wrong. Nothing is changed; a "
+    "running node is not disturbed.",
+)
+def serve_command(role: str, host: str, check: bool) -> None:
+    """Run a slave or a master. All settings come from the environment.
+
+    With --check, exit code 0 if a node would start, 1 with one line per problem otherwise.
+    """
     from portable_core.wiring import check_role
 
     checked = check_role(role)
-    serve(checked, Settings.from_env(checked, os.environ), host)
+    if check:
+        _check(checked, host)
+    else:
+        from portable_core.serve import serve
+
+        serve(checked, Settings.from_env(checked, os.environ), host)
+
+
+def _check(role: Role, host: str) -> None:
+    from portable_core.preflight import check_node
+
+    faults, warnings = check_node(role, os.environ, host)
+    for warning in warnings:
+        click.echo(f"Warning: {printable(warning)}", err=True)
+    for fault in faults:
+        click.echo(printable(fault))
+    sys.exit(1 if faults else 0)

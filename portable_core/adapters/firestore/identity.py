@@ -35,12 +35,17 @@ def open_identity(database: Database, algorithm: str) -> StoreInfo:
         with contextlib.suppress(CommitRejected):  # another process created it at the same time
             database.commit([create, write_lease(database, Lease(0, "", 0), "")])
         info = read_identity(database)
+    check_algorithm(database, info, algorithm)
+    return info
+
+
+def check_algorithm(database: Database, info: StoreInfo, algorithm: str) -> None:
+    """Raise ``SettingsError`` if the store was created with another hash algorithm."""
     if info.algorithm != algorithm:
         raise SettingsError(
             f"HASH: the store {database.path} was created with {info.algorithm} (got {algorithm}). "
             "Restore HASH and HASH_KEY, or choose another STORE."
         )
-    return info
 
 
 def read_identity(database: Database) -> StoreInfo:

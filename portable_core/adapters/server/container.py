@@ -67,12 +67,7 @@ def check_address(host: str, port: int) -> None:
 
     granian would share a port with another process, and each would get some of the webhooks.
     """
-    try:
-        family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
-    except ValueError as error:
-        raise SettingsError(
-            f"--host: must be an IP address, such as 127.0.0.1 (got {host!r})"
-        ) from error
+    family = parse_host(host)
     deadline = time.monotonic() + _PORT_S
     while True:
         try:
@@ -88,6 +83,16 @@ def check_address(host: str, port: int) -> None:
             raise SettingsError(
                 f"PORT: cannot listen on {host}, port {port}: {error.strerror}"
             ) from error
+
+
+def parse_host(host: str) -> socket.AddressFamily:
+    """Return the family of an IP address. Raise ``SettingsError``."""
+    try:
+        return socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
+    except ValueError as error:
+        raise SettingsError(
+            f"--host: must be an IP address, such as 127.0.0.1 (got {host!r})"
+        ) from error
 
 
 def _is_not_advice(record: logging.LogRecord) -> bool:

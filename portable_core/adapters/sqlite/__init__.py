@@ -8,6 +8,8 @@
 - ``state.py`` keeps the store's identity and marks; ``master_state.py`` leases, cursors and the
   quarantine. Both write through ``state_file.py``.
 - ``lock.py`` makes one process the writer; ``files.py`` defines file names and errors.
+- ``private_files.py`` creates folders and files for the node's user alone; ``preview.py`` checks a
+  folder without opening the store.
 """
 
 from portable_core.adapters.sqlite.store import FILE_BYTES, SqliteStore

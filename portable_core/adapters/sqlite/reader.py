@@ -98,8 +98,12 @@ def parse_keys(keys: Sequence[bytes]) -> Iterator[Pair]:
 class Reader:
     """Read-only connections to the databases of one folder. Safe to use from any thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, immutable: bool = False) -> None:
+        """Read as SQLite does. ``immutable``: no other process has the files open, and SQLite
+        creates none beside them.
+        """
         self._folder = folder
+        self._options = "mode=ro&immutable=1" if immutable else "mode=ro"
         self._mutex = threading.Lock()
         self._closed = False
         #: Idle connections, the one used longest ago first, by name and inode of their file.
@@ -142,7 +146,7 @@ class Reader:
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         # With an empty host; otherwise a path that begins with two slashes would name a host.
-        address = f"file://{quote(str(path.absolute()))}?mode=ro"
+        address = f"file://{quote(str(path.absolute()))}?{self._options}"
         connection = sqlite3.connect(
             address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
         )
