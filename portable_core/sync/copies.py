@@ -16,16 +16,15 @@ from each other: otherwise the members identify the webhook, and the two are dif
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from portable_core.payload_hash.canonical import canonicalize_parts
 from portable_core.payload_hash.differences import find_differences
 from portable_core.payload_hash.identity import EVENT_HEADERS
 from portable_core.payload_hash.pointers import parse_pointer
 from portable_core.ports import Milliseconds, Store
-from portable_core.records import Record
+from portable_core.records import Pair, Record
 
 #: Samples of one source in one sync of one slave; how many have to agree.
 MOST_SAMPLES = 12
@@ -75,16 +74,30 @@ def find_similar(store: Store, record: Record) -> Iterator[tuple[Record, tuple[s
     They are of the same source and event, came to other nodes at about the same time, and differ in
     at least one and at most :data:`MOST_MEMBERS` members of the body.
     """
-    time = record.pair.timestamp
-    latest = store.latest(time + 1, _MOST_NEAR // 2)
-    before = (pair for pair in reversed(latest) if pair.timestamp >= time - NEAR_MS)
-    after = islice(store.pairs(time + 1, time + NEAR_MS + 1), _MOST_NEAR // 2)
-    others = [pair for pair in (*before, *after) if pair != record.pair]
+    near = _find_nearest(store, record.pair.timestamp)
+    others = [pair for pair in near if pair != record.pair]
     for other in store.fetch(others):
         if _could_be_a_copy(record, other):
             members = find_differences(record.payload, other.payload, MOST_MEMBERS)
             if members:
                 yield other, members
+
+
+def _find_nearest(store: Store, time: Milliseconds) -> list[Pair]:
+    """Return the pairs next to ``time`` on both sides, by one scan.
+
+    ``Store.latest`` has no lower bound: on Firestore it reads pages far before ``time``.
+    """
+    before: deque[Pair] = deque(maxlen=_MOST_NEAR // 2)
+    after: list[Pair] = []
+    for pair in store.pairs(time - NEAR_MS, time + NEAR_MS + 1):
+        if pair.timestamp <= time:
+            before.append(pair)
+        elif len(after) < _MOST_NEAR // 2:
+            after.append(pair)
+        else:
+            break
+    return [*before, *after]
 
 
 def _could_be_a_copy(record: Record, other: Record) -> bool:
