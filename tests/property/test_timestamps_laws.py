@@ -16,6 +16,7 @@ steps = st.one_of(
     st.tuples(st.just("add"), st.integers(0, 3)),
     st.tuples(st.just("horizon"), st.just(0)),
     st.tuples(st.just("flush"), st.just(0)),
+    st.tuples(st.just("reserve"), st.integers(0, 200)),
 )
 
 
@@ -30,6 +31,7 @@ def test_timestamps(history: list[tuple[str, int]], floor: int) -> None:
         floor,
     )
     assigned: list[Pair] = []
+    reserved: set[Pair] = set()
     horizon = floor
     for step, value in history:
         if step == "clock":
@@ -38,7 +40,12 @@ def test_timestamps(history: list[tuple[str, int]], floor: int) -> None:
             pair = buffer.add(value, b"{}", Meta())
             assert pair.timestamp >= max([horizon, *(p.timestamp for p in assigned)])
             assert pair not in assigned
+            assert pair not in reserved
             assigned.append(pair)
+        elif step == "reserve":  # a run of up to 100 ms
+            pairs = [Pair(value // 10 + n, value % 4) for n in range(value // 2)]
+            buffer.reserve(pairs)
+            reserved.update(pairs)
         elif step == "horizon":
             assert buffer.commit_horizon() >= horizon
             horizon = buffer.commit_horizon()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from msgspec import structs
@@ -161,11 +162,14 @@ def horizon_not_durable(patch: pytest.MonkeyPatch) -> Parts:
 def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
     """Timestamps follow the clock also when it goes back."""
 
+    assigned: WeakKeyDictionary[Timestamps, set[Pair]] = WeakKeyDictionary()
+
     def next_pair(self: Timestamps, hash_: int) -> Pair:
+        used = assigned.setdefault(self, set())
         pair = Pair(self._clock.now(), hash_)
-        while pair in self._used:
+        while pair in used:
             pair = Pair(pair.timestamp + 1, hash_)
-        self._used.add(pair)
+        used.add(pair)
         return pair
 
     patch.setattr(Timestamps, "next", next_pair)
