@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
+from portable_core.payload_hash.differences import find_differences
 from portable_core.ports import Milliseconds, Store
 from portable_core.records import Pair, Record
 from portable_core.sync.copies import find_similar
-from portable_core.webhooks.search import Row, make_row
+from portable_core.webhooks.search import Effort, Row, Search, make_row, read_page
 
 #: How far copies are searched on each side of a record: in time, and in pairs.
 COPIES_MS: Milliseconds = 24 * 3_600_000
@@ -26,14 +27,17 @@ _MOST_READ = 100
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarRow:
-    """A record that may be a copy, and the JSON Pointers of the members that differ."""
+class RelatedRow:
+    """A related record, and the JSON Pointers of the members in which its body differs.
+
+    ``members`` is None if they are many or cannot be found.
+    """
 
     row: Row
-    members: tuple[str, ...]
+    members: tuple[str, ...] | None
 
 
-def find_copies(store: Store, record: Record) -> list[Row]:
+def find_copies(store: Store, record: Record) -> list[RelatedRow]:
     """Return the nearest other records with the key of ``record``, in order.
 
     They are found by their hash, which all records with the same key share unless they were hashed
@@ -42,24 +46,30 @@ def find_copies(store: Store, record: Record) -> list[Row]:
     key, (time, hash_) = record.meta.key, record.pair
     if not key:
         return []
-    earlier = (p for p in store.latest(time, COPIES_PAIRS) if p.timestamp >= time - COPIES_MS)
+    search = Search(max(0, time - COPIES_MS), time, hash=hash_, key=key)
+    effort = Effort(pairs=COPIES_PAIRS, records=_MOST_READ)
+    earlier = [row.pair for row in read_page(store, search, None, MOST_COPIES, effort).rows]
     later = islice(store.pairs(time + 1, time + COPIES_MS + 1), COPIES_PAIRS)
-    pairs = [pair for pair in (*earlier, *later) if pair.hash == hash_]
+    pairs = [*earlier, *(pair for pair in later if pair.hash == hash_)]
     pairs.sort(key=lambda pair: abs(pair.timestamp - time))
     copies = (other for other in store.fetch(pairs[:_MOST_READ]) if other.meta.key == key)
-    return sorted(map(make_row, islice(copies, MOST_COPIES)), key=_get_pair)
+    found = [
+        RelatedRow(make_row(other), find_differences(record.payload, other.payload))
+        for other in islice(copies, MOST_COPIES)
+    ]
+    return sorted(found, key=_get_pair)
 
 
-def find_similar_rows(store: Store, record: Record) -> list[SimilarRow]:
+def find_similar_rows(store: Store, record: Record) -> list[RelatedRow]:
     """Return the records most similar to ``record``, in order."""
     found = [
-        SimilarRow(make_row(other), members)
+        (len(members), RelatedRow(make_row(other), members))
         for other, members in find_similar(store, record)
         if not record.meta.key or other.meta.key != record.meta.key
     ]
-    found.sort(key=lambda similar: len(similar.members))
-    return sorted(found[:MOST_SIMILAR], key=lambda similar: similar.row.pair)
+    found.sort(key=lambda item: item[0])
+    return sorted((row for _, row in found[:MOST_SIMILAR]), key=_get_pair)
 
 
-def _get_pair(row: Row) -> Pair:
-    return row.pair
+def _get_pair(related: RelatedRow) -> Pair:
+    return related.row.pair

@@ -35,6 +35,7 @@ CONSOLE = {
     ("get", "/console/events"),
     ("post", "/console/sync"),
     ("get", "/webhooks/{webhook}/payload"),
+    ("get", "/webhooks/{webhook}/compare/{other}"),
     ("get", "/quarantine"),
     ("get", "/quarantine/{item}/payload"),
     ("get", "/replays"),

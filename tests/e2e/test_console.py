@@ -188,7 +188,7 @@ def test_a_webhook_is_found_and_shown(cluster: Cluster, browser: Any) -> None:
     hash_ = webhook.partition("-")[2]
     for query in (f"hash={hash_}", f"id=d-{len(ORDER)}&source=shop", "source=shop"):
         browser.get(f"{cluster.master.url}/webhooks?{query}")
-        links = browser.find_elements("css selector", "tbody a")
+        links = browser.find_elements("css selector", "tbody td:first-child a")
         assert [link.get_attribute("href").rpartition("/")[2] for link in links] == [webhook]
     browser.get(f"{cluster.master.url}/webhooks?id={webhook}")
     assert browser.current_url.endswith(webhook)
@@ -279,6 +279,11 @@ def test_no_part_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
         assert json.loads(read(browser, "pre.payload"))["x"] == HOSTILE[name]
         assert find(browser, "pre.payload").find_elements("css selector", "*") == []
         assert browser.execute_script("return window.struck") is None
+    webhooks = list(names.values())
+    for one, other in zip(webhooks, webhooks[1:], strict=False):
+        browser.get(f"{cluster.master.url}/webhooks/{one}/compare/{other}")
+        assert browser.execute_script("return window.struck") is None
+        assert find(browser, ".compare").find_elements("css selector", "code *, a, img") == []
     check_page(browser)
     browser.get(f"{cluster.master.url}/quarantine")
     check_page(browser)
@@ -288,6 +293,28 @@ def test_no_part_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
         assert find(browser, "#value").get_attribute("value") == text.replace("\u0000", "\ufffd")
     # The policy blocked nothing: payloads were text all along.
     assert [entry for entry in browser.get_log("browser") if "Policy" in entry["message"]] == []
+
+
+def test_copies_that_differ_are_named_and_compared(cluster: Cluster, browser: Any) -> None:
+    for number in range(4):
+        for attempt, node in enumerate((cluster.master, cluster.slaves[0]), 1):
+            body = {"id": f"evt_{number}", "attempt": attempt, "total": 100 + number}
+            send(node, json.dumps(body).encode(), "pay", "invoice.paid")
+    time.sleep(SPAN_S + 0.5)
+    trigger_sync(cluster.master.url, cluster.token)
+    browser.get(cluster.master.url)
+    card = browser.find_element("css selector", "[aria-label='Slave slave-1']")
+    assert "differ from the master's only in /attempt" in card.text
+    assert '[pay]\nidentity.without = ["/attempt"]' in card.text
+    check_page(browser)
+    follow(browser, card.find_element("link text", "pay").click)
+    follow(browser, browser.find_element("xpath", "//tr[contains(., 'from a sender')]//a").click)
+    check_page(browser)
+    follow(browser, browser.find_element("link text", "Compare").click)
+    row = browser.find_element("xpath", "//tr[contains(., '/attempt')]")
+    assert [cell.text for cell in row.find_elements("css selector", "td")] == ["1", "2"]
+    check_page(browser)
+    save_screenshot(browser, "console-compare")
 
 
 @contextmanager

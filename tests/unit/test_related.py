@@ -29,7 +29,7 @@ def make(timestamp: int, hash_: int = 7, key: str = KEY) -> Record:
 
 
 def list_times(store: MemoryStore, record: Record) -> list[int]:
-    return [row.pair.timestamp for row in find_copies(store, record)]
+    return [copy.row.pair.timestamp for copy in find_copies(store, record)]
 
 
 def test_copies_have_the_hash_and_the_key_and_are_not_far() -> None:
@@ -58,6 +58,14 @@ def test_the_nearest_copies_count_and_the_search_is_bounded() -> None:
     others = (make(DAY + 1 + n, hash_=8) for n in range(COPIES_PAIRS))
     store = fill(record, *others, make(DAY + COPIES_PAIRS + 9))
     assert list_times(store, record) == []
+
+
+def test_copies_name_the_members_in_which_they_differ() -> None:
+    record = Record(Pair(DAY, 7), b'{"id":5,"attempt":1}', Meta(key=KEY))
+    others = (b'{"attempt":1,"id":5}', b'{"id":5,"attempt":2}', b"\xff")
+    copies = [Record(Pair(DAY + n, 7), text, record.meta) for n, text in enumerate(others, 1)]
+    found = find_copies(fill(record, *copies), record)
+    assert [copy.members for copy in found] == [(), ("/attempt",), None]
 
 
 def make_event(timestamp: int, attempt: int, number: int, slave: str = "", **meta: str) -> Record:

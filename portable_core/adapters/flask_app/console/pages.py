@@ -32,6 +32,7 @@ def make_blueprint(access: Access) -> Blueprint:
         "size": format_size,
         "count": texts.format_count,
         "id": format_id,
+        "rule": texts.suggest_rule,
     }
     for name, function in filters.items():
         blueprint.add_app_template_filter(function, name)

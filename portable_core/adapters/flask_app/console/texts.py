@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from portable_core import errors
 
+#: Keys that TOML accepts without quotes.
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 #: What to do about an error of a sync, by its class.
@@ -82,3 +86,10 @@ def format_count(count: int | None) -> str:
 def advise(error_type: str) -> str:
     """Return what to do about an error of a sync, by the name of its class; empty if unknown."""
     return _ADVICE_BY_NAME.get(error_type, "")
+
+
+def suggest_rule(source: str, members: Sequence[str]) -> str:
+    """Return the lines of ``SOURCES_FILE`` with a rule that leaves out these members."""
+    name = json.dumps(source, ensure_ascii=False)
+    pointers = ", ".join(json.dumps(member, ensure_ascii=False) for member in members)
+    return f"[{source if _BARE.fullmatch(source) else name}]\nidentity.without = [{pointers}]"

@@ -15,7 +15,9 @@ from portable_core.node import Node
 from portable_core.ports import Quarantined
 from portable_core.records import format_id, parse_id
 from portable_core.sync.master import Master
+from portable_core.webhooks.comparison import compare_records
 from portable_core.webhooks.payload_text import indent
+from portable_core.webhooks.related import find_copies, find_similar_rows
 from portable_core.webhooks.search import Page, find_by_id, find_record, read_page
 
 #: Characters of a payload that are shown; the download has all of them.
@@ -55,6 +57,7 @@ class WebhookPages:
         """Add the routes that only browsers use."""
         for path, view in (
             ("/webhooks/<webhook>/payload", self._download),
+            ("/webhooks/<webhook>/compare/<other>", self._compare),
             ("/quarantine", self._show_quarantine),
             ("/quarantine/<path:item>/payload", self._download_quarantined),
         ):
@@ -80,14 +83,25 @@ class WebhookPages:
 
     def _show_webhook(self, webhook: str) -> str:
         self._node.receiver.open()
-        record = find_record(self._node.receiver.store, parse_id(webhook))
+        store = self._node.receiver.store
+        record = find_record(store, parse_id(webhook))
         text, whole = indent(record.payload, SHOWN_CHARACTERS)
         return render_template(
             "webhook.html",
             record=record,
+            copies=find_copies(store, record),
+            similar=find_similar_rows(store, record),
             text=text,
             whole=whole,
             targets=self._node.settings.replay_targets,
+        )
+
+    def _compare(self, webhook: str, other: str) -> str:
+        self._node.receiver.open()
+        store = self._node.receiver.store
+        pair = [find_record(store, parse_id(text)) for text in (webhook, other)]
+        return render_template(
+            "compare.html", one=pair[0], other=pair[1], comparison=compare_records(*pair)
         )
 
     def _download(self, webhook: str) -> Response:
