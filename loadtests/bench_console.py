@@ -14,6 +14,7 @@ import re
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ PAGES = {
     "one webhook": "/webhooks/{}",
     "overview": "/",
     "value, not found": "/webhooks?value=nowhere",
+    "key, not found": f"/webhooks?key={'f' * 32}",
 }
 
 
@@ -47,7 +49,7 @@ def fill(folder: Path, count: int) -> Record:
     for number in range(count):
         payload = b'{"action":"opened","number":%d,"repository":{"id":%d}}' % (number, number % 97)
         pair = Pair(start + number * (_DAY_MS - 10_000) // count, hash_payload(payload))
-        batch.append(Record(pair, payload, _META))
+        batch.append(Record(pair, payload, replace(_META, key=f"{number:032x}")))
         if number == count // 2:
             middle = batch[-1]
         if len(batch) == 5000 or number == count - 1:

@@ -61,14 +61,19 @@ def find_copies(store: Store, record: Record) -> list[RelatedRow]:
 
 
 def find_similar_rows(store: Store, record: Record) -> list[RelatedRow]:
-    """Return the records most similar to ``record``, in order."""
+    """Return the nearest of the records that differ from ``record`` in the fewest members.
+
+    Those that differ in more members are other webhooks.
+    """
+    time, key = record.pair.timestamp, record.meta.key
     found = [
-        (len(members), RelatedRow(make_row(other), members))
+        (len(members), abs(other.pair.timestamp - time), RelatedRow(make_row(other), members))
         for other, members in find_similar(store, record)
-        if not record.meta.key or other.meta.key != record.meta.key
+        if not key or other.meta.key != key
     ]
-    found.sort(key=lambda item: item[0])
-    return sorted((row for _, row in found[:MOST_SIMILAR]), key=_get_pair)
+    fewest = min((count for count, _, _ in found), default=0)
+    nearest = sorted((item for item in found if item[0] == fewest), key=lambda item: item[1])
+    return sorted((row for _, _, row in nearest[:MOST_SIMILAR]), key=_get_pair)
 
 
 def _get_pair(related: RelatedRow) -> Pair:

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -280,7 +281,7 @@ def test_no_part_of_a_payload_runs(cluster: Cluster, browser: Any) -> None:
         assert find(browser, "pre.payload").find_elements("css selector", "*") == []
         assert browser.execute_script("return window.struck") is None
     webhooks = list(names.values())
-    for one, other in zip(webhooks, webhooks[1:], strict=False):
+    for one, other in pairwise(webhooks):
         browser.get(f"{cluster.master.url}/webhooks/{one}/compare/{other}")
         assert browser.execute_script("return window.struck") is None
         assert find(browser, ".compare").find_elements("css selector", "code *, a, img") == []
