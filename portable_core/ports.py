@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
-from portable_core.records import Integer, Pair, Record
+from portable_core.records import MAX_INTEGER, Integer, Pair, Record
 
 #: Integer milliseconds since the Unix epoch, UTC.
 Milliseconds = Integer
@@ -48,6 +48,19 @@ class StoreEpoch(NamedTuple):
 
     store: str
     generation: int
+
+
+class HashRange(NamedTuple):
+    """The hashes from ``start`` on and before ``end``."""
+
+    start: int
+    end: int
+
+    def __contains__(self, hash_: object) -> bool:
+        return isinstance(hash_, int) and self.start <= hash_ < self.end
+
+
+ALL_HASHES = HashRange(0, MAX_INTEGER + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +223,30 @@ class Lease:
     expires: Milliseconds
 
 
+class PartState(NamedTuple):
+    """The progress within a window that is compared by parts, each a range of hashes.
+
+    Every record of ``[start, end)`` with a hash before ``done`` is represented in the master.
+    ``width``: how many hashes the next request may cover. ``pairs``: how many pairs it may have.
+    The progress counts only while the cursor is at ``start``.
+    """
+
+    start: Milliseconds
+    end: Milliseconds
+    done: int
+    width: int
+    pairs: int
+
+
 @dataclass(frozen=True, slots=True)
 class SlaveState:
     """The master's state of one slave.
 
     ``cursor``: every record of the slave's store ``store`` in epoch ``generation`` before it is
     represented in the master. ``window``: how many milliseconds the next request may cover, None
-    for no limit of that kind. ``report``: the last sync's report as JSON-ready values.
+    for no limit of that kind. ``report``: the last sync's report as JSON-ready values. ``part``:
+    the progress within a window that is compared by parts; a store that loses records drops the
+    parts of all slaves.
     """
 
     cursor: Milliseconds | None = None
@@ -224,6 +254,7 @@ class SlaveState:
     generation: int = 0
     window: Milliseconds | None = None
     report: Mapping[str, object] = field(default_factory=dict)
+    part: PartState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +322,7 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     ``first`` is the timestamp of its oldest record, None for an empty store; ``now`` the timestamp
     that it would assign at that moment. ``rules`` has, by source, the text of each identity rule
     that is not the default; None stands for versions before 0.2, which hash the payload alone.
+    ``ranges``: whether the slave compares a range of hashes, if a request names one.
     """
 
     store: Annotated[str, msgspec.Meta(pattern=rf"\A{UUID_PATTERN}\Z")]
@@ -302,6 +334,7 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     hash: _Name
     encodings: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=16)]
     rules: dict[str, str] | None = None
+    ranges: bool = False
 
 
 #: Called in the caller's thread about twice a second while the other side sends nothing. An
@@ -320,6 +353,7 @@ class SyncRequest:
     ``keep_waiting`` is called while the response, or its next chunk, is awaited. ``epoch``
     is the epoch of the slave's store in which ``start`` was reached; a slave whose store is in
     another epoch rejects the request. ``compare_only``: the slave must not advance its retention.
+    ``hashes``: only pairs with these hashes are sent and compared.
     """
 
     start: Milliseconds
@@ -331,6 +365,7 @@ class SyncRequest:
     keep_waiting: KeepWaiting = wait_on
     epoch: StoreEpoch | None = None
     compare_only: bool = False
+    hashes: HashRange = ALL_HASHES
 
 
 @dataclass(frozen=True, slots=True)

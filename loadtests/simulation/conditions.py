@@ -14,6 +14,7 @@ from random import Random
 from loadtests.simulation.network import NEVER, NetworkFault
 from loadtests.simulation.process_store import Accident
 from portable_core.ports import Milliseconds
+from portable_core.sync.reconcile import MAX_HELD
 from portable_core.wire.negotiation import ENCODINGS
 
 SPAN_MS = 60_000
@@ -54,6 +55,7 @@ class Conditions:
 
     ``reach_master``: the share of webhooks that are sent to the master too, as to any other node.
     ``calm``: in the middle of a sync the world moves on after at most so many steps of it.
+    ``max_held``: how many hashes a slave can hold.
     ``limited``: a slave whose answers a platform ends after so many bytes, and whether cleanly.
     """
 
@@ -69,6 +71,7 @@ class Conditions:
     longest_delay: Milliseconds
     limited: tuple[str, int, bool]
     weights: Weights
+    max_held: int
 
     def pick_accident(self, random: Random) -> Accident:
         """What happens to one write."""
@@ -127,6 +130,7 @@ def draw_conditions(random: Random, theme: str | None = None) -> Conditions:
             random.random() < 0.5,
         ),
         weights=_draw_weights(random),
+        max_held=random.choice((5, MAX_HELD, MAX_HELD)),
     )
     return THEMES[theme or random.choice((*("any",) * 7, *THEMES))](drawn)
 
@@ -188,6 +192,17 @@ def _doubt(drawn: Conditions) -> Conditions:
     )
 
 
+def _parts(drawn: Conditions) -> Conditions:
+    """Windows that are compared by parts, at a master that loses records between them."""
+    return replace(
+        drawn,
+        env={**drawn.env, "SYNC_WINDOW_PAIRS": "10", "SYNC_SLAVE_RECORDS": "5"},
+        faults=0.3,
+        max_held=5,
+        weights={**_ALWAYS, "damage_master": 2.0, "mend": 0.3},
+    )
+
+
 #: What changes the drawn conditions, by name.
 THEMES: Mapping[str, Callable[[Conditions], Conditions]] = {
     "any": _leave,
@@ -195,4 +210,5 @@ THEMES: Mapping[str, Callable[[Conditions], Conditions]] = {
     "retention": _retention,
     "several writers": _several_writers,
     "doubt": _doubt,
+    "parts": _parts,
 }

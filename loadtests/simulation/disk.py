@@ -76,8 +76,8 @@ class Disk(MemoryStore):
     def _set_back(self, lost_from: Milliseconds) -> None:
         back = max(lost_from - self._reach, 0)
         for name, state in self._slaves.items():
-            if state.cursor is not None and state.cursor > back:
-                self._slaves[name] = replace(state, cursor=back)
+            if state.cursor is not None:
+                self._slaves[name] = replace(state, cursor=min(state.cursor, back), part=None)
         if self._lease.holder:
             self._lease = Lease(self._lease.token + 1, "", 0)
 

@@ -49,6 +49,7 @@ class History(Events):
         random = Random(seed)  # repeatable, not secret
         conditions = draw_conditions(random, theme)
         world = World(random, SPAN_MS, conditions.speaks, conditions.env, parts)
+        world.max_held = conditions.max_held
         super().__init__(random, conditions, world)
         for name, (processes, buffered) in conditions.nodes.items():
             role: Role = "master" if name == "master" else "slave"

@@ -130,11 +130,10 @@ class _Exchange:
     def answer(self, slave: Slave) -> Iterator[SyncAnswer]:
         client, request = self._client, self._request
         encoding = ENCODINGS[request.media_type]
-        query = SyncQuery(
-            request.start, request.end, request.span, request.algorithm, request.epoch
-        )
         try:
-            answer = slave.answer(query, client.read_pairs(encoding.read_pairs(), self._send()))
+            answer = slave.answer(
+                SyncQuery.of(request), client.read_pairs(encoding.read_pairs(), self._send())
+            )
         except (WebhookSyncError, Killed) as error:
             raise self._explain(error) from error
         chunks = encoding.encode_records(answer.records)

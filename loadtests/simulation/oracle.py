@@ -205,7 +205,7 @@ class Oracle:
                     raise Violation("needless", f"{pair} was fetched, {record.pair} was on its way")
 
     def check_cursors(self, slaves: Iterable[tuple[str, Disk]]) -> None:
-        """Everything before a cursor is represented in the master."""
+        """Everything before a cursor, and in a part that is done, is represented in the master."""
         states = self._master.slave_states()
         for name, disk in slaves:
             state = states.get(name)
@@ -218,6 +218,12 @@ class Oracle:
                     raise Violation(
                         "cursor", f"{name}: {pair} is before {state.cursor} and not there"
                     )
+            part = state.part
+            if part is None or part.start != state.cursor:
+                continue
+            for pair in disk.pairs(part.start, part.end):
+                if pair.hash < part.done and not self.is_safe(disk.uuid, pair):
+                    raise Violation("part", f"{name}: {pair} is in {part} and not there")
 
     def check_all(self) -> None:
         """After the last whole sync of every node: nothing acknowledged is missing."""

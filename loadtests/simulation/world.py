@@ -21,6 +21,7 @@ from portable_core.errors import SlaveUnreachable, StoreError, Unavailable, Webh
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
+from portable_core.sync.reconcile import MAX_HELD
 from portable_core.sync.slave import Slave
 from portable_core.wire.negotiation import ENCODINGS, read_stream
 
@@ -51,6 +52,7 @@ class World:
         self.accident: Callable[[Process, str], Accident] = lambda process, name: Accident.NONE
         self.pick_fault: Callable[[str], NetworkFault] = lambda slave: NetworkFault()
         self.pause: Callable[[], None] = lambda: None
+        self.max_held = MAX_HELD
         self._env = {"SYNC_AUTH": "none", "STORE": "memory:", "SPAN_S": f"{span / 1000:.3f}", **env}
         self._deliveries: list[Delivery] = []
         self._numbers = count()
@@ -100,7 +102,7 @@ class World:
         receiver = self.parts.receiver(node.settings, store, clock)
         process = Process(node, clock, offset, store, receiver)
         if node.role == "slave":
-            process.slave = self.parts.slave(receiver)
+            process.slave = self.parts.slave(receiver, max_held=self.max_held)
         else:
             process.master = self.parts.master(receiver, store, list(self._make_clients()))
         node.processes.append(process)
@@ -263,6 +265,7 @@ class World:
             return False  # the lease is another's, or the disk failed
         finally:
             process.syncing = nested
+        self.oracle.counts["parts"] += sum(slave.parts for slave in report.slaves)
         return report.ok and not any(slave.behind_ms for slave in report.slaves)
 
     def hand_over(self, node: SimulatedNode, master: Process, cut: int) -> bool:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import json
 import sys
-from collections.abc import Iterator
 
 import click
 
+from portable_core.cli.comparison import Comparison
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options, range_options
 from portable_core.cli.output import drop_output, printable
-from portable_core.cli.responses import DOUBT
-from portable_core.errors import AnswerInvalid, BadRequest, Unavailable, WebhookSyncError
-from portable_core.ports import SlaveClient, SlaveInfo, SyncRequest
-from portable_core.records import Pair, Record, format_id
-from portable_core.sync.protocol import PAIRS_PATH, THROUGH_HEADER, parse_integer
+from portable_core.errors import BadRequest, WebhookSyncError
+from portable_core.ports import SlaveInfo
+from portable_core.records import Record, format_id
 from portable_core.sync.status import MasterStatusDocument
 from portable_core.text import format_time
 from portable_core.webhooks.search import find_event
-from portable_core.wire.negotiation import ENCODINGS, Encoding, read_stream
 
-_CHUNK_BYTES = 64 * 1024
 _IDLE_S = 60.0
 
 
@@ -120,7 +115,8 @@ def _verify(
         status = master.read_as(MasterStatusDocument, "/status")
         window = _find_window(info, status.horizon, since, until)
         if window is not None:
-            for record in _compare(master, client, info, status.store.hash, *window):
+            comparison = Comparison(master, client, info, status.store.hash, *window)
+            for record in comparison.find_missing():
                 missing += 1
                 click.echo(_describe(record, as_json))
     if not as_json:
@@ -154,50 +150,6 @@ def _find_window(
     start = max(info.first, since or 0)
     end = min(info.horizon, horizon - info.span, info.horizon if until is None else until)
     return (start, end) if start < end else None
-
-
-def _compare(
-    master: MasterClient, client: SlaveClient, info: SlaveInfo, algorithm: str, start: int, end: int
-) -> Iterator[Record]:
-    """Yield the slave's records of ``[start, end)`` not represented in the master, in order.
-
-    The slave does the comparison, as in a sync, but does not advance its retention.
-    """
-    encoding: Encoding = next(
-        (known for name, known in ENCODINGS.items() if name in info.encodings),
-        ENCODINGS["application/json"],
-    )
-    query = {"start": str(max(0, start - info.span)), "end": str(end + info.span)}
-    with master.open(PAIRS_PATH, query, encoding.media_type) as pairs:
-        try:
-            through = parse_integer(pairs.headers.get(THROUGH_HEADER, ""))
-        except ValueError as error:
-            raise AnswerInvalid(f"{master.url}: header {THROUGH_HEADER}: {error}{DOUBT}") from error
-        if through < end:
-            raise Unavailable("the master's horizon has moved back. Try again.")
-
-        def chunks() -> Iterator[bytes]:
-            try:
-                while chunk := pairs.read1(_CHUNK_BYTES):
-                    yield chunk
-            except (http.client.HTTPException, OSError) as error:
-                raise Unavailable(f"{master.url}: the pairs were cut: {error}") from error
-
-        request = SyncRequest(
-            start, end, info.span, algorithm, encoding.media_type, chunks(), compare_only=True
-        )
-        with client.exchange(request) as answer:
-            if answer.through < end:
-                raise AnswerInvalid("the slave's horizon has moved back. Try again.")
-            last = Pair(start, -1)
-            for record in read_stream(encoding.read_records(), answer.chunks):
-                if not last < record.pair < (end, 0):
-                    raise AnswerInvalid(
-                        f"the slave returned {format_id(record.pair)}, which is out of order or "
-                        "outside the range of the request"
-                    )
-                last = record.pair
-                yield record
 
 
 def _describe(record: Record, as_json: bool) -> str:

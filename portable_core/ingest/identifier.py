@@ -34,6 +34,8 @@ class Identifier:
         """``rules`` holds the sources whose rule is not the default; ``key`` is the hash's."""
         self._algorithm = algorithm
         self._compute = check_algorithm(algorithm).compute
+        #: The length of a hash.
+        self.bits = check_algorithm(algorithm).bits
         self._key = key
         self.rules = {name: rule for name, rule in rules.items() if rule != DEFAULT_RULE}
 

@@ -263,7 +263,9 @@ class Master:
         """Return the pairs that are not represented in the master's store."""
         span = self._settings.span_ms
         ordered = sorted(pairs)
-        known = self._store.pairs(ordered[0].timestamp - span, ordered[-1].timestamp + span + 1)
+        hashes = {pair.hash for pair in ordered}
+        near = self._store.pairs(ordered[0].timestamp - span, ordered[-1].timestamp + span + 1)
+        known = (pair for pair in near if pair.hash in hashes)
         batches = iter(lambda: list(islice(known, 4096)), [])
         for run in find_missing(ordered, batches, span):
             yield from run

@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from portable_core.errors import MalformedPayload, MalformedStream, RecordRefused
 from portable_core.ingest.identifier import Identifier
 from portable_core.ingest.recent_keys import RecentKeys
-from portable_core.ports import Clock, Lease, MasterStore, Milliseconds, Quarantined
+from portable_core.ports import (
+    ALL_HASHES,
+    Clock,
+    HashRange,
+    Lease,
+    MasterStore,
+    Milliseconds,
+    Quarantined,
+)
 from portable_core.records import Pair, Record, Recovery, format_sort_key
 from portable_core.settings import Settings
 from portable_core.sync.copies import CopyFinder
@@ -50,6 +58,17 @@ class LimitReached(Exception):
     """A limit of the master ends an exchange; the records received before are kept, as in a cut."""
 
 
+class TooManyPairs(LimitReached):
+    """A request has more pairs than it may have.
+
+    ``timestamp`` is that of the first pair beyond the limit.
+    """
+
+    def __init__(self, timestamp: Milliseconds) -> None:
+        super().__init__(timestamp)
+        self.timestamp = timestamp
+
+
 class RecordMerger:
     """Merges the records of one response, in the order in which they come, into the store."""
 
@@ -60,11 +79,13 @@ class RecordMerger:
         start: Milliseconds,
         progress: Progress,
         copies: CopyFinder | None = None,
+        hashes: HashRange = ALL_HASHES,
     ) -> None:
-        """Expect records from ``start`` on; count what becomes of them in ``progress``.
+        """Expect records from ``start`` on, with these hashes; count them in ``progress``.
 
         ``copies`` samples what is stored.
         """
+        self._hashes = hashes
         self._copies = copies
         self._context = context
         self._slave = slave
@@ -110,6 +131,12 @@ class RecordMerger:
             raise MalformedStream(f"{pair} comes after {self._last}", element)
         if pair.timestamp >= through:
             raise MalformedStream(f"{pair} is not in the window", element)
+        if pair.hash not in self._hashes:
+            raise MalformedStream(
+                f"{pair} is not in the requested range of hashes. Does an older release answer at "
+                "this address?",
+                element,
+            )
 
     def _sort(self, record: Record) -> None:
         """Choose what becomes of a record at the next save."""

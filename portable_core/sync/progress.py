@@ -22,6 +22,7 @@ class Progress:
     slave: str
     started: Milliseconds = 0
     windows: int = 0
+    parts: int = 0
     cut: int = 0
     pairs_sent: int = 0
     records_received: int = 0
@@ -32,6 +33,7 @@ class Progress:
     similar: dict[str, list[str]] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
+    expected_collisions: float = 0.0
     seconds: float = 0.0
     cursor: Milliseconds | None = None
     behind_ms: Milliseconds | None = None

@@ -11,11 +11,19 @@ Everything that comes from another node is validated: ``parse_…`` and ``…_fr
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
 from portable_core.documents import convert_document
-from portable_core.ports import UUID_PATTERN, SlaveInfo, StoreEpoch, SyncRequest
+from portable_core.ports import (
+    ALL_HASHES,
+    UUID_PATTERN,
+    HashRange,
+    SlaveInfo,
+    StoreEpoch,
+    SyncRequest,
+)
 from portable_core.records import MAX_INTEGER
 
 SYNC_PATH = "/sync"
@@ -42,6 +50,12 @@ QUERY_COMPARE_ONLY_DEPRECATED = "keep"
 #: ``1``: the master recognises webhooks by their identities. Versions before 0.2 do not send it;
 #: they would quarantine records whose hash is not that of the payload.
 QUERY_IDENTITY = "identity"
+
+#: Compare only hashes from ``hash_start`` on and before ``hash_end``. Only for slaves whose
+#: ``GET /sync`` has ``ranges``: an older one ignores the parameters, and would return every record
+#: with another hash as missing.
+QUERY_HASH_START = "hash_start"
+QUERY_HASH_END = "hash_end"
 
 #: The query parameter of ``POST /records`` and ``POST /trigger-sync``: a slave's name.
 QUERY_SLAVE = "slave"
@@ -80,6 +94,35 @@ def parse_store(text: str) -> StoreEpoch:
     return StoreEpoch(uuid, parse_integer(generation))
 
 
+def format_hashes(hashes: HashRange) -> dict[str, str]:
+    """Return the parameters of a query that name a range of hashes; none for all hashes."""
+    query = {}
+    if hashes.start != ALL_HASHES.start:
+        query[QUERY_HASH_START] = str(hashes.start)
+    if hashes.end != ALL_HASHES.end:
+        query[QUERY_HASH_END] = str(hashes.end)
+    return query
+
+
+def parse_hashes(query: Mapping[str, str]) -> HashRange:
+    """Return the range of hashes that a query names; the inverse of :func:`format_hashes`.
+
+    Raises ``ValueError`` with a message that begins with the parameter.
+    """
+    bounds = list(ALL_HASHES)
+    for index, name in enumerate((QUERY_HASH_START, QUERY_HASH_END)):
+        if name in query:
+            try:
+                bounds[index] = parse_integer(query[name])
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    if bounds[0] >= bounds[1]:
+        raise ValueError(
+            f"{QUERY_HASH_END}: the range of hashes [{bounds[0]}, {bounds[1]}) is empty"
+        )
+    return HashRange(*bounds)
+
+
 def format_sync_query(request: SyncRequest) -> dict[str, str]:
     """Return the query of ``POST /sync``: names and decimal values."""
     query = {
@@ -89,6 +132,7 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
         QUERY_HASH: request.algorithm,
         QUERY_IDENTITY: "1",
     }
+    query.update(format_hashes(request.hashes))
     if request.epoch is not None:
         query[QUERY_STORE] = format_store(*request.epoch)
     if request.compare_only:

@@ -70,8 +70,8 @@ def find_missing(
                 else:
                     if len(newest) + len(older) > max_held:
                         raise StreamTooLarge(
-                            f"more than {max_held} pairs lie within a few spans of {timestamp}; "
-                            "a shorter span (SPAN_S) on both sides would hold fewer"
+                            f"more than {max_held} hashes lie within a few spans of {timestamp}; "
+                            "request a range of hashes (hash_start, hash_end)"
                         )
                     if next_time - turned > 2 * span:
                         newest, older, turned = {}, newest, next_time

@@ -17,19 +17,22 @@ from portable_core.records import Integer
 HOUR_MS = 3_600_000
 _DAY_HOURS = 24
 
-_Seconds = Annotated[float, msgspec.Meta(ge=0)]
+_Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class SlaveReport(msgspec.Struct, frozen=True):
     """One slave's part of a sync.
 
     - ``started``: 0 if the slave did not get its turn.
-    - ``windows``: requests made; ``cut``: how many of them were not answered to the end.
+    - ``windows``: requests made; ``parts``: how many of them compared a part of the hashes;
+      ``cut``: how many of them were not answered to the end.
     - ``represented``: records received that were represented in the master already.
     - ``set_aside``: records in quarantine.
     - ``repeats``: records saved whose key was in the master already.
     - ``similar``: by source, the JSON Pointers of the few members in which records saved differ
       from records that the master had: the source needs an identity rule.
+    - ``expected_collisions``: how many two of the webhooks that were compared share a hash by
+      chance, at most a span apart, by the number of webhooks and the length of the hash.
     - ``cursor``: every record before it is represented in the master; ``behind_ms``: how far it
       lies behind the end that the sync aimed at.
     - ``error`` and ``warning``: texts, empty if there is none. ``error_type`` and ``warning_type``:
@@ -40,6 +43,7 @@ class SlaveReport(msgspec.Struct, frozen=True):
     slave: str
     started: Milliseconds = 0
     windows: Integer = 0
+    parts: Integer = 0
     cut: Integer = 0
     pairs_sent: Integer = 0
     records_received: Integer = 0
@@ -50,7 +54,8 @@ class SlaveReport(msgspec.Struct, frozen=True):
     similar: dict[str, list[str]] = msgspec.field(default_factory=dict)
     bytes_sent: Integer = 0
     bytes_received: Integer = 0
-    seconds: _Seconds = 0.0
+    expected_collisions: _Amount = 0.0
+    seconds: _Amount = 0.0
     cursor: Milliseconds | None = None
     behind_ms: Milliseconds | None = None
     skew_ms: int | None = None
@@ -68,6 +73,7 @@ class SlaveReport(msgspec.Struct, frozen=True):
     def to_json(self) -> dict[str, object]:
         document: dict[str, object] = msgspec.to_builtins(self)
         document["seconds"] = round(self.seconds, 3)
+        document["expected_collisions"] = float(f"{self.expected_collisions:.3g}")
         return document
 
 
@@ -75,7 +81,7 @@ class SyncReport(msgspec.Struct, frozen=True):
     """All slaves' reports, in the order in which they were synced."""
 
     started: Milliseconds
-    seconds: _Seconds
+    seconds: _Amount
     slaves: Sequence[SlaveReport]
 
     @property

@@ -14,9 +14,19 @@ from typing import TypeVar
 
 from portable_core.errors import BadRequest, Conflict, StoreError, StreamCut, TooManySyncs
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import Clock, Milliseconds, SlaveInfo, StoreEpoch, StoreInfo
+from portable_core.ports import (
+    ALL_HASHES,
+    Clock,
+    HashRange,
+    Milliseconds,
+    SlaveInfo,
+    StoreEpoch,
+    StoreInfo,
+    SyncRequest,
+)
 from portable_core.records import MAX_INTEGER, Pair, Record
-from portable_core.sync.reconcile import find_missing
+from portable_core.sync.parts import select_pairs
+from portable_core.sync.reconcile import MAX_HELD, find_missing
 from portable_core.wire.negotiation import ENCODINGS
 
 logger = logging.getLogger(__name__)
@@ -44,6 +54,7 @@ class SyncQuery:
     - ``epoch``: the epoch of this node's store in which the master's cursor reached ``start``;
       None if the request does not name one.
     - ``compare_only``: do not advance retention; the master may lack records before ``start``.
+    - ``hashes``: the range of hashes that is compared.
     """
 
     start: Milliseconds
@@ -52,6 +63,20 @@ class SyncQuery:
     algorithm: str
     epoch: StoreEpoch | None = None
     compare_only: bool = False
+    hashes: HashRange = ALL_HASHES
+
+    @classmethod
+    def of(cls, request: SyncRequest) -> SyncQuery:
+        """Return the parameters of a request as they arrive at a slave in the same process."""
+        return cls(
+            request.start,
+            request.end,
+            request.span,
+            request.algorithm,
+            request.epoch,
+            request.compare_only,
+            request.hashes,
+        )
 
 
 @dataclass(slots=True)
@@ -141,8 +166,10 @@ class _Slot:
 class Slave:
     """The role of a slave around a receiver. Safe to use from any number of threads."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, *, max_held: int = MAX_HELD) -> None:
+        """``max_held``: the most hashes of a request in memory; see :func:`find_missing`."""
         self.receiver = receiver
+        self._max_held = max_held
         self.counters = SlaveCounters()
         self._settings = receiver.settings
         self._slots = _Slots(receiver.clock, self._settings.max_syncs)
@@ -164,6 +191,7 @@ class Slave:
             hash=self.receiver.algorithm,
             encodings=tuple(ENCODINGS),
             rules={name: rule.text for name, rule in self.receiver.identifier.rules.items()},
+            ranges=True,
         )
 
     def answer(self, query: SyncQuery, theirs: Iterable[Sequence[Pair]]) -> Answer:
@@ -223,7 +251,8 @@ class Slave:
     ) -> Iterator[Record]:
         """Read the records before ``through`` that are not represented in ``theirs``."""
         store = self.receiver.store
-        for run in find_missing(store.pairs(query.start, through), theirs, query.span):
+        ours = select_pairs(store.pairs(query.start, through), query.hashes)
+        for run in find_missing(ours, theirs, query.span, max_held=self._max_held):
             found = 0
             for record in store.fetch(run):
                 found += 1

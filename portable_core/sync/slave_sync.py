@@ -6,7 +6,7 @@ cursor passes them, and the cursor moves only over what a response has proved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,11 +29,13 @@ from portable_core.ports import (
     SyncAnswer,
     SyncRequest,
 )
-from portable_core.records import Pair
 from portable_core.sync.copies import CopyFinder
-from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext
+from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, TooManyPairs
+from portable_core.sync.parts import expect_collisions
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import SlaveReport, extend_day, read_report
+from portable_core.sync.sending import PairSender
+from portable_core.sync.windows import Step, WindowLimits, WindowPlan
 from portable_core.wire.negotiation import ENCODINGS, Encoding
 
 _LIMIT_REACHED = "a limit of this sync was reached; the next one continues"
@@ -43,8 +45,10 @@ _LIMIT_TOO_LOW = (
     "SYNC_SLAVE_BYTES (or SYNC_BUDGET_S); the slave is too slow, or they are too low"
 )
 
-#: The first window that a slave is asked for; from then on windows double and halve.
-FIRST_WINDOW_MS = 3_600_000
+_COLLISIONS = (
+    "some {count:.0f} of the webhooks that were compared share their hash with another one by "
+    "chance; one of them is not recovered if only the slave has it. Use HASH=blake2b"
+)
 
 
 class SlaveLimits(NamedTuple):
@@ -60,17 +64,29 @@ class SlaveLimits(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """The result of one window.
+    """The result of one request.
 
-    - ``reached``: every record of the slave before it is represented in the master; the window's
-      start if nothing was gained.
+    - ``reached``: every record of the slave before it, with one of the step's hashes, is
+      represented in the master; the step's start if nothing was gained.
+    - ``sent``: how many pairs were sent.
     - ``whole``: whether the response had its closing mark.
-    - ``error``: what cut the response.
+    - ``error``: what cut the response, or why the slave rejected the request.
+    - ``last``: the timestamp of the first pair beyond the step's limit, if there was one.
+    - ``started``: whether a record was received.
     """
 
     reached: Milliseconds
+    sent: int = 0
     whole: bool = False
     error: WebhookSyncError | None = None
+    last: Milliseconds | None = None
+    started: bool = False
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the request had too many pairs for the slave, a proxy, or its own limit."""
+        refused = isinstance(self.error, SlaveRefused) and self.error.answered == 413
+        return refused or self.last is not None
 
 
 class SlaveSync:
@@ -95,7 +111,8 @@ class SlaveSync:
         self._last_report = read_report(state)
         self._progress = Progress(client.name, context.clock.now(), cursor=state.cursor)
         self._turn_started = self._progress.started
-        self._cursor_moved = False
+        self._gained = False
+        self._bits = context.identifier.bits
         self._copies = CopyFinder(context.store)
 
     # -- the loop over windows -----------------------------------------------------------------
@@ -113,7 +130,7 @@ class SlaveSync:
         except (SlaveError, BadRequest, StreamCut) as error:
             progress.fail(error)
         except LimitReached:
-            if progress.saved or self._cursor_moved:
+            if progress.saved or self._gained:
                 progress.warn(_LIMIT_REACHED)
             elif self._used_its_turn():
                 # The next sync would end here as well.
@@ -123,6 +140,8 @@ class SlaveSync:
                 progress.warn(_LIMIT_REACHED)
                 self._turn_started = self._last_report.started
         progress.similar = self._copies.find_members()
+        if progress.expected_collisions >= 1 and not progress.warning:
+            progress.warn(_COLLISIONS.format(count=progress.expected_collisions))
         progress.seconds = self._context.clock.monotonic() - started
         self._save_state()
         return progress.report()
@@ -145,29 +164,52 @@ class SlaveSync:
         self._state = replace(self._state, cursor=start)
         if info.first is None:
             return
-        longest = self._settings.sync_window_ms
-        while start < end:
-            self._progress.behind_ms = end - start
+        plan = self._make_plan(info)
+        while plan.cursor < end:
+            self._progress.behind_ms = end - plan.cursor
             self._publish()
             if not self._may_go_on():
                 raise LimitReached
-            window = max(1, min(self._state.window or FIRST_WINDOW_MS, longest))
-            reached, whole, error = self._sync_window(start, min(end, start + window), window)
-            moved = reached > start
-            self._cursor_moved = self._cursor_moved or moved
-            self._state = replace(
-                self._state,
-                cursor=max(reached, start),
-                window=min(window * 2, longest) if moved else max(1, window // 2),
-            )
+            step = plan.choose(end)
+            outcome = self._sync_step(step)
+            gained = outcome.reached > step.start
+            if gained:
+                plan.advance(step, outcome.reached, outcome.sent)
+                self._gained = True
+            smaller = self._reduce(plan, step, outcome)
+            self._state = plan.apply_to(self._state)
             self._save_state()
-            if error is not None and not moved:
-                raise error
-            if whole and not moved:
+            if outcome.error is not None and not gained and not smaller:
+                raise _explain_size(outcome.error, info) if outcome.too_large else outcome.error
+            if outcome.whole and not gained:
                 self._progress.warn("the slave's horizon has moved back; the next sync continues")
                 return
-            start = reached
-        self._progress.behind_ms = max(0, end - start)
+        self._progress.behind_ms = max(0, end - plan.cursor)
+
+    def _make_plan(self, info: SlaveInfo) -> WindowPlan:
+        settings = self._settings
+        limits = WindowLimits(
+            settings.sync_window_ms,
+            settings.span_ms,
+            settings.sync_window_pairs,
+            self._bits,
+            info.ranges,
+        )
+        return WindowPlan(self._state, limits)
+
+    def _reduce(self, plan: WindowPlan, step: Step, outcome: _Outcome) -> bool:
+        """Make the next request smaller if that helps; return whether it may be sent at once."""
+        if outcome.too_large:
+            return plan.reduce(step, outcome.sent, outcome.last)
+        if outcome.reached > step.start:
+            return False
+        if outcome.started:
+            # A slave that cannot hold the pairs fails in the middle of its response, like this.
+            plan.reduce(step, outcome.sent, step.start)
+        elif outcome.error is not None or not self._gained:
+            plan.shorten(step)
+        # Otherwise the turn ended within this request; the next sync gives it a whole turn.
+        return False
 
     def _check_agreement(self, info: SlaveInfo, skew: Milliseconds) -> None:
         """Choose the encodings. Raise ``AnswerInvalid`` if a sync with this slave cannot work."""
@@ -210,31 +252,28 @@ class SlaveSync:
                     "and SOURCES_FILE on every node"
                 )
 
-    # -- one window ----------------------------------------------------------------------------
+    # -- one request ---------------------------------------------------------------------------
 
-    def _sync_window(
-        self, start: Milliseconds, end: Milliseconds, window: Milliseconds
-    ) -> _Outcome:
-        """Sync ``[start, end)``, with another encoding if the slave rejects the first one."""
+    def _sync_step(self, step: Step) -> _Outcome:
+        """Make one request, with another encoding if the slave rejects the first one."""
         while True:
+            sender = PairSender(self._context.store, self._settings.span_ms, step, self._progress)
             try:
-                return self._exchange(start, end, self._encodings[0], limited=window > 1)
+                return self._exchange(step, sender, self._encodings[0])
             except SlaveRefused as error:
                 if error.answered != 415 or len(self._encodings) == 1:
-                    return _Outcome(start, error=error)
+                    return _Outcome(step.start, sender.sent, error=error)
                 del self._encodings[0]
 
-    def _exchange(
-        self, start: Milliseconds, end: Milliseconds, encoding: Encoding, *, limited: bool
-    ) -> _Outcome:
-        span, progress = self._settings.span_ms, self._progress
-        pairs = self._context.store.pairs(start - span, end + span)
-        # The pairs of a span on either side are needed however short the window is.
-        limit = self._settings.sync_window_pairs if limited else None
-        body = self._send_pairs(encoding, self._count_pairs(pairs, start + span, limit))
+    def _exchange(self, step: Step, sender: PairSender, encoding: Encoding) -> _Outcome:
+        progress = self._progress
         progress.windows += 1
+        progress.parts += step.is_part
         progress.encoding = encoding.media_type
-        merger = RecordMerger(self._context, self._client.name, start, progress, self._copies)
+        received = progress.records_received
+        merger = RecordMerger(
+            self._context, self._client.name, step.start, progress, self._copies, step.hashes
+        )
 
         def keep_waiting() -> None:
             merger.save_when_due()
@@ -242,25 +281,30 @@ class SlaveSync:
             self._keep_waiting()
 
         request = SyncRequest(
-            start,
-            end,
-            span,
+            step.start,
+            step.end,
+            self._settings.span_ms,
             self._context.algorithm,
             encoding.media_type,
-            body,
+            sender.encode(encoding),
             keep_waiting,
             StoreEpoch(self._state.store, self._state.generation),
+            hashes=step.hashes,
         )
         error: WebhookSyncError | None = None
+        last: Milliseconds | None = None
         try:
             try:
                 with self._client.exchange(request) as answer:
-                    through = min(end, self._check_answer(answer))
+                    through = min(step.end, self._check_answer(answer))
                     self._read_answer(answer, merger, through)
             finally:
                 merger.save()
                 self._publish()
-            return _Outcome(max(start, through), whole=True)
+            self._count_collisions(step, sender)
+            return _Outcome(max(step.start, through), sender.sent, whole=True)
+        except TooManyPairs as limit:
+            last = limit.timestamp
         except LimitReached:
             pass
         except SlaveRefused:
@@ -269,7 +313,16 @@ class SlaveSync:
             error = problem
             progress.cut += 1
             progress.warn(problem)
-        return _Outcome(merger.reached, error=error)
+        started = progress.records_received > received
+        return _Outcome(merger.reached, sender.sent, False, error, last, started)
+
+    def _count_collisions(self, step: Step, sender: PairSender) -> None:
+        span, hashes = self._settings.span_ms, 1 << self._bits
+        window = step.end - step.start + 2 * span
+        compared = min(step.hashes.end, hashes) - step.hashes.start
+        self._progress.expected_collisions += expect_collisions(
+            sender.found, window, span, max(compared, 1)
+        )
 
     def _read_answer(self, answer: SyncAnswer, merger: RecordMerger, through: Milliseconds) -> None:
         """Merge the records of a response. Raises ``StreamCut`` without its closing mark."""
@@ -297,26 +350,6 @@ class SlaveSync:
         if answer.media_type not in ENCODINGS:
             raise AnswerInvalid(f"it is encoded as {answer.media_type!r}")
         return answer.through
-
-    # -- the sending thread --------------------------------------------------------------------
-
-    def _count_pairs(
-        self, pairs: Iterator[Pair], start: Milliseconds, limit: int | None
-    ) -> Iterator[Pair]:
-        """Count pairs as they are sent. Raise ``LimitReached`` past ``limit`` from ``start`` on."""
-        counted = 0
-        for pair in pairs:
-            if limit is not None and pair.timestamp >= start:
-                counted += 1
-                if counted > limit:
-                    raise LimitReached
-            self._progress.pairs_sent += 1
-            yield pair
-
-    def _send_pairs(self, encoding: Encoding, pairs: Iterator[Pair]) -> Iterator[bytes]:
-        for chunk in encoding.encode_pairs(pairs):
-            self._progress.bytes_sent += len(chunk)
-            yield chunk
 
     # -- limits, progress and state ------------------------------------------------------------
 
@@ -350,6 +383,13 @@ class SlaveSync:
         }
         self._state = replace(self._state, report=stored)
         self._context.store.save_slave(self._context.lease, self._client.name, self._state)
+
+
+def _explain_size(error: WebhookSyncError, info: SlaveInfo) -> WebhookSyncError:
+    """Return the error of a request that is too large and cannot become smaller."""
+    if info.ranges:
+        return error
+    return SlaveRefused(f"{error}. Update the slave: its release cannot compare by parts.", 413)
 
 
 def _show_rule(text: str) -> str:

@@ -42,7 +42,7 @@ class DirectClient:
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
         encoding = ENCODINGS[request.media_type]
-        query = SyncQuery(request.start, request.end, request.span, request.algorithm)
+        query = SyncQuery.of(request)
         pairs = read_batches(encoding.read_pairs(), request.body)
         answer = self._slave.answer(query, pairs)
         try:

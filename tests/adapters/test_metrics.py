@@ -80,7 +80,7 @@ class LocalClient:
         reader = encoding.read_pairs()
         pairs = [reader.feed(chunk) for chunk in request.body]
         reader.finish()
-        query = SyncQuery(request.start, request.end, request.span, request.algorithm)
+        query = SyncQuery.of(request)
         answer = self.slave.answer(query, pairs)
         chunks = encoding.encode_records(answer.records)
         info = answer.store

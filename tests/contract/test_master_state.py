@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from portable_core.errors import LeaseHeld, LeaseLost
-from portable_core.ports import Lease, MasterStore, Quarantined, SlaveState
+from portable_core.ports import Lease, MasterStore, PartState, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER
 from tests.support.stores.samples import NOON, make_record, make_records
 from tests.support.stores.stores import ALGORITHM, Place
@@ -141,12 +141,15 @@ def test_states_of_slaves(place: Place) -> None:
         "slave-1": SlaveState(NOON, "3f", 7, 60_000, report),
         "slave.2": SlaveState(),
         "slave_3": SlaveState(0, "", MAX_INTEGER, None, {}),
+        "slave-4": SlaveState(5, "3f", 1, 1, {}, PartState(5, MAX_INTEGER, 2**53, 1, 7)),
     }
     for name, state in states.items():
         store.save_slave(lease, name, state)
     assert store.slave_states() == states
     states["slave-1"] = SlaveState(NOON - 5, "4a", 8, 1, {"again": [1, 2]})
-    store.save_slave(lease, "slave-1", states["slave-1"])
+    states["slave-4"] = SlaveState(9, "3f", 1, 1)
+    for name in ("slave-1", "slave-4"):
+        store.save_slave(lease, name, states[name])
     assert store.slave_states() == states
     store.close()
     store = place.connect()

@@ -87,5 +87,5 @@ def test_too_many_pairs_within_a_few_spans_are_rejected() -> None:
     ours = [Pair(100, 1)]
     theirs = [[Pair(100, n) for n in range(10, 21)]]
     assert list(find_missing(ours, theirs, 5, max_held=11)) == [[Pair(100, 1)]]
-    with pytest.raises(StreamTooLarge, match="10 pairs"):
+    with pytest.raises(StreamTooLarge, match="10 hashes"):
         list(find_missing(ours, theirs, 5, max_held=10))

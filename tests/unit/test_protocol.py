@@ -7,14 +7,18 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from portable_core.ports import SlaveInfo, StoreEpoch, SyncRequest
+from portable_core.ports import ALL_HASHES, HashRange, SlaveInfo, StoreEpoch, SyncRequest
 from portable_core.records import MAX_INTEGER
 from portable_core.sync.protocol import (
+    format_hashes,
     format_store,
     format_sync_query,
     info_from_json,
     info_to_json,
+    parse_hashes,
     parse_integer,
     parse_store,
 )
@@ -71,6 +75,30 @@ def test_query() -> None:
     assert format_sync_query(replace(request, compare_only=True)) == compared
     named = replace(request, epoch=StoreEpoch(UUID, 7))
     assert format_sync_query(named) == {**query, "store": f"{UUID}/7"}
+    part = replace(request, hashes=HashRange(7, 9))
+    assert format_sync_query(part) == {**query, "hash_start": "7", "hash_end": "9"}
+
+
+@given(st.integers(0, MAX_INTEGER), st.integers(1, MAX_INTEGER + 1))
+def test_a_range_of_hashes_through_a_query(start: int, end: int) -> None:
+    hashes = HashRange(start, end)
+    if start < end:
+        assert parse_hashes(format_hashes(hashes)) == hashes
+    else:
+        with pytest.raises(ValueError, match=r"^hash_end: the range of hashes .* is empty$"):
+            parse_hashes(format_hashes(hashes))
+
+
+def test_a_query_without_a_range_means_all_hashes() -> None:
+    assert parse_hashes({}) == ALL_HASHES
+    assert MAX_INTEGER in ALL_HASHES
+
+
+@pytest.mark.parametrize("name", ["hash_start", "hash_end"])
+@pytest.mark.parametrize("text", ["", "-1", "1.0", "9007199254740992", " 1"])
+def test_a_bound_of_a_range_that_is_not_an_integer(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: must be"):
+        parse_hashes({name: text})
 
 
 @pytest.mark.parametrize("first", [None, 0, MAX_INTEGER])
@@ -90,7 +118,7 @@ def test_rules_come_from_newer_slaves_alone() -> None:
     assert info_from_json(document).rules is None
 
 
-@pytest.mark.parametrize("member", sorted(set(info_to_json(INFO)) - {"rules"}))
+@pytest.mark.parametrize("member", sorted(set(info_to_json(INFO)) - {"rules", "ranges"}))
 def test_a_missing_member(member: str) -> None:
     document = info_to_json(INFO)
     del document[member]

@@ -57,6 +57,8 @@ def test_a_report_of_an_older_release_is_read() -> None:
         "warning_type": "",
         "repeats": 0,
         "similar": {},
+        "parts": 0,
+        "expected_collisions": 0.0,
     }
 
 

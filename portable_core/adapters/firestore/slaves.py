@@ -25,7 +25,7 @@ from portable_core.adapters.firestore.leases import commit_fenced, make_fence
 from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.adapters.firestore.records import fetch_parts
 from portable_core.errors import RecordRefused, StoreDamaged, StoreError
-from portable_core.ports import Lease, Quarantined, SlaveState
+from portable_core.ports import Lease, PartState, Quarantined, SlaveState
 from portable_core.records import Pair, pack_value, unpack_value
 
 _SLAVES, _QUARANTINE = "slaves", "quarantine"
@@ -42,8 +42,13 @@ def read_slaves(database: Database) -> dict[str, SlaveState]:
             generation=fields["generation"].integer_value,
             window=fields["window"].integer_value if "window" in fields else None,
             report=json.loads(fields["report"].string_value),
+            part=_read_part(fields["part"].string_value if "part" in fields else ""),
         )
     return states
+
+
+def _read_part(text: str) -> PartState | None:
+    return PartState(*json.loads(text)) if text else None
 
 
 def save_slave(database: Database, lease: Lease, name: str, state: SlaveState) -> None:
@@ -58,6 +63,7 @@ def save_slave(database: Database, lease: Lease, name: str, state: SlaveState) -
                 "generation": state.generation,
                 "window": state.window,
                 "report": json.dumps(dict(state.report)),
+                "part": "" if state.part is None else json.dumps(state.part),
             },
         )
     except (ValueError, OverflowError) as error:

@@ -13,6 +13,7 @@ from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.queries import (
     parse_bounded,
     read_before,
+    read_hashes,
     read_limit,
     read_search,
     read_source,
@@ -23,6 +24,7 @@ from portable_core.ports import Milliseconds
 from portable_core.records import parse_id
 from portable_core.sync.completeness import complete_until
 from portable_core.sync.master import Master
+from portable_core.sync.parts import select_pairs
 from portable_core.sync.protocol import (
     PAIRS_PATH,
     QUERY_END,
@@ -99,12 +101,13 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
         return Response(encode_line(record, raw="raw" in request.args), content_type=_JSON)
 
     @app.get(PAIRS_PATH)
-    def pairs() -> Response:
+    def answer_pairs() -> Response:
         enter()
         encoding = negotiate(request.headers.get("Accept"))
         start, end = _read_bound(QUERY_START, 0), _read_bound(QUERY_END, FOREVER)
         info, horizon = node.receiver.info(), node.receiver.horizon()
-        chunks = encoding.encode_pairs(node.receiver.store.pairs(start, end))
+        pairs = select_pairs(node.receiver.store.pairs(start, end), read_hashes(request.args))
+        chunks = encoding.encode_pairs(pairs)
         response = Response(chunks, content_type=encoding.media_type)
         response.headers[THROUGH_HEADER] = str(horizon)
         response.headers[STORE_HEADER] = format_store(info.uuid, info.generation)

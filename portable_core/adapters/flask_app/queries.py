@@ -8,8 +8,9 @@ from werkzeug.datastructures import MultiDict
 
 from portable_core.errors import BadRequest
 from portable_core.payload_hash.identity import KEY_DIGITS
+from portable_core.ports import HashRange
 from portable_core.records import MAX_INTEGER, Pair, parse_id
-from portable_core.sync.protocol import parse_integer
+from portable_core.sync.protocol import parse_hashes, parse_integer
 from portable_core.text import parse_time
 from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Search
 
@@ -60,6 +61,14 @@ def read_limit(query: Query) -> int:
     """Return the number of rows of a page."""
     text = query.get("limit", "")
     return parse_bounded("limit", text, 1, MAX_PAGE_ROWS) if text else PAGE_ROWS
+
+
+def read_hashes(query: Query) -> HashRange:
+    """Return the range of hashes of ``hash_start`` and ``hash_end``. Raises ``BadRequest``."""
+    try:
+        return parse_hashes(query)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
 
 
 def parse_bounded(name: str, text: str, least: int = 0, most: int = MAX_INTEGER) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.queries import read_hashes
 from portable_core.adapters.flask_app.request_stream import check_identity, read_chunks
 from portable_core.errors import BadRequest, Conflict, WebhookSyncError
 from portable_core.node import Node
@@ -17,6 +18,8 @@ from portable_core.sync.protocol import (
     QUERY_COMPARE_ONLY_DEPRECATED,
     QUERY_END,
     QUERY_HASH,
+    QUERY_HASH_END,
+    QUERY_HASH_START,
     QUERY_IDENTITY,
     QUERY_SPAN,
     QUERY_START,
@@ -42,6 +45,8 @@ _QUERY_NAMES = (
     QUERY_STORE,
     QUERY_COMPARE_ONLY,
     QUERY_COMPARE_ONLY_DEPRECATED,
+    QUERY_HASH_START,
+    QUERY_HASH_END,
 )
 
 
@@ -111,6 +116,7 @@ def _read_query(node: Node) -> SyncQuery:
         request.args.get(QUERY_HASH, node.receiver.algorithm),
         _read_store(request.args.get(QUERY_STORE)),
         compare_only=_read_compare_only(),
+        hashes=read_hashes(request.args),
     )
 
 

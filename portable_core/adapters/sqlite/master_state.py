@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from portable_core.adapters.sqlite.files import STATE_NAME, FileDamaged
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
 from portable_core.adapters.sqlite.writer import Statement
 from portable_core.errors import LeaseHeld, LeaseLost, StoreDamaged
-from portable_core.ports import Lease, Milliseconds, Quarantined, SlaveState
+from portable_core.ports import Lease, Milliseconds, PartState, Quarantined, SlaveState
 from portable_core.records import Pair, pack_value, unpack_value
 
 _ORDER_SQL = (
@@ -65,18 +66,20 @@ class SqliteMasterState:
             )
 
     def slave_states(self) -> dict[str, SlaveState]:
-        return {name: SlaveState(**slave) for name, slave in self._state.slaves().items()}
+        return {name: _decode_slave(slave) for name, slave in self._state.slaves().items()}
 
     def save_slave(self, lease: Lease, name: str, state: SlaveState, until: float) -> None:
         with self._state.writing(until):
             self.check_lease(lease)
-            value = {
+            value: dict[str, object] = {
                 "cursor": state.cursor,
                 "store": state.store,
                 "generation": state.generation,
                 "window": state.window,
                 "report": dict(state.report),
             }
+            if state.part is not None:
+                value["part"] = list(state.part)
             self._state.commit_with_extents({("slave", name): value}, until)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined], until: float) -> None:
@@ -104,3 +107,16 @@ class SqliteMasterState:
                         yield Quarantined(id_, slave, at, reason, record)
         except (FileDamaged, ValueError, TypeError) as error:
             raise StoreDamaged(f"the quarantine cannot be read: {error}") from error
+
+
+def _decode_slave(value: Mapping[str, Any]) -> SlaveState:
+    """Return the saved state of a slave; members of newer releases are ignored."""
+    part = value.get("part")
+    return SlaveState(
+        value["cursor"],
+        value["store"],
+        value["generation"],
+        value["window"],
+        value["report"],
+        None if part is None else PartState(*part),
+    )

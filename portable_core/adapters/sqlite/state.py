@@ -156,8 +156,8 @@ class State(StateFile):
         - ``new_generation``: records may have come back, so the generation increases.
         - ``lost_from``: records from this time on can no longer be read. They are not represented
           here any more, and neither are the webhooks that they represented within a span of them.
-          So every cursor is set back to at least one span before this time. A running sync loses
-          its lease; otherwise it would advance its cursor again.
+          So every cursor is set back to at least one span before this time, and parts of windows
+          are dropped. A running sync loses its lease; otherwise it would advance its cursor again.
 
         A read-only process saves nothing.
         """
@@ -174,8 +174,10 @@ class State(StateFile):
             if lost_from is not None:
                 back = max(lost_from - MAX_SPAN_MS, 0)
                 for name, slave in self.values["slave"].items():
-                    if slave["cursor"] is not None and slave["cursor"] > back:
-                        changes["slave", name] = {**slave, "cursor": back}
+                    if slave["cursor"] is not None:
+                        cursor = min(slave["cursor"], back)
+                        kept = {key: value for key, value in slave.items() if key != "part"}
+                        changes["slave", name] = {**kept, "cursor": cursor}
                 lease = self.lease()
                 if lease.holder:
                     changes["store", "lease"] = [lease.token + 1, "", 0]

@@ -57,6 +57,8 @@ REMOVED_RULES = (
     RemovedRule(mutants.span_ignored, "any", 1),
     RemovedRule(mutants.margins_ignored, "any", 1),
     RemovedRule(mutants.slave_horizon_ignored, "any", 16),
+    RemovedRule(mutants.parts_moved_past_at_once, "any", 3),
+    RemovedRule(mutants.parts_outlive_losses, "parts", 52),
     RemovedRule(mutants.lease_not_fenced, "two masters", 80),
     RemovedRule(mutants.hand_over_without_lease, "two masters", 47),
     RemovedRule(mutants.retention_ignores_the_master, "retention", 1),

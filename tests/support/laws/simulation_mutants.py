@@ -24,13 +24,21 @@ from portable_core.ingest.buffer import Buffer
 from portable_core.ingest.pending import PendingBatch
 from portable_core.ingest.receiver import HORIZON_MARK, Receiver
 from portable_core.ingest.timestamps import Timestamps
-from portable_core.ports import Lease, Milliseconds, SlaveInfo, SyncAnswer, SyncRequest
+from portable_core.ports import (
+    ALL_HASHES,
+    Lease,
+    Milliseconds,
+    SlaveInfo,
+    SyncAnswer,
+    SyncRequest,
+)
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.master import Master
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.slave import Slave
 from portable_core.sync.slave_sync import SlaveSync
+from portable_core.sync.windows import Step, WindowPlan
 from portable_core.wire.negotiation import Reader
 
 Mutant = Callable[[pytest.MonkeyPatch], Parts]
@@ -40,12 +48,12 @@ def cursor_before_records(patch: pytest.MonkeyPatch) -> Parts:
     """The cursor is saved before the records that lie behind it."""
     exchange = SlaveSync._exchange
 
-    def early(self: SlaveSync, start: int, end: int, *rest: Any, **more: Any) -> Any:
+    def early(self: SlaveSync, step: Step, *rest: Any) -> Any:
         state = self._state
-        self._state = replace(state, cursor=end)
+        self._state = replace(state, cursor=step.end)
         self._save_state()
         self._state = state
-        return exchange(self, start, end, *rest, **more)
+        return exchange(self, step, *rest)
 
     patch.setattr(SlaveSync, "_exchange", early)
     return Parts()
@@ -198,8 +206,10 @@ def doubt_ignored(patch: pytest.MonkeyPatch) -> Parts:
 def span_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """A payload is represented only by a pair of the very same moment."""
 
-    def find(ours: Iterable[Pair], theirs: Iterable[Sequence[Pair]], span: int) -> object:
-        return find_missing(ours, theirs, 0)
+    def find(
+        ours: Iterable[Pair], theirs: Iterable[Sequence[Pair]], span: int, *, max_held: int
+    ) -> object:
+        return find_missing(ours, theirs, 0, max_held=max_held)
 
     patch.setattr(portable_core.sync.slave, "find_missing", find)
     return Parts()
@@ -319,6 +329,30 @@ def reached_before_saved(patch: pytest.MonkeyPatch) -> Parts:
     return Parts()
 
 
+def parts_moved_past_at_once(patch: pytest.MonkeyPatch) -> Parts:
+    """The cursor moves to the end of a window after its first part."""
+    advance = WindowPlan.advance
+
+    def early(self: WindowPlan, step: Step, *rest: int) -> None:
+        advance(self, step._replace(hashes=ALL_HASHES), *rest)
+
+    patch.setattr(WindowPlan, "advance", early)
+    return Parts()
+
+
+def parts_outlive_losses(patch: pytest.MonkeyPatch) -> Parts:
+    """A master that has lost records sets cursors back and keeps the parts that are done."""
+
+    class Careless(Disk):
+        def _set_back(self, lost_from: Milliseconds) -> None:
+            parts = {name: state.part for name, state in self._slaves.items()}
+            super()._set_back(lost_from)
+            for name, state in self._slaves.items():
+                self._slaves[name] = replace(state, part=parts[name])
+
+    return Parts(disk=Careless)
+
+
 def other_writers_ignored(patch: pytest.MonkeyPatch) -> Parts:
     """A writer of a shared store never reads the horizon that another one has reported."""
     patch.setattr(Receiver, "_follow_other_writers", lambda self, buffer: None)
@@ -348,5 +382,7 @@ MUTANTS: Sequence[Mutant] = (
     damage_reaches_no_span_back,
     recent_ignored,
     reached_before_saved,
+    parts_moved_past_at_once,
+    parts_outlive_losses,
     other_writers_ignored,
 )
