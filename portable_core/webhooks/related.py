@@ -18,7 +18,7 @@ from portable_core.webhooks.search import Effort, Row, Search, make_row, read_pa
 
 #: How far copies are searched on each side of a record: in time, and in pairs.
 COPIES_MS: Milliseconds = 24 * 3_600_000
-COPIES_PAIRS = 20_000
+COPIES_PAIRS = 10_000
 
 MOST_COPIES = 20
 MOST_SIMILAR = 5
