@@ -89,9 +89,11 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-console bench-hash bench-receive bench-sync bench-wire
+.PHONY: bench-console bench-crowd bench-hash bench-receive bench-sync bench-wire
 bench-console: setup ## Measure the console's pages.
 	$(BIN)/python loadtests/bench_console.py $(ARGS)
+bench-crowd: setup ## Sync 1.5 million webhooks that arrived within two spans.
+	$(BIN)/python -m loadtests.bench_crowd $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
 bench-receive: setup ## Measure receiving.
