@@ -15,7 +15,7 @@ help: ## List the targets.
 .venv/.installed: pyproject.toml requirements.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	cat requirements.txt requirements-dev.txt | grep -v '^-e' >.venv/pins.txt
+	sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' requirements.txt requirements-dev.txt >.venv/pins.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[dev]'
 	touch $@
 
@@ -122,5 +122,7 @@ pins: setup ## Pin the newest versions that pyproject.toml allows.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
 	$(BIN)/python containers/pin.py >requirements.new
 	mv requirements.new requirements.txt
+	$(BIN)/python containers/pin.py --build >requirements.new
+	mv requirements.new requirements-build.txt
 	$(BIN)/python containers/pin.py --dev >requirements.new
 	mv requirements.new requirements-dev.txt

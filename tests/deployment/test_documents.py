@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import configparser
 import copy
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +25,7 @@ from tests.support.deployment.documents import (
     read,
 )
 from tests.support.deployment.guide import GUIDE, ROOT
+from tests.support.missing import give_up
 
 ROLES: list[Role] = ["slave", "master"]
 Find = Callable[[Any], list[str]]
@@ -164,7 +168,13 @@ def test_compose_runs_the_images_with_valid_settings() -> None:
     assert sync["init"] is True, "nothing in it handles SIGTERM"
     assert sync["depends_on"] == {"master": {"condition": "service_healthy"}}
     assert services["master"]["healthcheck"]["test"][0] == "CMD"
-    assert sync["environment"].items() <= services["master"]["environment"].items()
+    assert sync["environment"] == {"SYNC_TOKENS": "${TRIGGER_TOKEN}"}, "one token, and no secret"
+    for name in ("master", "slave-alpha", "slave-beta"):
+        trusted = "TRIGGER_TOKEN" in services[name]["environment"]["SYNC_TOKENS"]
+        assert trusted == (name == "master")
+    for service in services.values():
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+        assert service["security_opt"] == ["no-new-privileges:true"]
     for address in services["master"]["environment"]["SLAVES"].split(","):
         assert address.partition("=http://")[2].removesuffix(":8080") in services
 
@@ -206,13 +216,58 @@ def test_the_job_of_kubernetes_calls_the_master() -> None:
     job, master = parts["CronJob", "webhook-sync"], parts["StatefulSet", "webhook-master"]
     [runner] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     [container] = master["spec"]["template"]["spec"]["containers"]
-    assert runner["envFrom"] == container["envFrom"]
     assert runner["image"] == container["image"]
     assert runner["command"][:2] == ["webhook-sync", "sync"]
     assert is_service(parts, runner["command"][-1], "webhook-master")
     slaves = {name for kind, name in parts if kind == "Service"} - {"webhook-master"}
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert {entry.partition("=")[0] for entry in environment["SLAVES"].split(",")} == slaves
+
+
+def test_the_job_of_kubernetes_has_one_token_that_the_master_alone_accepts() -> None:
+    parts = read_kubernetes()
+    secrets = {}
+    for (_, name), part in parts.items():
+        if part["kind"] in PODS:
+            [container] = read_pod(part)["containers"]
+            secrets[name] = [entry["secretRef"]["name"] for entry in container.get("envFrom", ())]
+            for entry in container["env"]:
+                if "valueFrom" in entry:
+                    secrets[name].append(entry["valueFrom"]["secretKeyRef"])
+    assert secrets == {
+        "webhook-slave": ["webhook-slave"],
+        "webhook-master": ["webhook-master"],
+        "webhook-sync": [{"name": "webhook-trigger", "key": "TOKEN"}],
+    }
+
+
+PODS = {"StatefulSet": "spec/template/spec", "CronJob": "spec/jobTemplate/spec/template/spec"}
+
+
+def read_pod(part: Any) -> Any:
+    pod = part
+    for step in PODS[part["kind"]].split("/"):
+        pod = pod[step]
+    return pod
+
+
+def test_pods_are_confined() -> None:
+    pods = [read_pod(part) for (kind, _), part in read_kubernetes().items() if kind in PODS]
+    assert len(pods) == 3
+    for pod in pods:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        rights = pod["securityContext"]
+        assert rights["runAsNonRoot"] is True
+        assert rights["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert rights["runAsUser"] == rights["runAsGroup"] == rights.get("fsGroup", 65532) == 65532
+        [container] = pod["containers"]
+        assert container["securityContext"] == {
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert ("fsGroup" in rights) == ("volumeMounts" in container)
 
 
 def is_service(parts: dict[tuple[str, str], Any], url: str, name: str) -> bool:
@@ -222,16 +277,55 @@ def is_service(parts: dict[tuple[str, str], Any], url: str, name: str) -> bool:
     return address.hostname == name and (address.port or 80) in ports
 
 
-@pytest.mark.parametrize("name", ["webhook-sync@.service", "webhook-sync-trigger.service"])
-def test_units_start_what_is_installed(name: str) -> None:
+UNITS = ["webhook-sync@.service", "webhook-sync-trigger.service"]
+
+
+def read_unit(name: str) -> configparser.ConfigParser:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]  # names keep their case
     unit.read(ROOT / "containers/systemd" / name)
+    return unit
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_start_what_is_installed(name: str) -> None:
+    unit = read_unit(name)
     command = unit["Service"]["ExecStart"].split()
     assert command[0] == "/opt/webhook-sync/bin/webhook-sync"
     assert command[1] in ("serve", "sync")
     assert unit["Service"]["NoNewPrivileges"] == "yes"
+    assert unit["Service"]["UMask"] == "0077"
     assert unit["Service"]["EnvironmentFile"].startswith("/etc/webhook-sync/")
+
+
+def test_the_trigger_has_settings_of_its_own() -> None:
+    files = [read_unit(name)["Service"]["EnvironmentFile"] for name in UNITS]
+    assert files == ["/etc/webhook-sync/%i.env", "/etc/webhook-sync/trigger.env"]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_finds_units_valid_and_confined(name: str, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        give_up("no systemd-analyze")
+    text = (ROOT / "containers/systemd" / name).read_text()
+    path = tmp_path / name.replace("@.", "@slave.")
+    path.write_text(text.replace("/opt/webhook-sync/bin/webhook-sync", "/bin/true"))
+    assert analyze("verify", "--man=no", path) == (0, "")
+    code, output = analyze("security", "--offline=yes", "--threshold=20", path)
+    assert code == 0, output
+    path.write_text(path.read_text().replace("SystemCallFilter=", "SystemCallFitler="))
+    assert "SystemCallFitler" in analyze("verify", "--man=no", path)[1]
+
+
+def analyze(*arguments: str | Path) -> tuple[int, str]:
+    done = subprocess.run(
+        ["systemd-analyze", *arguments, "--no-pager"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout
 
 
 def test_the_timer_calls_the_port_that_a_master_has_unless_it_is_set() -> None:

@@ -236,5 +236,5 @@ def test_a_wrong_setting_stops_the_start_with_one_line(images: Images) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert done.stderr.strip().endswith("SPAN_S: must be a number of seconds, not 'soon'")
+    assert done.stderr.strip().endswith("SPAN_S: must be a number of seconds (got 'soon')")
     assert len(done.stderr.strip().splitlines()) == 1
