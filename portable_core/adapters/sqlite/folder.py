@@ -103,8 +103,6 @@ class SqliteFolder:
             return
         make_folder(self._folder)
         self._lock.acquire(self._lock_wait_s)
-        if exposure := describe_exposure(self._folder):
-            logger.warning(exposure)
         try:
             witness = self._lock.read_witness()
             restored = self._state.open(algorithm, witness, self._until())
@@ -116,6 +114,8 @@ class SqliteFolder:
             self._close_parts()
             raise
         self._refreshed_at = time.monotonic()
+        if exposure := describe_exposure(self._folder):
+            logger.warning(exposure)
 
     def close(self) -> None:
         with self._open_lock:
