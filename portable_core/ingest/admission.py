@@ -74,8 +74,8 @@ def check_source(source: str) -> None:
     """Raise ``NotFound`` unless webhooks may come under this name; "" stands for no source."""
     if source and not _is_source(source):
         raise NotFound(
-            "a source is one short name without spaces, slashes or control characters: "
-            "POST /webhook/<source>"
+            "a source is one short name without spaces, slashes or control characters, and not - "
+            "alone: POST /webhook/<source>"
         )
 
 

@@ -104,7 +104,8 @@ def see_console(pair: Pair, slave: NodeProcess) -> list[Row]:
         "/login": {"token": CONSOLES[0]},
         "/replays": {"webhook": keep_webhook(pair.node), "url": f"{slave.url}/webhook"},
     }
-    names = {"webhook": forms["/replays"]["webhook"], "filename": "console.css"}
+    kept = forms["/replays"]["webhook"]
+    names = {"webhook": kept, "other": kept, "filename": "console.css"}
     names |= set_aside(pair.node, login) | replay(pair.node, login, forms["/replays"])
     browser = {"Accept": "text/html"}
     pages = [

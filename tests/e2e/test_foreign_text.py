@@ -77,8 +77,16 @@ def test_a_sync_shows_brackets_as_they_are(master: Site) -> None:
 
 def test_a_report_fits_80_columns() -> None:
     slaves = [
-        SlaveReport("webhook-slave-a", 1, 10, 0, 1234567, 12345, 12345, seconds=123.4, error=TEXT),
-        SlaveReport("slave-2", 1, 1, 0, 3, 0, 0, bytes_sent=123456789, seconds=0.01),
+        SlaveReport(
+            "webhook-slave-a",
+            started=1,
+            pairs_sent=1234567,
+            records_received=12345,
+            saved=12345,
+            seconds=123.4,
+            error=TEXT,
+        ),
+        SlaveReport("slave-2", started=1, pairs_sent=3, bytes_sent=123456789, seconds=0.01),
     ]
     report = json.dumps(SyncReport(1, 123.5, slaves).to_json())
     with Site(200, {}, f"event: report\ndata: {report}\n\n".encode()) as site:
