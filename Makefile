@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 EXAMPLES ?= 20000
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+# One process runs a file, whose fixtures are so made once. Three processes on two cores, because tests
+# of nodes mostly wait. tests/conftest.py orders the files, not xdist.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -70,7 +72,7 @@ cut-sweep: setup ## Cut a sync after every byte, and kill its master at every wr
 
 .PHONY: fuzz
 fuzz: setup ## Fuzz the parsers (ARGS="--runs 1000000 --target json-records").
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[fuzz]'
 	$(BIN)/python -m loadtests.fuzz $(ARGS)
 
 # -- load and benchmarks ---------------------------------------------------------------------------

@@ -1,8 +1,14 @@
-"""What holds for every test: how its process was started does not matter."""
+"""The same conditions for every test run: inherited signals, and the order of files."""
 
 from __future__ import annotations
 
 import signal
+
+import pytest
+
+#: Files with long fixtures or tests, then the folder with the most of them: with these at the
+#: beginning, no process works alone at the end.
+_FIRST = ("test_containers.py", "test_buildpack.py", "test_locust.py", "test_kill.py", "e2e")
 
 
 def _do_nothing(number: int, frame: object) -> None:
@@ -13,3 +19,12 @@ def _do_nothing(number: int, frame: object) -> None:
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _do_nothing)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave the order within files as it is."""
+    items.sort(key=lambda item: _find_rank(item.path.parts[-2:]))
+
+
+def _find_rank(folder_and_file: tuple[str, ...]) -> int:
+    return min((_FIRST.index(part) for part in folder_and_file if part in _FIRST), default=99)
