@@ -13,7 +13,7 @@ import py_compile
 import sys
 
 #: Modules that the server and libraries load at run time, and the project never names.
-ALSO = ("granian.server", "multiprocessing.popen_spawn_posix", "encodings.idna", "encodings.ascii")
+ALSO = ("encodings.idna", "encodings.ascii")
 
 
 def load_all(package: str) -> None:

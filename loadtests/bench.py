@@ -117,7 +117,7 @@ def _list_ratios(
     for name, rounds in hashes.items():
         ratios.append((f"hash / orjson.loads alone, {name}", compare(rounds, "hash", "loads")))
         ratios.append((f"hash / json, sorted, {name}", compare(rounds, "hash", "json")))
-    container = "slave, container (granian)"
+    container = "slave, container"
     for ours, peer in (
         (container, "nothing stored (granian)"),
         (container, "FastAPI + aiosqlite"),

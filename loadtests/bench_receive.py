@@ -67,7 +67,7 @@ _OURS = {"SYNC_TOKENS": "bench", "STORE": "sqlite:{folder}/store", "THREADS": _T
 _DATABASE = {"DATABASE": "{folder}/peer.sqlite3"}
 _PEERS = (
     Peer(
-        "slave, container (granian)",
+        "slave, container",
         (str(_BIN / "webhook-sync"), "serve", "--role", "slave", "--host", "127.0.0.1"),
         _OURS,
     ),
@@ -204,7 +204,7 @@ def _print_ratios(rows: list[dict[str, object]]) -> None:
                 return float(statistics.median(rates))
         return float("nan")
 
-    ours, function = rate("slave, container (granian)"), rate("slave, function")
+    ours, function = rate("slave, container"), rate("slave, function")
     better = max(rate("FastAPI + aiosqlite"), rate("Flask + sqlitedict"))
     ceiling, bare = rate("nothing stored (granian)"), rate("nothing stored (function)")
     print("At 64 senders:")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
@@ -61,6 +62,10 @@ class Node:
         if self.slave is not None:
             self.slave.retain()
         return pair
+
+    def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
+        """Add one webhook; see :meth:`Receiver.submit`. A slave's retention is the caller's."""
+        return self.receiver.submit(payload, meta)
 
     @property
     def stopping(self) -> bool:

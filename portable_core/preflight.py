@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from portable_core.adapters.authentication.tokens import build_guard
-from portable_core.adapters.server.container import parse_host
+from portable_core.adapters.edge.server import find_host
 from portable_core.errors import SettingsError
 from portable_core.ingest.receiver import name_algorithm
 from portable_core.settings import Role, Settings
@@ -23,11 +23,11 @@ class Findings(NamedTuple):
     warnings: list[str]
 
 
-def check_node(role: Role, env: Mapping[str, str], host: str) -> Findings:
+def check_node(role: Role, env: Mapping[str, str], host: str | None) -> Findings:
     """Return what would be wrong with a node that is started like this."""
     settings, errors = Settings.examine(role, env)
     try:
-        parse_host(host)
+        find_host(host or (settings.host if settings is not None else ""))
     except SettingsError as error:
         errors.append(error)
     if settings is None:

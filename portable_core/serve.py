@@ -1,61 +1,53 @@
-"""Serve a node from a container: the applications that the server's worker process loads."""
+"""Serve a node from a container: one process with an event loop."""
 
 from __future__ import annotations
 
 import gc
+import logging
 from typing import TYPE_CHECKING
 
+from portable_core.adapters.edge import server
+from portable_core.adapters.edge.limits import EdgeLimits, fit_connections
 from portable_core.adapters.logs import configure_logs
-from portable_core.adapters.server import container
-from portable_core.settings import Role, Settings
-from portable_core.wiring import build_app_or_exit, check_extras, read_settings_or_exit
+from portable_core.settings import Settings
+from portable_core.wiring import build_app_or_exit, check_extras
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from portable_core.node import Node
 
+logger = logging.getLogger(__name__)
 
-def make_slave() -> Flask:
-    """Return the slave's application; call this in the worker's main thread."""
-    return _make("slave")
-
-
-def make_master() -> Flask:
-    """Return the master's application; call this in the worker's main thread."""
-    return _make("master")
+#: When Python looks for garbage in cycles, by generation (``gc.set_threshold``). A webhook makes
+#: many objects and no cycles, so Python's own 700 of the first generation is too often.
+_COLLECT_AFTER = (50_000, 20, 100)
 
 
-def _make(role: Role) -> Flask:
-    from portable_core.adapters.server.slow_senders import SlowSenders
-    from portable_core.adapters.server.stopping import watch_signals
-
-    nodes: list[Node] = []
-
-    def stop() -> None:
-        for node in nodes:
-            node.stop()
-
-    def close() -> None:
-        for node in nodes:
-            node.close()
-
-    settings = read_settings_or_exit(role)
-    app = build_app_or_exit(settings, nodes.append, serving=True)
-    watch_signals(stop, close)
-    SlowSenders(settings.threads).watch()
-    gc.collect()
-    gc.freeze()  # these objects stay: the collector need not scan them again
-    return app
-
-
-def serve(role: Role, settings: Settings, host: str) -> None:
+def serve(settings: Settings, host: str) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
     Raises ``SettingsError`` for an address on which it cannot listen, and if a setting needs a
     package that is not installed.
     """
     check_extras(settings)
-    container.check_address(host, settings.port)
     configure_logs(settings.secrets(), settings.google_project)
-    container.serve(f"{__name__}:make_{role}", host, settings.port, settings.threads)
+    sockets = server.open_sockets(host, settings.port)
+    nodes: list[Node] = []
+    app = build_app_or_exit(settings, nodes.append, serving=True)
+    gc.collect()
+    gc.freeze()  # these objects stay: the collector need not scan them again
+    gc.set_threshold(*_COLLECT_AFTER)
+    (node,) = nodes
+    limits = EdgeLimits(
+        idle_s=settings.idle_timeout_ms / 1000,
+        connections=fit_connections(settings.max_connections),
+        held_bytes=settings.buffer_bytes,
+    )
+    place = ", ".join(f"{s.getsockname()[0]} port {s.getsockname()[1]}" for s in sockets)
+    server.serve(
+        node,
+        app,
+        sockets,
+        limits,
+        settings.trusted_proxies,
+        lambda: logger.info("listening on %s", place),
+    )

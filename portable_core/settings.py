@@ -14,7 +14,7 @@ from typing import TypeVar
 from portable_core.errors import SettingsError
 from portable_core.payload_hash.algorithms import check_algorithm
 from portable_core.settings_names import find_misspelt, find_related, is_service_address
-from portable_core.settings_reader import Role, Setting, SlaveAddress, is_node_name
+from portable_core.settings_reader import Network, Role, Setting, SlaveAddress, is_node_name
 from portable_core.settings_table import MAX_BODY_BYTES, Ack, SettingsTable
 from portable_core.sources.kept_headers import KeptParts
 from portable_core.sources.signatures import Sources
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_BODY_BYTES",
     "SETTINGS",
     "Ack",
+    "Network",
     "Role",
     "Setting",
     "Settings",

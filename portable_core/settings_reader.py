@@ -6,6 +6,7 @@ of that.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ CONSOLE_TOKEN_CHARACTERS = 16
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 T = TypeVar("T")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 # -- rows ------------------------------------------------------------------------------------------
@@ -160,6 +163,17 @@ def one_of(choices: Collection[T]) -> Callable[[str], T]:
         raise ValueError(f"must be one of {', '.join(map(str, choices))} (got {value!r})")
 
     return parse
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    """Return the networks of a comma-separated list; an address is a network of one."""
+    found = []
+    for item in items(value):
+        try:
+            found.append(ipaddress.ip_network(item))
+        except ValueError:
+            raise ValueError(f"must be networks such as 10.0.0.0/8 (got {item[:60]!r})") from None
+    return tuple(found)
 
 
 def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:

@@ -13,12 +13,14 @@ from portable_core.payload_hash.algorithms import ALGORITHMS, DEFAULT_ALGORITHM,
 from portable_core.ports import MAX_SPAN_MS
 from portable_core.settings_reader import (
     CONSOLE_TOKEN_CHARACTERS,
+    Network,
     SlaveAddress,
     flag,
     integer,
     items,
     keys_url,
     lower_items,
+    networks,
     one_of,
     optional,
     optional_url,
@@ -380,11 +382,20 @@ class SettingsTable:
         "GOOGLE_CLOUD_PROJECT", "", text, "Google Cloud project of the traces that log lines name."
     )
     port: int = setting("PORT", "8080", integer(0, 65535), "Port that the server listens on.")
+    host: str = setting(
+        "HOST",
+        "all addresses, IPv4 and IPv6",
+        text,
+        "Name or IP address that a container listens on.",
+        derive=lambda known: "",
+    )
     threads: int = setting(
         "THREADS",
         "32",
         integer(2),
-        "Threads of one process; up to eight times as many while senders are slow.",
+        "Threads of one process. In a container they serve everything but webhooks, which wait on "
+        "the event loop; in a function they serve webhooks too, up to eight times as many while "
+        "senders are slow.",
         unit="threads",
     )
     other_variables: tuple[str, ...] = setting(
@@ -392,4 +403,26 @@ class SettingsTable:
         "",
         items,
         "Variables of other programs that only look like misspelt settings, comma-separated.",
+    )
+    idle_timeout_ms: int = setting(
+        "IDLE_TIMEOUT_S",
+        "620",
+        seconds(),
+        "How long a container keeps an idle connection; longer than the load balancer does.",
+        unit="s",
+    )
+    max_connections: int = setting(
+        "MAX_CONNECTIONS",
+        "16384",
+        integer(16),
+        "Most open connections of a container, and no more than the limit of open files leaves; "
+        "beyond, the longest idle ones are closed.",
+        unit="connections",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        "TRUSTED_PROXIES",
+        "",
+        networks,
+        "Networks of the proxies whose `Forwarded` and `X-Forwarded-*` headers a container "
+        "believes, comma-separated, as in `10.0.0.0/8,::1`.",
     )

@@ -194,8 +194,8 @@ _KIND = re.compile(r"[^\W\d][\w.]*(?=:|$)")
 def _cut_traceback(message: str) -> str:
     """Return the message; of a traceback in it, keep only the frames and the error's type.
 
-    A server may render an application's error into its message (granian does). The text after the
-    type may look like anything, including more frames.
+    A server may render an application's error into its message (some do). The text after the type
+    may look like anything, including more frames.
     """
     before, head, rest = message.partition(_TRACEBACK)
     if not head:
@@ -227,8 +227,7 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("portable_core", "_granian"):
-        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("portable_core").setLevel(logging.INFO)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(

@@ -23,14 +23,14 @@ from portable_core.settings import Role, Settings
 @click.option(
     "--role", type=click.Choice(["slave", "master"]), required=True, help="Role of the node."
 )
-@click.option("--host", default="0.0.0.0", show_default=True, help="IP address to listen on.")  # noqa: S104  # a container listens on all its addresses
+@click.option("--host", help="Name or IP address to listen on; default: HOST, else all addresses.")
 @click.option(
     "--check",
     is_flag=True,
     help="Only check the settings and the store, and print what is wrong. Nothing is changed; a "
     "running node is not disturbed.",
 )
-def serve_command(role: str, host: str, check: bool) -> None:
+def serve_command(role: str, host: str | None, check: bool) -> None:
     """Run a slave or a master. All settings come from the environment.
 
     With --check, exit code 0 if a node would start, 1 with one line per problem otherwise.
@@ -43,10 +43,11 @@ def serve_command(role: str, host: str, check: bool) -> None:
     else:
         from portable_core.serve import serve
 
-        serve(checked, Settings.from_env(checked, os.environ), host)
+        settings = Settings.from_env(checked, os.environ)
+        serve(settings, settings.host if host is None else host)
 
 
-def _check(role: Role, host: str) -> None:
+def _check(role: Role, host: str | None) -> None:
     from portable_core.preflight import check_node
 
     faults, warnings = check_node(role, os.environ, host)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from portable_core.errors import (
@@ -21,6 +22,7 @@ from portable_core.errors import (
     StoreLocked,
 )
 from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.committer import Committer
 from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
@@ -107,6 +109,7 @@ class Receiver:
         self._buffer: Buffer | None = None
         self._drained = False
         self._flusher: Flusher | None = None
+        self._committer: Committer | None = None
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -144,6 +147,8 @@ class Receiver:
         buffer = Buffer(self._append, self.clock, limits, floor, keep_failed=buffered)
         if buffered:
             self._flusher = Flusher(buffer, settings.flush_interval_ms / 1000)
+        else:
+            self._committer = Committer(buffer)
         return buffer
 
     def _find_floor(self) -> Milliseconds:
@@ -188,13 +193,37 @@ class Receiver:
         if self._flusher is not None:
             self._flusher.flush_soon()
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether :meth:`submit` returns at once: it neither opens the store nor asks it."""
+        return self._buffer is not None and not (self.store.shared and self._must_follow())
+
     def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
         """Add a webhook and return the future of its commit; see :meth:`Buffer.submit`.
 
-        The next :meth:`flush` commits it. Raises what :meth:`receive` raises before the commit.
+        With ``ACK=buffered`` the future is done at once. Otherwise the caller sees to it that a
+        thread calls :meth:`flush`, or :meth:`commit_soon`. Raises what :meth:`receive` raises
+        before the commit.
         """
         buffer, (hash_, meta) = self._prepare(payload, meta)
-        return buffer.submit(hash_, payload, meta)
+        if self._flusher is None:
+            future = buffer.submit(hash_, payload, meta)
+        else:
+            future = Future()
+            future.set_result(buffer.add(hash_, payload, meta))
+            self._flusher.notify()
+        if self.settings.role == "master":
+            future.add_done_callback(partial(self._remember, meta.key))
+        return future
+
+    def _remember(self, key: str, future: Future[Pair]) -> None:
+        if future.exception() is None:
+            self.recent_keys.add(key)
+
+    def commit_soon(self) -> None:
+        """Wake the thread that commits what was submitted. Returns at once."""
+        if self._committer is not None:
+            self._committer.notify()
 
     def _prepare(self, payload: bytes, meta: Meta) -> tuple[Buffer, Identified]:
         if len(payload) > self.settings.max_body_bytes:
@@ -211,12 +240,16 @@ class Receiver:
         A quarter of ``COMMIT_TIMEOUT_S`` may pass between two looks at the mark: the floor is at
         this node's clock after each, and a horizon lies ``COMMIT_TIMEOUT_S`` behind the clock.
         """
-        interval_s = self.settings.commit_timeout_ms / 1000 / 4
         with self._following:
-            now = self.clock.monotonic()
-            if self._followed_at is None or now - self._followed_at >= interval_s:
+            if self._must_follow():
+                now = self.clock.monotonic()
                 buffer.raise_floor(self.store.mark(HORIZON_MARK))
                 self._followed_at = now
+
+    def _must_follow(self) -> bool:
+        interval_s = self.settings.commit_timeout_ms / 1000 / 4
+        followed = self._followed_at
+        return followed is None or self.clock.monotonic() - followed >= interval_s
 
     # -- the horizon and the status ------------------------------------------------------------
 
@@ -291,8 +324,9 @@ class Receiver:
         with self._opening:
             self._drained = True
             buffer = self._buffer
-        if self._flusher is not None:
-            self._flusher.stop()
+        for thread in (self._flusher, self._committer):
+            if thread is not None:
+                thread.stop()
         if buffer is not None:
             buffer.close(CLOSE_S)
 

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +23,8 @@ from portable_core.ingest.identifier import Identifier
 from portable_core.records import Meta, Pair, Record
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, ask, fill, now_ms, start, sync
 
-SPAN_S = 1
-ENV = {"SPAN_S": str(SPAN_S), "COMMIT_TIMEOUT_S": "0.25"}
+SPAN_S = 3  # long enough for a busy machine to send to all nodes within it
+ENV = {"SPAN_S": str(SPAN_S), "COMMIT_TIMEOUT_S": "0.75"}
 
 #: Versions before 0.2 do what this does: it is loaded into a node by PYTHONPATH.
 BODY_ALONE = """
@@ -154,8 +155,10 @@ def test_copies_that_differ_in_one_member(tmp_path: Path, rule: bool) -> None:
         slaves = [nodes.make_slave(name, "container", **env) for name in ("alpha", "beta")]
         master = nodes.make_master({slave.name: slave.url for slave in slaves}, "container", **env)
         start(*slaves, master)
-        for pending, node in enumerate((master, *slaves), 1):
-            send(node, *(Webhook("pay", make_stripe_event(n, pending)) for n in range(20)))
+        with ThreadPoolExecutor() as threads:
+            for pending, node in enumerate((master, *slaves), 1):
+                events = [Webhook("pay", make_stripe_event(n, pending)) for n in range(20)]
+                threads.submit(send, node, *events)
         wait_a_span()
         answer = sync(master)
         assert answer.status == 200, answer.body

@@ -143,7 +143,7 @@ def test_a_sync_with_too_many_pairs_in_a_span(nodes: Nodes, kind: Kind) -> None:
         f"{before / MIB:.1f} MiB, at most {peak / MIB:.1f} MiB"
     )
     assert answer.status == 413
-    assert "1000000 pairs lie within a few spans" in answer.detail
+    assert "1000000 hashes lie within a few spans" in answer.detail
     assert peak - before < 256 * MIB
     assert exchange(slave.port, post(b'{"n":3}')).status == 200
 

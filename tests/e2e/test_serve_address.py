@@ -1,4 +1,4 @@
-"""Where the container's server listens: at an IP address, and alone."""
+"""Where the container's server listens: names, addresses, both families; and alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threading import Timer
 import pytest
 from click.testing import CliRunner
 
-from portable_core.adapters.server import container as server
+from portable_core.adapters.edge import server
 from portable_core.cli.main import main
 from tests.support.nodes.sync_nodes import Nodes, start
 
@@ -25,9 +25,29 @@ def serve(host: str, port: int) -> str:
     return line
 
 
-def test_a_host_is_an_ip_address() -> None:
-    for host in ("localhost", "nohost.invalid", "", "127.0.0.1:80"):
-        assert serve(host, 0).startswith("Error: --host: must be an IP address")
+@pytest.mark.parametrize("host", ["nohost.invalid", "127.0.0.1:80"])
+def test_a_host_that_cannot_be_found_is_refused(host: str) -> None:
+    assert serve(host, 0).startswith(f"Error: HOST: cannot listen on {host}, port 0: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [
+        ("localhost", ["127.0.0.1"]),
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("::1", ["::1"]),
+        ("", ["127.0.0.1", "::1"]),
+    ],
+)
+def test_names_and_both_families_are_listened_on(host: str, addresses: list[str]) -> None:
+    sockets = server.open_sockets(host, 0)
+    try:
+        port = sockets[0].getsockname()[1]
+        for address in addresses:
+            socket.create_connection((address, port), 5).close()
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
@@ -53,6 +73,7 @@ def test_a_port_that_is_being_left_is_waited_for() -> None:
     port = listener.getsockname()[1]
     timer = Timer(0.5, listener.close)
     timer.start()
-    server.check_address("127.0.0.1", port)
+    for sock in server.open_sockets("127.0.0.1", port):
+        sock.close()
     timer.join()
     assert listener.fileno() == -1

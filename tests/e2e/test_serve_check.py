@@ -53,10 +53,10 @@ def test_every_problem_is_a_line(tmp_path: Path) -> None:
         "SPAN_S": "soon",
         "STORE": f"sqlite:{tmp_path}",
     }
-    code, faults, _ = check("--host", "localhost", **env)
+    code, faults, _ = check("--host", "nohost.invalid", **env)
     assert code == 1
     names = [line.partition(":")[0] for line in faults]
-    assert names == ["SYNC_TOKEN", "SPAN_S", "SOURCES", "--host"]
+    assert names == ["SYNC_TOKEN", "SPAN_S", "SOURCES", "HOST"]
     assert "abc" not in "".join(faults)
 
 

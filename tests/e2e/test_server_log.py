@@ -49,7 +49,7 @@ def test_an_answer_that_breaks_off_leaves_no_payload_in_the_log(tmp_path: Path) 
         server.wait(15)
     text = log.read_text()
     assert MARKED not in text
-    told = [json.loads(line)["message"] for line in text.splitlines() if "Traceback" in line]
+    told = [json.loads(line)["stack_trace"] for line in text.splitlines() if "Traceback" in line]
     assert len(told) == len(STREAMS)
     for message, (_, method) in zip(told, STREAMS.values(), strict=True):
         assert f"in {method}\n" in message

@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtests import bench, bench_receive
 from loadtests.capacity import DEFAULT_RATE, read_figures
 
-OURS = "slave, container (granian)"
+OURS = "slave, container"
 
 
 def write(folder: Path) -> str:

@@ -93,7 +93,7 @@ def test_it_loads_no_web_framework() -> None:
     code = (
         "import sys; from portable_core.cli.main import main\n"
         "main(['hash'], standalone_mode=False)\n"
-        "print({'flask', 'aiohttp', 'grpc', 'granian', 'rich'} & set(sys.modules))"
+        "print({'flask', 'aiohttp', 'grpc', 'uvloop', 'rich'} & set(sys.modules))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], input=b"{}", capture_output=True, timeout=60

@@ -29,6 +29,7 @@ VALUES = {
     "SLAVE_TOKENS": "a=token",
     "SOURCES": "hub=github:secret",
     "SOURCES_FILE": "",
+    "TRUSTED_PROXIES": "10.0.0.0/8",
     "HAND_OVER": "http://master.example",
     "K_SERVICE": "",
     "NODE_NAME": "a",

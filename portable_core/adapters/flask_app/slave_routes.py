@@ -104,7 +104,8 @@ def _read_query(node: Node) -> SyncQuery:
             values[name] = parse_integer(given[0])
         except ValueError as error:
             raise BadRequest(f"{name}: {error}") from error
-    if QUERY_HASH in request.args and request.args.get(QUERY_IDENTITY) != "1":
+    ours = request.args.get(QUERY_HASH) == node.receiver.algorithm
+    if ours and request.args.get(QUERY_IDENTITY) != "1":
         raise Conflict(
             "identity: the master is of an older version than this slave and would quarantine its "
             "records; upgrade the master first"

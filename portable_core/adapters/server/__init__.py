@@ -1,1 +1,1 @@
-"""The container's server, and the supervision of a serving process."""
+"""What servers need around a node: the stop, slow senders under threads, memory settings."""

@@ -1,6 +1,6 @@
 """Close the connections of senders that keep a server's threads waiting.
 
-A threaded server (granian's WSGI, gunicorn's gthread) assigns a thread to a request until its body
+A threaded server (gunicorn's gthread) assigns a thread to a request until its body
 is complete. Neither server limits that time, and gunicorn not even the time for the headers. A few
 hundred connections that send a byte now and then would block such a node without limit.
 

@@ -34,8 +34,8 @@ _ANSWER_S = 0.1  # for the responses to webhooks that closing has committed
 def close_at_exit(close: Callable[[], None]) -> None:
     """Call ``close`` at the regular end of this process, after the server has drained its requests.
 
-    A finalizer of multiprocessing runs in all three kinds of process that serve: granian's worker
-    (a ``multiprocessing.Process``, in which ``atexit`` does not run), gunicorn's worker and a plain
+    A finalizer of multiprocessing runs in every kind of process that serves: a
+    ``multiprocessing.Process``, in which ``atexit`` does not run, gunicorn's worker and a plain
     process (both through ``atexit``). It does not run in a child that is forked later.
     """
     util.Finalize(None, close, exitpriority=100)

@@ -8,14 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from flask import Flask
-from granian import Granian
-from granian.constants import Interfaces
-
+from portable_core.adapters.edge import server
+from portable_core.adapters.edge.limits import EdgeLimits
 from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.logs import configure_logs
 from portable_core.adapters.memory_store import MemoryStore
-from portable_core.adapters.server.container import ROOT_ONLY
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
@@ -44,22 +41,16 @@ def _fail() -> None:
     raise ValueError(f"{text}, line 1, in {MARKED}\n    {MARKED}\n{MARKED}")
 
 
-def make() -> Flask:
-    configure_logs()
+def make() -> Node:
     settings = Settings.from_env("master", {"SYNC_AUTH": "none", "STORE": "memory:"})
     store = BreakingStore()
     receiver = Receiver(settings, store, SystemClock())
     master = Master(receiver, store, [])
-    return create_app(Node(settings, receiver, lambda header: None, lambda *_: None, master=master))
+    return Node(settings, receiver, lambda header: None, lambda *_: None, master=master)
 
 
 if __name__ == "__main__":
     configure_logs()
-    Granian(
-        "tests.support.nodes.failing_streams:make",
-        factory=True,
-        port=int(sys.argv[1]),
-        interface=Interfaces.WSGI,
-        websockets=False,
-        log_dictconfig=ROOT_ONLY,
-    ).serve()
+    node = make()
+    sockets = server.open_sockets("127.0.0.1", int(sys.argv[1]))
+    server.serve(node, create_app(node), sockets, EdgeLimits(), ())

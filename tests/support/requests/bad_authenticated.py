@@ -102,7 +102,7 @@ SLAVE = {
             framing=("Transfer-Encoding: chunked",),
         ),
         400,
-        "disconnected|closing mark",
+        "disconnected|closing mark|ended before",
         end=True,
     ),
     "pairs, compressed": Case(

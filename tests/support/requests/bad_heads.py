@@ -20,14 +20,14 @@ HEADS = {
     "null byte in a header": Case(post(b'{"bad":1}', "X-Bad: 1\0")),
     # section 2.2: a line feed alone may end a line
     "line feed between headers": Case(
-        framed("X-Bad: 1\nContent-Length: 11", body=MEANT), taken_by="container"
+        framed("X-Bad: 1\nContent-Length: 11", body=MEANT),
     ),
     "header of 1 MB": Case(post(b'{"bad":1}', "X-Bad: " + "x" * 2**20)),
     "1000 headers": Case(post(b'{"bad":1}', *(f"X-Bad-{n}: x" for n in range(1000)))),
-    "method in lower case": Case(
-        ask("post", "/webhook", body=b'{"bad":1}'), 404, "accepts webhooks", refused_by="function"
+    "method in lower case": Case(ask("post", "/webhook", body=b'{"bad":1}')),
+    "method unknown": Case(
+        ask("BREW", "/webhook", body=b'{"bad":1}'), 405, "not allowed", refused_by="container"
     ),
-    "method unknown": Case(ask("BREW", "/webhook", body=b'{"bad":1}'), 405, "not allowed"),
     **{
         f"{method} {path}": Case(ask(method, path, body=b'{"bad":1}'), 405, "not allowed")
         for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE")

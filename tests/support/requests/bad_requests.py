@@ -4,8 +4,8 @@ A case is a whole request in bytes. ``status`` is the answer; ``says`` a regular
 ``detail`` of its problem document, which names the fault. Where the bytes are no HTTP, the server's
 parser answers before any code of this project: such a case has ``says`` None, and any of
 ``REFUSALS`` will do, a connection closed without an answer included. (RFC 9112, section 2.2, asks
-for no more, and each server has its own way.) ``container`` is granian, ``function`` gunicorn under
-functions-framework.
+for no more, and each server has its own way.) ``container`` is the event loop, ``function``
+gunicorn under functions-framework.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""All connections of one process: listening, limits that they share, and the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import socket
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Protocol
+
+from portable_core.adapters.edge.connection import Connection
+from portable_core.adapters.edge.limits import EdgeLimits
+from portable_core.adapters.edge.request import Request
+
+#: Phases whose connections make room for new ones: the client is waited for, nothing is promised.
+_MAKES_ROOM = ("drain", "idle", "head", "body")
+#: How many make room at a time, as a part of the limit: one look at all connections serves many.
+_PART = 64
+
+_BACKLOG = 4096
+
+
+class Handler(Protocol):
+    """The application behind the edge. All methods are called on the loop's thread."""
+
+    def begin(self, request: Request) -> None:
+        """Handle a head: call ``request.collect`` or ``stream``, or raise ``Rejected``."""
+        ...
+
+    def complete(self, request: Request) -> None:
+        """Handle a request whose collected body is whole."""
+        ...
+
+    def describe(self, status: int, detail: str) -> bytes:
+        """Return the problem document of a request that the edge answers itself."""
+        ...
+
+
+class Edge:
+    """The server. Made and used on the loop's thread."""
+
+    def __init__(self, handler: Handler, limits: EdgeLimits, max_body: int) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.max_body = max_body
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.date = b""
+        self._held = 0
+        self._servers: list[asyncio.Server] = []
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def listen(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections on these sockets."""
+        loop = asyncio.get_running_loop()
+        self._tick(loop)
+        for sock in sockets:
+            server = await loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG)
+            self._servers.append(server)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.check(now)
+        self._ticker = loop.call_later(1.0, self._tick, loop)
+
+    def add(self, connection: Connection) -> None:
+        """Add a connection; end others if there are too many."""
+        self.connections.add(connection)
+        if len(self.connections) > self.limits.connections:
+            self._make_room()
+
+    def remove(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+
+    def _make_room(self) -> None:
+        """End those whose clients have been waited for longest."""
+        waiting = [each for each in self.connections if each.phase in _MAKES_ROOM]
+        count = max(1, self.limits.connections // _PART)
+        for each in heapq.nsmallest(count, waiting, key=lambda each: each.since):
+            each.abort()
+
+    def hold(self, connection: Connection, size: int) -> None:
+        """Count bytes of unfinished bodies; beyond the limit, end the slowest sender."""
+        self._held += size
+        if size > 0 and self._held > self.limits.held_bytes:
+            slow = [each for each in self.connections if each.phase == "body"]
+            if slow:
+                slowest = min(slow, key=lambda each: each.since)
+                detail = "too many bodies are unfinished; send the webhook again"
+                slowest.reject(slowest.current, 503, detail)
+
+    def stop(self) -> None:
+        """From now on every response says ``Connection: close``; end idle connections."""
+        self.stopping = True
+        for connection in list(self.connections):
+            if connection.phase == "idle":
+                connection.close()
+
+    async def close(self, within_s: float) -> None:
+        """Stop listening, wait for requests under way for so long, then end all connections."""
+        for server in self._servers:
+            server.close()
+        until = time.monotonic() + within_s
+        while self.connections and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for connection in list(self.connections):
+            connection.abort()

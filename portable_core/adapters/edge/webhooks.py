@@ -1,0 +1,225 @@
+"""Webhooks on the event loop; every other request goes to the WSGI application.
+
+A small webhook is verified, identified and added to the buffer on the loop's thread; the committing
+thread resolves the futures of a batch, and one callback on the loop answers all of them. What may
+block (a large body, a store that is not open yet) runs in a thread of the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from urllib.parse import unquote_to_bytes
+
+from portable_core.adapters.edge.bridge import Bridge
+from portable_core.adapters.edge.forwarded import find_client
+from portable_core.adapters.edge.pool import Pool
+from portable_core.adapters.edge.request import Header, Rejected, Request
+from portable_core.errors import WebhookSyncError
+from portable_core.ingest.admission import Admission, check_kind, check_source, find_source
+from portable_core.node import Node
+from portable_core.problems import (
+    PROBLEM_TYPE,
+    ProblemResponse,
+    describe_fault,
+    describe_problem,
+    make_document,
+    name_problem,
+)
+from portable_core.records import Pair
+from portable_core.settings import Network
+
+_JSON: Sequence[Header] = ((b"Content-Type", b"application/json"),)
+#: How often a slave looks whether its retention is due, in seconds.
+_RETAIN_S = 1.0
+#: For how many turns of the loop the commit waits while webhooks keep coming.
+_MOST_TURNS = 8
+
+_TITLES = {400: "Bad request", 408: "Request timeout", 413: "Payload too large"}
+
+
+class _Arrival:
+    """A webhook that is being received."""
+
+    __slots__ = ("request", "source", "started")
+
+    def __init__(self, request: Request, source: str) -> None:
+        self.request = request
+        self.source = source
+        self.started = time.perf_counter()
+
+
+class WebhookHandler:
+    """The application of an edge. Made on the loop's thread."""
+
+    def __init__(
+        self, node: Node, bridge: Bridge, pool: Pool, trusted: Sequence[Network] = ()
+    ) -> None:
+        self._node = node
+        self._bridge = bridge
+        self._pool = pool
+        self._trusted = trusted
+        self._loop = asyncio.get_running_loop()
+        self._admission = Admission(node.settings)
+        self._limit = node.settings.max_body_bytes
+        self._arrived = self._turns = 0
+        self._retained_at = time.monotonic()
+        self._noting = threading.Lock()
+        self._outcomes: list[tuple[_Arrival, Future[Pair]]] = []
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def begin(self, request: Request) -> None:
+        path, _, query = request.target.partition(b"?")
+        if not path.startswith(b"/"):  # in absolute form (RFC 9112, section 3.2.2)
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        source = None
+        if request.method == b"POST" and path.startswith(b"/webhook"):
+            source = find_source(unquote_to_bytes(path).decode("latin-1"))
+        if source is None:
+            peer, _ = request.connection.describe_ends()
+            client = find_client(peer[0], request.headers, self._trusted)
+            self._bridge.begin(request, path, query, client)
+            return
+        request.data = arrival = _Arrival(request, source)
+        try:
+            check_source(source)
+            check_kind(
+                _find(request.headers, b"content-type") or "",
+                _join(request.headers, b"content-encoding"),
+            )
+        except WebhookSyncError as error:
+            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            return
+        request.collect(self._limit)
+
+    def complete(self, request: Request) -> None:
+        arrival = request.data
+        body = request.body
+        if body is not None and not body.large and self._node.receiver.is_prompt:
+            payload = request.connection.release(request)
+            self._receive(arrival, payload, self._commit_when_quiet)
+        elif not self._pool.submit(lambda: self._receive_in_thread(arrival)):
+            raise Rejected(503, "too many requests are in progress; send the webhook again")
+
+    def _receive_in_thread(self, arrival: _Arrival) -> None:
+        body, arrival.request.body = arrival.request.body, None
+        payload = b"" if body is None else body.read()
+        if body is not None:
+            body.close()
+        self._receive(arrival, payload, self._node.receiver.commit_soon)
+
+    def _receive(
+        self,
+        arrival: _Arrival,
+        payload: bytes,
+        commit_soon: Callable[[], None],
+    ) -> None:
+        """Verify a webhook and add it to the buffer, which ``commit_soon`` lets commit."""
+        headers = arrival.request.headers
+        node, source = self._node, arrival.source
+
+        def read_headers(name: str) -> list[str]:
+            wanted = name.lower().encode("latin-1")
+            return [value.decode("latin-1") for given, value in headers if given == wanted]
+
+        def read_header(name: str) -> str | None:
+            return next(iter(read_headers(name)), None)
+
+        future: Future[Pair]
+        try:
+            node.observer.begin_request(read_header)
+            node.verify_signature(source, read_headers, payload, node.receiver.clock.now())
+            kept = ((name.decode("latin-1"), text.decode("latin-1")) for name, text in headers)
+            query = arrival.request.target.partition(b"?")[2].decode("latin-1")
+            future = node.submit(payload, self._admission.read_meta(source, kept, query))
+            commit_soon()
+        except Exception as error:  # noqa: BLE001  # answered and, if unexpected, logged
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(partial(self._note, arrival))
+
+    def _commit_when_quiet(self) -> None:
+        """Wake the committing thread once a turn of the loop brings no more webhooks.
+
+        Otherwise every other batch would hold the first webhook or two of a turn. A sender that is
+        alone waits for an empty turn: microseconds.
+        """
+        self._arrived += 1
+        if self._turns == 0:
+            self._wait_a_turn()
+
+    def _wait_a_turn(self) -> None:
+        self._turns += 1
+        self._loop.call_soon(self._commit_or_wait, self._arrived)
+
+    def _commit_or_wait(self, arrived_before: int) -> None:
+        if self._arrived != arrived_before and self._turns < _MOST_TURNS:
+            self._wait_a_turn()
+            return
+        self._turns = 0
+        self._node.receiver.commit_soon()
+
+    # -- outcomes ------------------------------------------------------------------------------
+
+    def _note(self, arrival: _Arrival, future: Future[Pair]) -> None:
+        """Answer soon, on the loop's thread, together with the others of the batch."""
+        with self._noting:
+            self._outcomes.append((arrival, future))
+            first = len(self._outcomes) == 1
+        if first:
+            with suppress(RuntimeError):  # the loop is closed, and so are the connections
+                self._loop.call_soon_threadsafe(self._answer_all)
+
+    def _answer_all(self) -> None:
+        with self._noting:
+            outcomes, self._outcomes = self._outcomes, []
+        for arrival, future in outcomes:
+            error = future.exception()
+            if error is None:
+                pair = future.result()
+                self._observe(arrival, "kept")
+                document = b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
+                arrival.request.respond(200, _JSON, document)
+            elif isinstance(error, WebhookSyncError):
+                self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            else:
+                self._answer_problem(arrival, describe_fault(error), ":internal-error")
+        now = time.monotonic()
+        if self._node.slave is not None and now - self._retained_at >= _RETAIN_S:
+            self._retained_at = now
+            self._pool.submit(self._node.slave.retain)
+
+    def _answer_problem(self, arrival: _Arrival, problem: ProblemResponse, name: str) -> None:
+        self._observe(arrival, name.rpartition(":")[2])
+        headers = [
+            (b"Content-Type", PROBLEM_TYPE.encode()),
+            *((given.encode(), text.encode("latin-1")) for given, text in problem.headers.items()),
+        ]
+        arrival.request.respond(problem.status, headers, problem.body)
+
+    def _observe(self, arrival: _Arrival, outcome: str) -> None:
+        seconds = time.perf_counter() - arrival.started
+        self._node.observer.observe_webhook(arrival.source, outcome, seconds)
+
+    def describe(self, status: int, detail: str) -> bytes:
+        return make_document(status, _TITLES.get(status, "Request rejected"), detail)
+
+
+def _join(headers: Iterable[Header], name: bytes) -> str | None:
+    """Return all values of a header as one list."""
+    values = [value.decode("latin-1") for given, value in headers if given == name]
+    return ", ".join(values) if values else None
+
+
+def _find(headers: Iterable[Header], name: bytes) -> str | None:
+    """Return the first value of a header."""
+    for given, value in headers:
+        if given == name:
+            return value.decode("latin-1")
+    return None

@@ -1,0 +1,169 @@
+"""HTTP as clients really speak it, against the container's event loop and the function's server."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portable_core.demo.processes import Kind
+from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.requests.bad_requests import ask, post
+from tests.support.requests.raw_http import connect, exchange, read_answer
+
+KINDS: tuple[Kind, ...] = ("container", "function")
+MIB = 2**20
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with Nodes(tmp_path) as nodes:
+        yield nodes
+
+
+def test_a_client_that_half_closes_is_answered(nodes: Nodes) -> None:
+    """It sends its request, shuts its sending side down and waits (RFC 9112, section 9.6)."""
+    slave = nodes.make_slave()
+    start(slave)
+    for number in range(20):
+        answer = exchange(slave.port, post(b'{"n":%d}' % number), end=True)
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+    slave.stop()
+    assert len(nodes.read(slave)) == 20
+
+
+def test_a_half_closed_body_that_is_too_short_is_refused(nodes: Nodes) -> None:
+    slave = nodes.make_slave()
+    start(slave)
+    short = ask("POST", "/webhook", body=b'{"n":1}', framing=("Content-Length: 100",))
+    answer = exchange(slave.port, short, end=True)
+    assert answer.status == 400
+    assert "ended before" in answer.detail
+    slave.stop()
+    assert nodes.read(slave) == []
+
+
+def test_413_reaches_a_client_that_sends_its_whole_body_first(nodes: Nodes) -> None:
+    """The rest is read and dropped: a reset would destroy the response on its way."""
+    slave = nodes.make_slave(MAX_BODY_BYTES=str(MIB))
+    start(slave)
+    size = 16 * MIB
+    head = ask("POST", "/webhook", framing=(f"Content-Length: {size}",))
+    for _ in range(3):
+        with connect(slave.port) as connection:
+            connection.sendall(head)
+            connection.sendall(b" " * size)
+            time.sleep(0.1)
+            answer = read_answer(connection)
+        assert answer.status == 413
+        assert "1048576" in answer.detail
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_header_values_reach_the_metadata_byte_for_byte(nodes: Nodes, kind: Kind) -> None:
+    """Bytes above 127 are kept as ISO 8859-1 (RFC 9110, section 5.5), which loses none."""
+    values = {
+        "x-github-latin": b"caf\xe9",
+        "x-github-utf8": "caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{SNOWMAN}".encode(),
+        "x-github-all": bytes(range(0xA1, 0x100)),
+    }
+    slave = nodes.make_slave("slave", kind, KEEP_HEADERS="x-github-*")
+    start(slave)
+    head, _, body = post(b'{"n":1}').partition(b"\r\n\r\n")
+    given = b"".join(b"\r\n%b: %b" % (name.encode(), value) for name, value in values.items())
+    assert exchange(slave.port, head + given + b"\r\n\r\n" + body).status == 200
+    slave.stop()
+    (record,) = nodes.read(slave)
+    kept = {name: value.encode("latin-1") for name, value in record.meta.headers.items()}
+    assert {name: kept[name] for name in values} == values
+
+
+def test_requests_in_one_packet_are_answered_in_order(nodes: Nodes) -> None:
+    slave = nodes.make_slave()
+    start(slave)
+    requests = [
+        post(b'{"n":1}'),
+        ask("GET", "/no-such-page"),
+        post(b"not JSON"),
+        post(b'{"n":2}', "Connection: close"),
+    ]
+    with connect(slave.port) as connection:
+        connection.sendall(b"".join(requests))
+        data = b""
+        while piece := connection.recv(65536):
+            data += piece
+    statuses = [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [200, 404, 400, 200]
+
+
+def test_an_upgrade_is_ignored(nodes: Nodes) -> None:
+    """Java's client asks for HTTP/2 with each request over plain HTTP."""
+    slave = nodes.make_slave()
+    start(slave)
+    fields = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA")
+    with connect(slave.port) as connection:
+        for number in range(3):
+            connection.sendall(post(b'{"n":%d}' % number, *fields))
+            assert read_answer(connection).status == 200
+    slave.stop()
+    assert len(nodes.read(slave)) == 3
+
+
+def test_a_stopping_node_answers_and_says_that_the_connection_ends(nodes: Nodes) -> None:
+    """A load balancer then sends nothing more on it."""
+    slave = nodes.make_slave()
+    start(slave)
+    request = post(b'{"n":1}')
+    stopper = threading.Thread(target=slave.stop)
+    with connect(slave.port) as connection, connect(slave.port) as idle:
+        idle.sendall(post(b'{"n":2}'))
+        assert read_answer(idle).headers.get("connection") is None
+        connection.sendall(request[:-3])
+        time.sleep(0.3)
+        stopper.start()
+        assert idle.recv(1) == b""
+        connection.sendall(request[-3:])
+        answer = read_answer(connection)
+    stopper.join()
+    assert answer.status in (200, 503)
+    assert answer.headers["connection"] == "close"
+    assert len(nodes.read(slave)) == (2 if answer.status == 200 else 1)
+
+
+def test_an_idle_connection_is_closed_after_its_time_only(nodes: Nodes) -> None:
+    slave = nodes.make_slave(IDLE_TIMEOUT_S="3")
+    start(slave)
+    with connect(slave.port) as connection:
+        connection.sendall(post(b'{"n":1}'))
+        assert read_answer(connection).status == 200
+        time.sleep(2)
+        connection.sendall(post(b'{"n":2}'))
+        assert read_answer(connection).status == 200
+        begun = time.monotonic()
+        assert connection.recv(1) == b""
+        assert time.monotonic() - begun > 2.5
+
+
+def test_more_connections_than_open_files_are_survived(nodes: Nodes) -> None:
+    """Those that are idle for longest make room; the node says how many it can keep."""
+    slave = nodes.make_slave()
+    slave.start()
+    resource.prlimit(slave.pid, resource.RLIMIT_NOFILE, (256, 256))  # long before it looks
+    slave.wait_until_healthy()
+    with contextlib.ExitStack() as stack:
+        for number in range(400):
+            connection = stack.enter_context(connect(slave.port))
+            if number % 2:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"POST /webhook HTTP/1.1\r\nHo")
+        for number in range(20):
+            assert exchange(slave.port, post(b'{"n":%d}' % number)).status == 200
+    slave.stop()
+    assert len(nodes.read(slave)) == 20
+    assert "not MAX_CONNECTIONS=16384" in slave.log.read_text()
