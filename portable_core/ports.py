@@ -198,6 +198,13 @@ class Store(Protocol):
         """Raise the mark to at least ``value``, durably, and return its new value."""
         ...
 
+    def set_mark(self, name: str, value: int) -> None:
+        """Set the mark, durably, also to a smaller value; 0 removes it.
+
+        Of two calls at the same time from two processes of a shared store, the larger value counts.
+        """
+        ...
+
     def check(self) -> None:
         """Return if the store can store a record now; raise ``StoreError`` if not.
 
@@ -353,7 +360,8 @@ class SyncRequest:
     ``keep_waiting`` is called while the response, or its next chunk, is awaited. ``epoch``
     is the epoch of the slave's store in which ``start`` was reached; a slave whose store is in
     another epoch rejects the request. ``compare_only``: the slave must not advance its retention.
-    ``hashes``: only pairs with these hashes are sent and compared.
+    ``hashes``: only pairs with these hashes are sent and compared. ``master``: the UUID of the
+    master's store; the slave keeps a retention mark for each master.
     """
 
     start: Milliseconds
@@ -366,6 +374,7 @@ class SyncRequest:
     epoch: StoreEpoch | None = None
     compare_only: bool = False
     hashes: HashRange = ALL_HASHES
+    master: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,15 @@ class SettingsTable:
         unit="bytes",
         role="slave",
     )
+    retention_late_ms: int = setting(
+        "RETENTION_LATE_S",
+        "86400",
+        seconds(),
+        "A master that has not passed records of this age is late: the status names it, because "
+        "retention waits for it.",
+        unit="s",
+        role="slave",
+    )
     firestore_data: bool = setting(
         "FIRESTORE_DATA", "", flag, "`1` also stores payloads as Firestore maps, for queries."
     )

@@ -182,6 +182,9 @@ class ProcessStore:
     def raise_mark(self, name: str, value: int) -> int:
         return self._write("raise_mark", lambda: self.disk.raise_mark(name, value))
 
+    def set_mark(self, name: str, value: int) -> None:
+        self._write("set_mark", lambda: self.disk.set_mark(name, value))
+
     def check(self) -> None:
         self._write("check", self._settle_and_check)
 

@@ -150,6 +150,11 @@ class MemoryStore:
             self._marks[name] = max(value, self._marks.get(name, 0))
             return self._marks[name]
 
+    def set_mark(self, name: str, value: int) -> None:
+        with self._lock:
+            self._check_open()
+            self._marks[name] = value
+
     # -- reading -----------------------------------------------------------------------------------
 
     def pairs(self, start: Milliseconds, end: Milliseconds) -> Iterator[Pair]:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "completion": "portable_core.cli.completion",
     "demo": "portable_core.cli.demo",
     "hash": "portable_core.cli.hash",
+    "masters": "portable_core.cli.masters",
     "replay": "portable_core.cli.replay",
     "serve": "portable_core.cli.serve",
     "status": "portable_core.cli.status",

@@ -42,7 +42,7 @@ class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
     ) -> None:
         raise Unavailable(
             f"{req.host} answered {code}, a redirect to {urlsplit(newurl).netloc}. Redirects are "
-            "not followed; set --master to the final address."
+            "not followed; use the final address."
         )
 
 
@@ -53,14 +53,19 @@ OPENER = urllib.request.build_opener(_RefuseRedirects)
 class MasterClient:
     """A running master at ``url``; requests carry the first of its tokens.
 
-    Raises ``SettingsError`` for an invalid address or token.
+    A subclass for another node has another ``option`` and ``role``, which messages name. Raises
+    ``SettingsError`` for an invalid address or token.
     """
+
+    option = "--master"
+    role = "master"
+    doubt = DOUBT
 
     def __init__(self, url: str, token: str | None) -> None:
         try:
             check_target(url, None)
         except BadRequest as error:
-            raise SettingsError(f"--master: {error}") from error
+            raise SettingsError(f"{self.option}: {error}") from error
         self.url = url.rstrip("/")
         self.token = (token or "").split(",")[0].strip()
         if not (self.token.isascii() and self.token.isprintable()):
@@ -80,7 +85,7 @@ class MasterClient:
         try:
             return OPENER.open(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            detail = _read_detail(error)
+            detail = _read_detail(error, self.doubt)
             raise Unavailable(f"{self.url} answered {error.code}: {detail}") from error
         except urllib.error.URLError as error:
             raise self._explain_silence(error.reason) from error
@@ -88,17 +93,19 @@ class MasterClient:
             raise self._explain_silence(error) from error
         except HTTPException as error:
             reason = repr(error)[:120]
-            raise AnswerInvalid(f"{self.url} does not speak HTTP ({reason}){DOUBT}") from error
+            raise AnswerInvalid(f"{self.url} does not speak HTTP ({reason}){self.doubt}") from error
 
     def _explain_silence(self, reason: object) -> Unavailable:
         return Unavailable(
-            f"{self.url} does not respond ({reason}). Is the master running, and is --master its "
-            "address?"
+            f"{self.url} does not respond ({reason}). Is the {self.role} running, and is "
+            f"{self.option} its address?"
         )
 
-    def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
-        """Return the whole body of ``GET path``. Raises what :meth:`open` raises."""
-        with self.open(path, query or {}, "application/json") as response:
+    def read(
+        self, path: str, query: Mapping[str, str] | None = None, *, method: str = "GET"
+    ) -> bytes:
+        """Return the whole body of the response. Raises what :meth:`open` raises."""
+        with self.open(path, query or {}, "application/json", method=method) as response:
             try:
                 return bytes(response.read())
             except (HTTPException, OSError) as error:
@@ -106,7 +113,7 @@ class MasterClient:
 
     def read_as(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
         """Return the document of :meth:`read` as a ``kind``. Raises ``AnswerInvalid``."""
-        return parse_response(self.read(path, query), kind)
+        return parse_response(self.read(path, query), kind, self.doubt)
 
     def read_feed(self, query: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the webhooks of ``GET /webhooks``, one line each; ``query`` sets no limit.
@@ -157,14 +164,14 @@ def read_position(line: bytes) -> str | None:
     return None if document.end else document.id
 
 
-def _read_detail(error: urllib.error.HTTPError) -> str:
+def _read_detail(error: urllib.error.HTTPError, doubt: str) -> str:
     """Return the detail of a problem document, or the reason of the status.
 
-    :data:`DOUBT` is added if the status is that of an unknown path and no master has sent it.
+    ``doubt`` is added if the status is that of an unknown path and no node has sent it.
     """
     detail, kind = error.reason, ""
     with suppress(AnswerInvalid, OSError, HTTPException):
         problem = parse_response(error.read(), Problem)
         detail, kind = " ".join(problem.detail.split()) or detail, problem.type
     ours = kind.startswith("urn:webhook-sync:")
-    return detail if ours or error.code not in _UNKNOWN else f"{detail}{DOUBT}"
+    return detail if ours or error.code not in _UNKNOWN else f"{detail}{doubt}"

@@ -18,12 +18,12 @@ T = TypeVar("T")
 DOUBT = ". Is --master the address of a master?"
 
 
-def parse_json(text: bytes) -> object:
-    """Return the JSON document that ``text`` is. Raises ``AnswerInvalid``."""
+def parse_json(text: bytes, doubt: str = DOUBT) -> object:
+    """Return the JSON document that ``text`` is. Raises ``AnswerInvalid``, ending in ``doubt``."""
     try:
         document: object = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise AnswerInvalid(f"the response is not JSON ({error}){DOUBT}") from error
+        raise AnswerInvalid(f"the response is not JSON ({error}){doubt}") from error
     return document
 
 
@@ -32,14 +32,14 @@ def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse_response(text: bytes, kind: type[T]) -> T:
+def parse_response(text: bytes, kind: type[T], doubt: str = DOUBT) -> T:
     """Return the JSON document that ``text`` is, as a ``kind``. Raises ``AnswerInvalid``."""
-    return convert_response(parse_json(text), kind)
+    return convert_response(parse_json(text, doubt), kind, doubt)
 
 
-def convert_response(document: object, kind: type[T]) -> T:
+def convert_response(document: object, kind: type[T], doubt: str = DOUBT) -> T:
     """Return a JSON document as a ``kind``. Raises ``AnswerInvalid``."""
     try:
         return convert_document(document, kind)
     except ValueError as error:
-        raise AnswerInvalid(f"the response is invalid: {error}{DOUBT}") from error
+        raise AnswerInvalid(f"the response is invalid: {error}{doubt}") from error

@@ -102,6 +102,8 @@ class Receiver:
         self.identifier = Identifier(settings.hash, settings.hash_key, settings.sources.rules)
         #: The keys of webhooks stored last; kept on a master.
         self.recent_keys = RecentKeys()
+        #: The UUID of the store, once it is open.
+        self.store_uuid = ""
         self._observer = observer
         self._opening = threading.Lock()
         self._following = threading.Lock()
@@ -134,7 +136,7 @@ class Receiver:
 
     def _open(self) -> Buffer:
         settings, store = self.settings, self.store
-        store.open(self.algorithm)
+        self.store_uuid = store.open(self.algorithm).uuid
         remember_rules(store, self.identifier.rules)
         limits = BufferLimits(
             commit_timeout_s=settings.commit_timeout_ms / 1000,

@@ -297,6 +297,7 @@ class Master:
             may_go_on,
             OtherRules(store, self.receiver.identifier, self._settings.span_ms),
             self.receiver.recent_keys,
+            self.receiver.store_uuid,
         )
         try:
             yield context

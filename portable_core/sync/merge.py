@@ -40,7 +40,7 @@ class SyncContext:
     """What the steps of one sync share. ``lease`` is replaced when it is renewed.
 
     ``may_go_on`` renews the lease when that is due (``LeaseLost`` if it was lost) and returns
-    whether the sync should continue.
+    whether the sync should continue. ``master`` is the UUID of the master's store.
     """
 
     settings: Settings
@@ -52,6 +52,7 @@ class SyncContext:
     may_go_on: Callable[[], bool]
     other_rules: OtherRules
     recent_keys: RecentKeys
+    master: str
 
 
 class LimitReached(Exception):

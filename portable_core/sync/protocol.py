@@ -28,6 +28,7 @@ from portable_core.records import MAX_INTEGER
 
 SYNC_PATH = "/sync"
 RECORDS_PATH = "/records"
+MASTERS_PATH = "/masters"
 #: The master's pairs of ``start`` to ``end``, for comparisons by other programs.
 PAIRS_PATH = "/pairs"
 
@@ -56,6 +57,9 @@ QUERY_IDENTITY = "identity"
 #: with another hash as missing.
 QUERY_HASH_START = "hash_start"
 QUERY_HASH_END = "hash_end"
+
+#: The UUID of the master's store. Masters before 0.2 do not send it, and share one retention mark.
+QUERY_MASTER = "master"
 
 #: The query parameter of ``POST /records`` and ``POST /trigger-sync``: a slave's name.
 QUERY_SLAVE = "slave"
@@ -123,6 +127,13 @@ def parse_hashes(query: Mapping[str, str]) -> HashRange:
     return HashRange(*bounds)
 
 
+def parse_master(text: str) -> str:
+    """Return ``text`` if it is a UUID in lower case. Raises ``ValueError``."""
+    if not _UUID.fullmatch(text):
+        raise ValueError(f"must be a UUID in lower case, not {text[:80]!r}")
+    return text
+
+
 def format_sync_query(request: SyncRequest) -> dict[str, str]:
     """Return the query of ``POST /sync``: names and decimal values."""
     query = {
@@ -133,6 +144,8 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
         QUERY_IDENTITY: "1",
     }
     query.update(format_hashes(request.hashes))
+    if request.master:
+        query[QUERY_MASTER] = request.master
     if request.epoch is not None:
         query[QUERY_STORE] = format_store(*request.epoch)
     if request.compare_only:

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from portable_core.errors import BadRequest, Conflict, StoreError, StreamCut, TooManySyncs
+from portable_core.errors import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    StoreError,
+    StreamCut,
+    TooManySyncs,
+)
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import (
     ALL_HASHES,
@@ -25,16 +32,12 @@ from portable_core.ports import (
     SyncRequest,
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.sync.master_marks import MasterMark, MasterMarks
 from portable_core.sync.parts import select_pairs
 from portable_core.sync.reconcile import MAX_HELD, find_missing
 from portable_core.wire.negotiation import ENCODINGS
 
 logger = logging.getLogger(__name__)
-
-#: The name of the mark that holds the highest ``start`` that a master has asked for: every record
-#: before it is represented in the master, and retention may remove it. Each generation of the store
-#: has a mark of its own, since records may have come back that no master's cursor has passed.
-ASKED_MARK = "asked-{generation}"
 
 #: How long a response may stall, neither reading nor being read, before its slot is given to
 #: another sync.
@@ -55,6 +58,7 @@ class SyncQuery:
       None if the request does not name one.
     - ``compare_only``: do not advance retention; the master may lack records before ``start``.
     - ``hashes``: the range of hashes that is compared.
+    - ``master``: the UUID of the master's store; empty for masters of older releases.
     """
 
     start: Milliseconds
@@ -64,6 +68,7 @@ class SyncQuery:
     epoch: StoreEpoch | None = None
     compare_only: bool = False
     hashes: HashRange = ALL_HASHES
+    master: str = ""
 
     @classmethod
     def of(cls, request: SyncRequest) -> SyncQuery:
@@ -76,6 +81,7 @@ class SyncQuery:
             request.epoch,
             request.compare_only,
             request.hashes,
+            request.master,
         )
 
 
@@ -173,7 +179,7 @@ class Slave:
         self.counters = SlaveCounters()
         self._settings = receiver.settings
         self._slots = _Slots(receiver.clock, self._settings.max_syncs)
-        self._last_asked: tuple[str, Milliseconds] | None = None
+        self.masters = MasterMarks(receiver.store)
         self._retained = receiver.clock.monotonic()
         self._retaining = threading.Lock()
 
@@ -213,21 +219,13 @@ class Slave:
             horizon = self.receiver.horizon()
             through = min(query.end, horizon)
             if not query.compare_only:
-                mark, asked = _name_asked_mark(info), min(query.start, horizon)
-                self._last_asked = (mark, asked)
-                self._raise_asked_mark(mark, asked)
+                self.masters.note(info, query.master, min(query.start, horizon))
             self.counters.syncs += 1
             missing = self._missing(query, through, self._slots.watch(slot, theirs))
             return Answer(info, through, self._slots.watch(slot, missing), slot)
         except BaseException:
             slot.free()
             raise
-
-    def _raise_asked_mark(self, mark: str, asked: Milliseconds) -> None:
-        try:
-            self.receiver.store.raise_mark(mark, asked)
-        except StoreError as error:  # retention can wait for the next request, the sync cannot
-            logger.warning("the retention mark is not saved: %s", error)
 
     def _check(self, query: SyncQuery) -> None:
         for name in ("start", "end", "span"):
@@ -260,10 +258,21 @@ class Slave:
                 yield record
             self.counters.gone += len(run) - found
 
+    def describe_masters(self) -> list[MasterMark]:
+        """Return the masters that have synced this slave, the slowest first."""
+        late_before = self.receiver.clock.now() - self._settings.retention_late_ms
+        return self.masters.describe(self.receiver.info(), late_before)
+
+    def forget_master(self, master: str) -> None:
+        """Forget a master: retention no longer waits for it. Raises ``NotFound``."""
+        self.receiver.open()
+        if not self.masters.forget(master):
+            raise NotFound(f"master: no master {master[:80]!r} has synced this slave")
+
     def retain(self, *, now: bool = False) -> None:
         """Remove the records that retention allows: once a minute, sooner while there are more.
 
-        ``now``: without waiting. By age, only records before the retention mark are removed. By
+        ``now``: without waiting. By age, only records that every known master has are removed. By
         bytes, the oldest ones are removed in any case; those that no master may have become a gap.
         """
         monotonic = self.receiver.clock.monotonic()
@@ -275,7 +284,7 @@ class Slave:
         store, settings = self.receiver.store, self._settings
         try:
             aged = self.receiver.clock.now() - settings.retention_ms
-            asked = store.mark(_name_asked_mark(self.receiver.info()))
+            asked = self.masters.find_slowest(self.receiver.info())
             removed, gap = store.prune(min(aged, asked)), None
             if settings.retention_bytes is not None:
                 gap = store.prune_to_size(settings.retention_bytes, asked)
@@ -309,12 +318,7 @@ class Slave:
     def _find_hand_over_start(self, after: Pair | None) -> Milliseconds:
         if after is not None:
             return after.timestamp
-        # A master that was restored asks for earlier windows than before; marks never decrease.
-        mark = _name_asked_mark(self.receiver.info())
-        if self._last_asked is not None and self._last_asked[0] == mark:
-            return self._last_asked[1]
-        return self.receiver.store.mark(mark)
-
-
-def _name_asked_mark(info: StoreInfo) -> str:
-    return ASKED_MARK.format(generation=info.generation)
+        marks = self.masters.find_all(self.receiver.info()).values()
+        # A master that is late would have more sent than the time allows; it keeps its mark.
+        late_before = self.receiver.clock.now() - self._settings.retention_late_ms
+        return min([mark for mark in marks if mark > late_before] or marks, default=0)

@@ -290,6 +290,7 @@ class SlaveSync:
             keep_waiting,
             StoreEpoch(self._state.store, self._state.generation),
             hashes=step.hashes,
+            master=self._context.master,
         )
         error: WebhookSyncError | None = None
         last: Milliseconds | None = None

@@ -12,6 +12,7 @@ from portable_core.ingest.receiver import NodeStatus
 from portable_core.ports import Damage, Milliseconds, SlaveState
 from portable_core.records import Integer
 from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.report import StoredReport
 
 
@@ -79,7 +80,7 @@ class SlaveDocument(msgspec.Struct, frozen=True):
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The status of a node; ``slaves`` is absent on a slave."""
+    """The status of a node; ``slaves`` is absent on a slave, ``masters`` on a master."""
 
     role: str = ""
     store: StoreDocument
@@ -87,6 +88,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     horizon: Milliseconds
     now: Milliseconds
     slaves: Mapping[str, SlaveDocument] | msgspec.UnsetType = msgspec.UNSET
+    masters: Sequence[MasterMark] | msgspec.UnsetType = msgspec.UNSET
 
 
 class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
@@ -96,9 +98,12 @@ class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
 
 
 def describe_status(
-    role: str, status: NodeStatus, slaves: Mapping[str, SlaveDocument] | None
+    role: str,
+    status: NodeStatus,
+    slaves: Mapping[str, SlaveDocument] | None = None,
+    masters: Sequence[MasterMark] | None = None,
 ) -> StatusDocument:
-    """Return the document of a node's status; ``slaves`` is None for a slave."""
+    """Return the document of a node's status, with a master's slaves or a slave's masters."""
     store, buffer = status.store, status.buffer
     return StatusDocument(
         role=role,
@@ -118,6 +123,7 @@ def describe_status(
         horizon=status.horizon,
         now=status.now,
         slaves=msgspec.UNSET if slaves is None else slaves,
+        masters=msgspec.UNSET if masters is None else masters,
     )
 
 

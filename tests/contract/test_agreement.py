@@ -217,6 +217,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.marks[name] = max(value, self.model.marks.get(name, 0))
         assert self.store.raise_mark(name, value) == self.model.marks[name]
 
+    @rule(name=names, value=st.integers(0, 5))
+    def set_mark(self, name: str, value: int) -> None:
+        self.model.marks[name] = value
+        self.store.set_mark(name, value)
+        assert self.store.mark(name) == value
+
     @rule()
     def reopen(self) -> None:
         self.scans.clear()

@@ -170,6 +170,27 @@ def test_marks_never_decrease(store: MasterStore) -> None:
     assert (store.mark("asked"), store.mark("horizon"), store.mark("other")) == (5, MAX_INTEGER, 0)
 
 
+def test_a_mark_is_set_to_any_value(place: Place) -> None:
+    store = place.connect()
+    store.open(ALGORITHM)
+    for value in (5, 3, 0, 0, MAX_INTEGER, 7):
+        store.set_mark("asked-1", value)
+        store.raise_mark("asked", 4)
+        assert store.mark("asked-1") == value
+        assert store.marks("asked-") == ({"asked-1": value} if value else {})
+    assert store.raise_mark("asked-1", 6) == 7
+    store.close()
+    store = place.connect()
+    store.open(ALGORITHM)
+    assert store.marks("") == {"asked": 4, "asked-1": 7}
+    store.set_mark("asked-1", 0)
+    store.close()
+    store = place.connect()
+    store.open(ALGORITHM)
+    assert store.marks("") == {"asked": 4}
+    store.close()
+
+
 def test_marks_are_listed_by_the_beginning_of_their_names(store: MasterStore) -> None:
     names = ["rule/a", 'rule/a {"id":["body:/é"]}', "rule/b%2F", "rule", "rul", "rulf", "s"]
     for number, name in enumerate(names, 1):

@@ -68,6 +68,13 @@ def keep_webhook(node: NodeProcess) -> str:
     return f"{document['timestamp']}-{document['hash']}"
 
 
+def ask_for_sync(slave: NodeProcess, headers: Headers) -> str:
+    """Make a slave know a master; return the name of that master."""
+    question = Question("", "POST", "/sync?start=1&end=2", body=b"[]")
+    assert ask(slave, question, headers).status == 200
+    return "anonymous"
+
+
 def make_wrong(other: str) -> list[Headers]:
     """Return a malformed token, another scheme, and the token of another node."""
     return [bear("nonsense"), {"Authorization": "Basic YTpi"}, bear(other)]
@@ -76,6 +83,9 @@ def make_wrong(other: str) -> list[Headers]:
 def see_described(pair: Pair, token: str, other: str) -> list[Row]:
     names = {"webhook": keep_webhook(pair.node)}
     bare_names = {"webhook": keep_webhook(pair.unguarded)}
+    if pair.role == "slave":
+        for node, its in ((pair.node, names), (pair.unguarded, bare_names)):
+            its["master"] = ask_for_sync(node, bear(token))
     rows = []
     for question, bare in zip(
         list_described(pair.role, names), list_described(pair.role, bare_names), strict=True

@@ -55,6 +55,7 @@ class Rig:
             lambda: True,
             OtherRules(self.store, identifier, settings.span_ms),
             RecentKeys(),
+            "",
         )
         self.progress = Progress("alpha")
         self.merger = RecordMerger(context, "alpha", 0, self.progress)

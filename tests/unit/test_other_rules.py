@@ -72,6 +72,7 @@ class Master:
             lambda: True,
             OtherRules(self.store, self.identifier, span),
             RecentKeys(),
+            "",
         )
         progress = Progress("alpha")
         merger = RecordMerger(context, "alpha", 0, progress)

@@ -99,13 +99,25 @@ def raise_mark(database: Database, name: str, value: int) -> int:
     values = read_marks(database, name)
     if (values and values[0] >= value) or value <= 0:
         return values[0] if values else 0
+    _replace_mark(database, name, value, values)
+    return value
+
+
+def set_mark(database: Database, name: str, value: int) -> None:
+    values = read_marks(database, name)
+    if values != ([value] if value else []):
+        _replace_mark(database, name, value, values)
+
+
+def _replace_mark(database: Database, name: str, value: int, values: list[int]) -> None:
+    """Write ``value``, unless it is 0, and delete the documents of the other values."""
     prefix = quote(name, safe="")
 
     def locate(number: int) -> str:
         return database.name(_MARKS, f"{prefix}-{number:014x}")
 
-    fields: Fields = {"key": f"{prefix}/{value:014x}", "value": value}
-    database.commit(
-        [write_document(locate(value), fields)] + [delete_document(locate(old)) for old in values]
-    )
-    return value
+    writes = [delete_document(locate(old)) for old in values if old != value]
+    if value:
+        fields: Fields = {"key": f"{prefix}/{value:014x}", "value": value}
+        writes.insert(0, write_document(locate(value), fields))
+    database.commit(writes)

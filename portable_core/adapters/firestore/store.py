@@ -263,6 +263,9 @@ class FirestoreStore:
     def raise_mark(self, name: str, value: int) -> int:
         return identity.raise_mark(self._database, name, value)
 
+    def set_mark(self, name: str, value: int) -> None:
+        identity.set_mark(self._database, name, value)
+
     # -- the master's state ------------------------------------------------------------------------
 
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:

@@ -85,4 +85,5 @@ def _add_status_routes(app: Flask, node: Node) -> None:
         if node.master is not None:
             urls = {slave.name: slave.url for slave in node.settings.slaves}
             slaves = describe_slaves(node.master.slave_states(), urls)
-        return answer_json(describe_status(node.settings.role, status, slaves))
+        masters = None if node.slave is None else node.slave.describe_masters()
+        return answer_json(describe_status(node.settings.role, status, slaves, masters))

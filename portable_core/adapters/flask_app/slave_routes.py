@@ -13,7 +13,9 @@ from portable_core.adapters.flask_app.request_stream import check_identity, read
 from portable_core.errors import BadRequest, Conflict, WebhookSyncError
 from portable_core.node import Node
 from portable_core.ports import StoreEpoch, StoreInfo
+from portable_core.sync.master_marks import MastersDocument
 from portable_core.sync.protocol import (
+    MASTERS_PATH,
     QUERY_COMPARE_ONLY,
     QUERY_COMPARE_ONLY_DEPRECATED,
     QUERY_END,
@@ -21,6 +23,7 @@ from portable_core.sync.protocol import (
     QUERY_HASH_END,
     QUERY_HASH_START,
     QUERY_IDENTITY,
+    QUERY_MASTER,
     QUERY_SPAN,
     QUERY_START,
     QUERY_STORE,
@@ -29,6 +32,7 @@ from portable_core.sync.protocol import (
     THROUGH_HEADER,
     format_store,
     parse_integer,
+    parse_master,
     parse_store,
 )
 from portable_core.sync.slave import Slave, SyncQuery
@@ -47,11 +51,13 @@ _QUERY_NAMES = (
     QUERY_COMPARE_ONLY_DEPRECATED,
     QUERY_HASH_START,
     QUERY_HASH_END,
+    QUERY_MASTER,
 )
 
 
 def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
-    """Add ``GET /sync`` and ``POST /sync``."""
+    """Add ``GET /sync``, ``POST /sync``, ``GET /masters`` and ``DELETE /masters/<master>``."""
+    _add_master_marks(app, node, slave)
 
     @app.get(SYNC_PATH)
     def describe() -> Response:
@@ -81,6 +87,21 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
         response.headers[THROUGH_HEADER] = str(answer.through)
         _name_store(response, answer.store)
         return response
+
+
+def _add_master_marks(app: Flask, node: Node, slave: Slave) -> None:
+    """Add ``GET /masters`` and ``DELETE /masters/<master>``."""
+
+    @app.get(MASTERS_PATH)
+    def list_masters() -> Response:
+        node.authenticate(request.headers.get("Authorization"))
+        return answer_json(MastersDocument(slave.describe_masters()))
+
+    @app.delete(f"{MASTERS_PATH}/<master>")
+    def forget_master(master: str) -> Response:
+        node.authenticate(request.headers.get("Authorization"))
+        slave.forget_master(master)
+        return answer_json(MastersDocument(slave.describe_masters()))
 
 
 def _name_store(response: Response, info: StoreInfo) -> None:
@@ -118,6 +139,7 @@ def _read_query(node: Node) -> SyncQuery:
         _read_store(request.args.get(QUERY_STORE)),
         compare_only=_read_compare_only(),
         hashes=read_hashes(request.args),
+        master=_read_master(request.args.get(QUERY_MASTER)),
     )
 
 
@@ -129,6 +151,15 @@ def _read_compare_only() -> bool:
         old, new = QUERY_COMPARE_ONLY_DEPRECATED, QUERY_COMPARE_ONLY
         logger.warning("%s=1 is deprecated; use %s=1, or update the other node", old, new)
     return True
+
+
+def _read_master(given: str | None) -> str:
+    if given is None:
+        return ""
+    try:
+        return parse_master(given)
+    except ValueError as error:
+        raise BadRequest(f"{QUERY_MASTER}: {error}") from error
 
 
 def _read_store(given: str | None) -> StoreEpoch | None:

@@ -111,6 +111,11 @@ class State(StateFile):
                     self.commit_with_extents({("mark", name): value}, until)
         return self.mark(name)
 
+    def set_mark(self, name: str, value: int, until: float) -> None:
+        if self.mark(name) != value:
+            with self.writing(until):
+                self.commit_with_extents({("mark", name): value or None}, until)
+
     # -- the data files ----------------------------------------------------------------------------
 
     def note_extent(self, name: str, extent: Extent) -> None:

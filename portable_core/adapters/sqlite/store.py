@@ -156,6 +156,10 @@ class SqliteStore(SqliteFolder):
         self._check_open()
         return self._state.raise_mark(name, value, self._until())
 
+    def set_mark(self, name: str, value: int) -> None:
+        self._check_open()
+        self._state.set_mark(name, value, self._until())
+
     def check(self) -> None:
         until = self._until(_CHECK_TIMEOUT_S)
         with self._appending(until):

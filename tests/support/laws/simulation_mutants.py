@@ -12,6 +12,7 @@ import pytest
 from msgspec import structs
 
 import portable_core.ingest.buffer
+import portable_core.sync.master_marks
 import portable_core.sync.merge
 import portable_core.sync.slave
 import portable_core.sync.slave_sync
@@ -34,6 +35,7 @@ from portable_core.ports import (
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.master import Master
+from portable_core.sync.master_marks import MasterMarks
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.slave import Slave
@@ -279,7 +281,15 @@ def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
 
 def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
     """Records before a master's cursor stay removable when they have come back since."""
-    patch.setattr(portable_core.sync.slave, "_name_asked_mark", lambda info: "asked")
+    patch.setattr(
+        portable_core.sync.master_marks,
+        "_format_name",
+        lambda generation, master: f"asked-1-{master}" if master else "asked-1",
+    )
+    find_all = MasterMarks.find_all
+    patch.setattr(
+        MasterMarks, "find_all", lambda self, info: find_all(self, replace(info, generation=1))
+    )
     return Parts()
 
 

@@ -42,6 +42,14 @@ _QUERIES = {
     WHOLE + "&hash=crc32c&hash=crc32c": "hash: must occur once",
     WHOLE + "&keep=0&keep=1": "keep: must occur once",
     WHOLE + "&compare_only=1&compare_only=1": "compare_only: must occur once",
+    WHOLE + "&hash_start=5&hash_end=5": "hash_end: the range of hashes",
+    WHOLE + "&hash_start=-1": "hash_start: must be an integer",
+    WHOLE + "&hash_end=9007199254740992": "hash_end: must be an integer",
+    WHOLE + "&hash_start=1&hash_start=2": "hash_start: must occur once",
+    WHOLE + "&hash_end=1&hash_end=2": "hash_end: must occur once",
+    WHOLE + "&master=alpha": "master: must be a UUID",
+    WHOLE + "&master=": "master: must be a UUID",
+    WHOLE + "&master=a&master=b": "master: must occur once",
     "?%ff=%fe&%00": "start: missing",
     "?" + "&" * 5000: "start: missing",
 }
@@ -116,6 +124,8 @@ SLAVE = {
     "two slashes": Case(known("POST", f"//sync{WHOLE}", body=b"[]"), 404, "one slash"),
     "PUT": Case(known("PUT", "/sync"), 405, "not allowed"),
     "DELETE": Case(known("DELETE", f"/sync{WHOLE}"), 405, "not allowed"),
+    "forget nobody": Case(known("DELETE", "/masters/%00%ff"), 404, "no master"),
+    "forget all": Case(known("DELETE", "/masters"), 405, "not allowed"),
     **{
         path: Case(known("POST", path + WHOLE, body=b"[]"), 404, "was not found")
         for path in ("/sync//", "/sync/..", "/sync%2f%2f", "/./sync", "/sync%00", "/records")
