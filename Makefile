@@ -48,7 +48,7 @@ test: lint ## Lint, and run every test but the deep ones: under six minutes.
 .PHONY: deep
 deep: lint ## Run everything, long sweeps included: before a release.
 	$(PYTEST) $(ARGS)
-	$(MAKE) properties cut-sweep simulate simulate-mutants fuzz
+	$(MAKE) ARGS= properties cut-sweep simulate simulate-mutants fuzz
 
 # -- what `deep` consists of -----------------------------------------------------------------------
 

@@ -103,7 +103,17 @@ def read_console(url: str, token: str) -> str:
         return str(page.read().decode())
 
 
-def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo() -> None:
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.deep),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.deep),
+    ],
+)
+def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo(
+    number: signal.Signals,
+) -> None:
     command = [str(BIN / "webhook-sync"), "demo", "--webhooks", "20", "--keep"]
     demo = subprocess.Popen(
         command,
@@ -126,7 +136,7 @@ def test_kept_nodes_are_shown_by_a_console_that_opens_and_end_with_the_demo() ->
         with urllib.request.urlopen(f"{slave[1]}/health", timeout=30) as answer:
             assert answer.status == 200
         assert "The master is complete." in read_console(console[1], console[2])
-        demo.terminate()
+        demo.send_signal(number)
         rest, _ = demo.communicate(timeout=60)
         assert demo.returncode == 0, "".join(lines) + rest
         folder = re.search(r"stores and logs are in\s+(\S+)", rest)
