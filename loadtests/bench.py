@@ -119,7 +119,7 @@ def _list_ratios(
         ratios.append((f"hash / json, sorted, {name}", compare(rounds, "hash", "json")))
     container = "slave, container"
     for ours, peer in (
-        (container, "nothing stored (granian)"),
+        (container, "slave, container, nothing stored"),
         (container, "FastAPI + aiosqlite"),
         (container, "Flask + sqlitedict"),
         ("slave, gunicorn threads", "nothing stored (gunicorn threads)"),

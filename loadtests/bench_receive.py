@@ -28,8 +28,9 @@ from portable_core.demo.processes import find_free_port
 
 _BIN = Path(sys.executable).parent
 _ROOT = Path(__file__).parents[1]
-_SENDERS = (1, 16, 64)
+_SENDERS = (1, 16, 64, 256)
 _THREADS = "32"
+_EARLIER = "slave, container, earlier version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,7 @@ class Peer:
     command: tuple[str, ...]
     env: Mapping[str, str]
     path: str = "/webhook"
-
-
-def _granian(target: str) -> tuple[str, ...]:
-    return (
-        *(str(_BIN / "granian"), "--interface", "wsgi", "--port", "{port}", "--workers", "1"),
-        *("--blocking-threads", _THREADS, "--backpressure", "256", "--no-ws", target),
-    )
+    folder: Path = _ROOT
 
 
 def _gunicorn(target: str) -> tuple[str, ...]:
@@ -71,7 +66,14 @@ _PEERS = (
         (str(_BIN / "webhook-sync"), "serve", "--role", "slave", "--host", "127.0.0.1"),
         _OURS,
     ),
-    Peer("nothing stored (granian)", _granian("loadtests.peers.storeless:app"), {}),
+    Peer(
+        "slave, container, nothing stored",
+        (
+            *(sys.executable, "-m", "loadtests.peers.storeless_node"),
+            *("serve", "--role", "slave", "--host", "127.0.0.1"),
+        ),
+        {"SYNC_TOKENS": "bench", "STORE": "memory:", "ALLOW_EPHEMERAL": "1"},
+    ),
     Peer("slave, gunicorn threads", _gunicorn("containers.slave.app:app"), _OURS),
     Peer("nothing stored (gunicorn threads)", _gunicorn("loadtests.peers.storeless:app"), {}),
     Peer("slave, function", _function("functions/main.py", "slave"), _OURS),
@@ -92,6 +94,23 @@ _PEERS = (
 )
 
 
+_COMPARED = (
+    ("slave, container", "slave, container, nothing stored"),
+    ("slave, container", _EARLIER),
+    ("slave, container", "FastAPI + aiosqlite"),
+    ("slave, container", "Flask + sqlitedict"),
+    ("slave, gunicorn threads", "nothing stored (gunicorn threads)"),
+    ("slave, function", "nothing stored (function)"),
+)
+
+
+def _find_earlier(folder: Path) -> Peer:
+    """Return the container of another version: a checkout with its own ``.venv``."""
+    command = str(folder / ".venv" / "bin" / "webhook-sync")
+    arguments = ("serve", "--role", "slave", "--host", "127.0.0.1")
+    return Peer(_EARLIER, (command, *arguments), _OURS, folder=folder)
+
+
 def _run(peer: Peer, seconds: float, folder: Path) -> dict[int, dict[str, float]]:
     port = find_free_port()
     env = {name: value.format(folder=folder) for name, value in peer.env.items()}
@@ -99,8 +118,8 @@ def _run(peer: Peer, seconds: float, folder: Path) -> dict[int, dict[str, float]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             command,
-            cwd=_ROOT,
-            env={**os.environ, "PORT": str(port), "PYTHONPATH": str(_ROOT), **env},
+            cwd=peer.folder,
+            env={**os.environ, "PORT": str(port), "PYTHONPATH": str(peer.folder), **env},
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -141,9 +160,12 @@ def _load(port: int, path: str, senders: int, seconds: float) -> dict[str, float
     return result
 
 
-def run(rounds: int, seconds: float, names: str) -> list[dict[str, object]]:
+def run(
+    rounds: int, seconds: float, names: str, earlier: Path | None = None
+) -> list[dict[str, object]]:
     """Measure every peer ``rounds`` times; a round measures each once, so that drift is shared."""
-    chosen = [peer for peer in _PEERS if names in peer.name]
+    peers = [*_PEERS, *([_find_earlier(earlier.resolve())] if earlier else [])]
+    chosen = [peer for peer in peers if any(name in peer.name for name in names.split("|"))]
     results: dict[str, list[dict[int, dict[str, float]]]] = {peer.name: [] for peer in chosen}
     for _ in range(rounds):
         for peer in chosen:
@@ -170,10 +192,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--only", default="", help="a part of a server's name")
+    parser.add_argument("--only", default="", help="parts of servers' names, separated by |")
+    parser.add_argument("--earlier", type=Path, help="a checkout of another version, with .venv")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
-    rows = run(arguments.rounds, arguments.seconds, arguments.only)
+    rows = run(arguments.rounds, arguments.seconds, arguments.only, arguments.earlier)
     table = Table(title="Webhooks a second, one core for the server (median; spread of the rounds)")
     for column in ("server", "senders", "a second", "spread", "p50 ms", "p99 ms", "refused"):
         table.add_column(column, justify="left" if column == "server" else "right")
@@ -196,21 +219,20 @@ def main() -> None:
 
 
 def _print_ratios(rows: list[dict[str, object]]) -> None:
-    def rate(name: str) -> float:
-        for row in rows:
-            if row["server"] == name and row["senders"] == 64:
-                rates = row["rates"]
-                assert isinstance(rates, list)
-                return float(statistics.median(rates))
-        return float("nan")
-
-    ours, function = rate("slave, container"), rate("slave, function")
-    better = max(rate("FastAPI + aiosqlite"), rate("Flask + sqlitedict"))
-    ceiling, bare = rate("nothing stored (granian)"), rate("nothing stored (function)")
-    print("At 64 senders:")
-    print(f"  container's slave / its server storing nothing: {ours / ceiling:.2f}")
-    print(f"  container's slave / the better plain application: {ours / better:.2f}")
-    print(f"  function's slave / a bare function: {function / bare:.2f}")
+    """Print the ratios of what was measured."""
+    rates: dict[tuple[object, object], list[float]] = {}
+    for row in rows:
+        measured = row["rates"]
+        assert isinstance(measured, list)
+        rates[row["server"], row["senders"]] = measured
+    for senders in _SENDERS:
+        print(f"At {senders} senders:")
+        for ours, other in _COMPARED:
+            if (ours, senders) in rates and (other, senders) in rates:
+                rounds = zip(rates[ours, senders], rates[other, senders], strict=True)
+                ratios = sorted(a / b for a, b in rounds)
+                median = statistics.median(ratios)
+                print(f"  {ours} / {other}: {median:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 if __name__ == "__main__":

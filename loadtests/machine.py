@@ -10,7 +10,16 @@ import time
 from pathlib import Path
 
 _PACKAGES = (
-    *("webhook-sync", "aiohttp", "flask", "granian", "gunicorn", "sqlitedict", "orjson", "msgpack"),
+    *(
+        "webhook-sync",
+        "aiohttp",
+        "flask",
+        "gunicorn",
+        "httptools",
+        "sqlitedict",
+        "orjson",
+        "msgpack",
+    ),
     *("msgspec", "google-crc32c", "google-cloud-firestore", "locust"),
     # what the peers of the benchmarks run on
     *("fastapi", "uvicorn", "uvloop", "httptools", "aiosqlite", "functions-framework"),
