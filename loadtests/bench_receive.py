@@ -34,7 +34,7 @@ _EARLIER = "slave, container, earlier version"
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class BenchPeer:
     """A server to measure: its command with ``{port}``, its settings with ``{folder}``."""
 
     name: str
@@ -61,12 +61,12 @@ def _function(source: str, target: str) -> tuple[str, ...]:
 _OURS = {"SYNC_TOKENS": "bench", "STORE": "sqlite:{folder}/store", "THREADS": _THREADS}
 _DATABASE = {"DATABASE": "{folder}/peer.sqlite3"}
 _PEERS = (
-    Peer(
+    BenchPeer(
         "slave, container",
         (str(_BIN / "webhook-sync"), "serve", "--role", "slave", "--host", "127.0.0.1"),
         _OURS,
     ),
-    Peer(
+    BenchPeer(
         "slave, container, nothing stored",
         (
             *(sys.executable, "-m", "loadtests.peers.storeless_node"),
@@ -74,15 +74,15 @@ _PEERS = (
         ),
         {"SYNC_TOKENS": "bench", "STORE": "memory:", "ALLOW_EPHEMERAL": "1"},
     ),
-    Peer("slave, gunicorn threads", _gunicorn("containers.slave.app:app"), _OURS),
-    Peer("nothing stored (gunicorn threads)", _gunicorn("loadtests.peers.storeless:app"), {}),
-    Peer("slave, function", _function("functions/main.py", "slave"), _OURS),
-    Peer(
+    BenchPeer("slave, gunicorn threads", _gunicorn("containers.slave.app:app"), _OURS),
+    BenchPeer("nothing stored (gunicorn threads)", _gunicorn("loadtests.peers.storeless:app"), {}),
+    BenchPeer("slave, function", _function("functions/main.py", "slave"), _OURS),
+    BenchPeer(
         "nothing stored (function)",
         _function("loadtests/peers/bare_function.py", "webhook"),
         {},
     ),
-    Peer(
+    BenchPeer(
         "FastAPI + aiosqlite",
         (
             *(str(_BIN / "uvicorn"), "--port", "{port}", "--log-level", "warning"),
@@ -90,7 +90,7 @@ _PEERS = (
         ),
         _DATABASE,
     ),
-    Peer("Flask + sqlitedict", _gunicorn("loadtests.peers.flask_sqlitedict:app"), _DATABASE),
+    BenchPeer("Flask + sqlitedict", _gunicorn("loadtests.peers.flask_sqlitedict:app"), _DATABASE),
 )
 
 
@@ -104,14 +104,14 @@ _COMPARED = (
 )
 
 
-def _find_earlier(folder: Path) -> Peer:
+def _find_earlier(folder: Path) -> BenchPeer:
     """Return the container of another version: a checkout with its own ``.venv``."""
     command = str(folder / ".venv" / "bin" / "webhook-sync")
     arguments = ("serve", "--role", "slave", "--host", "127.0.0.1")
-    return Peer(_EARLIER, (command, *arguments), _OURS, folder=folder)
+    return BenchPeer(_EARLIER, (command, *arguments), _OURS, folder=folder)
 
 
-def _run(peer: Peer, seconds: float, folder: Path) -> dict[int, dict[str, float]]:
+def _run(peer: BenchPeer, seconds: float, folder: Path) -> dict[int, dict[str, float]]:
     port = find_free_port()
     env = {name: value.format(folder=folder) for name, value in peer.env.items()}
     command = ["taskset", "-c", "0", *(part.format(port=port) for part in peer.command)]

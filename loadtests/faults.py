@@ -13,7 +13,7 @@ NODES = (MASTER, FUNCTION, CONTAINER, FIRESTORE)
 SLAVES = NODES[1:]
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """One row of the table: where it may happen, how long it lasts, its amount (low, high)."""
 
     targets: Sequence[str]
@@ -27,21 +27,21 @@ class Kind(NamedTuple):
 #: Clocks stay within what is promised: ``clock`` is less than a quarter of the span wrong;
 #: ``clock-far`` is more than half of it, so that the slave is not synced until it is mended, and
 #: less than the whole, which bounds what two nodes' stamps may differ by.
-KINDS: Mapping[str, Kind] = {
-    "sigkill": Kind(NODES, (0.5, 2.5)),
-    "sigterm": Kind((MASTER, FUNCTION, CONTAINER, FIRESTORE), (0.5, 2.0)),
-    "freeze": Kind(NODES, (1.0, 4.0)),
-    "reset": Kind(NODES, (0.5, 2.0)),
-    "cut-answer": Kind(NODES, (1.0, 3.0), (1, 120)),
-    "cut-sync": Kind(SLAVES, (2.0, 5.0), (50, 60_000)),
-    "slow": Kind(NODES, (2.0, 4.0), (4_000, 60_000)),
-    "half-open": Kind(NODES, (1.5, 4.0)),
-    "half-open-sync": Kind(SLAVES, (2.0, 4.0)),
-    "full-disk": Kind((MASTER, CONTAINER), (1.0, 4.0)),
-    "damaged-file": Kind((MASTER, FUNCTION, CONTAINER), (2.0, 6.0)),
-    "clock": Kind((CONTAINER,), (3.0, 5.0), (-2_500, 2_500)),
-    "clock-far": Kind((CONTAINER,), (3.0, 5.0), (9_000, 12_000)),
-    "firestore-gone": Kind((FIRESTORE,), (1.5, 4.0)),
+KINDS: Mapping[str, FaultKind] = {
+    "sigkill": FaultKind(NODES, (0.5, 2.5)),
+    "sigterm": FaultKind((MASTER, FUNCTION, CONTAINER, FIRESTORE), (0.5, 2.0)),
+    "freeze": FaultKind(NODES, (1.0, 4.0)),
+    "reset": FaultKind(NODES, (0.5, 2.0)),
+    "cut-answer": FaultKind(NODES, (1.0, 3.0), (1, 120)),
+    "cut-sync": FaultKind(SLAVES, (2.0, 5.0), (50, 60_000)),
+    "slow": FaultKind(NODES, (2.0, 4.0), (4_000, 60_000)),
+    "half-open": FaultKind(NODES, (1.5, 4.0)),
+    "half-open-sync": FaultKind(SLAVES, (2.0, 4.0)),
+    "full-disk": FaultKind((MASTER, CONTAINER), (1.0, 4.0)),
+    "damaged-file": FaultKind((MASTER, FUNCTION, CONTAINER), (2.0, 6.0)),
+    "clock": FaultKind((CONTAINER,), (3.0, 5.0), (-2_500, 2_500)),
+    "clock-far": FaultKind((CONTAINER,), (3.0, 5.0), (9_000, 12_000)),
+    "firestore-gone": FaultKind((FIRESTORE,), (1.5, 4.0)),
 }
 
 

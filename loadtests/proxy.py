@@ -14,12 +14,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from loadtests.proxy_connection import PIECE, Connection, Plan, Traffic, set_reset
+from loadtests.proxy_connection import PIECE, Plan, ProxyConnection, ProxyCounts, set_reset
 
 __all__ = ["Plan", "Proxy"]
 
 
-class Proxy(Traffic):
+class Proxy(ProxyCounts):
     """A proxy on a free loopback port, which serves from :meth:`start` to :meth:`close`."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Proxy(Traffic):
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._behaviour = Plan()
-        self._connections: set[Connection] = set()
+        self._connections: set[ProxyConnection] = set()
 
     def start(self) -> None:
         threading.Thread(target=self._accept, name=self.name, daemon=True).start()
@@ -114,7 +114,7 @@ class Proxy(Traffic):
             plan = self._behaviour
             if self.plan is not None:
                 plan = self.plan(head.partition(b"\r\n")[0])
-            connection = stack.enter_context(Connection(self, client, server, plan))
+            connection = stack.enter_context(ProxyConnection(self, client, server, plan))
             self._connections.add(connection)
             stack.callback(self._connections.discard, connection)
             if head:

@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Traffic:
+class ProxyCounts:
     """Counts of what passed through a proxy."""
 
     connections: int = 0
@@ -55,11 +55,11 @@ class Traffic:
     answer_bytes: int = 0
 
 
-class Connection:
+class ProxyConnection:
     """Both directions of a connection, and a way to wake the thread that serves them."""
 
     def __init__(
-        self, traffic: Traffic, client: socket.socket, server: socket.socket, plan: Plan
+        self, traffic: ProxyCounts, client: socket.socket, server: socket.socket, plan: Plan
     ) -> None:
         self.traffic = traffic
         self.plan = plan
@@ -143,7 +143,7 @@ class _Direction:
     """Bytes from one socket to another; never blocks."""
 
     def __init__(
-        self, connection: Connection, source: socket.socket, target: socket.socket, limit: int
+        self, connection: ProxyConnection, source: socket.socket, target: socket.socket, limit: int
     ) -> None:
         for sock in (source, target):
             sock.setblocking(False)

@@ -13,7 +13,7 @@ from random import Random
 from loadtests.simulation.accidents import Events
 from loadtests.simulation.conditions import SPAN_MS, draw_conditions
 from loadtests.simulation.network import NetworkFault
-from loadtests.simulation.nodes import Parts, Process
+from loadtests.simulation.nodes import CoreParts, Process
 from loadtests.simulation.oracle import Violation
 from loadtests.simulation.process_store import Accident
 from loadtests.simulation.world import World
@@ -32,12 +32,14 @@ class HistoryResult:
     counts: Counter[str]
 
 
-def run_history(seed: int, parts: Parts | None = None, theme: str | None = None) -> HistoryResult:
+def run_history(
+    seed: int, parts: CoreParts | None = None, theme: str | None = None
+) -> HistoryResult:
     """Run one history. Raises :class:`Violation` if a promise was broken.
 
     ``theme``: one of :data:`.conditions.THEMES`, where it is not to be drawn.
     """
-    history = History(seed, parts or Parts(), theme)
+    history = History(seed, parts or CoreParts(), theme)
     history.run()
     return HistoryResult(seed, history.world.oracle.counts)
 
@@ -45,7 +47,7 @@ def run_history(seed: int, parts: Parts | None = None, theme: str | None = None)
 class History(Events):
     """One master and 2 to 4 slaves, and what happens to them."""
 
-    def __init__(self, seed: int, parts: Parts, theme: str | None = None) -> None:
+    def __init__(self, seed: int, parts: CoreParts, theme: str | None = None) -> None:
         random = Random(seed)  # repeatable, not secret
         conditions = draw_conditions(random, theme)
         world = World(random, SPAN_MS, conditions.speaks, conditions.env, parts)

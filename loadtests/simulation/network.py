@@ -41,7 +41,7 @@ class NetworkFault:
 
 
 @dataclass(slots=True)
-class Traffic:
+class SimulatedTraffic:
     """Bytes that arrived, in both directions, and the records in them."""
 
     requests: int = 0
@@ -78,7 +78,7 @@ class SimulatedClient:
         self._tell = tell
         self._count_cut = count_cut
         self._encodings = encodings
-        self.traffic = Traffic()
+        self.traffic = SimulatedTraffic()
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ class SimulatedClient:
         if request.media_type not in self._encodings:
             raise SlaveRefused(f"{self._name}: answered 415", 415)
         self.traffic.requests += 1
-        exchange = _Exchange(self, fault, request)
+        exchange = _SimulatedExchange(self, fault, request)
         with exchange.answer(self._find_slave()) as answer:
             yield answer
 
@@ -118,7 +118,7 @@ class SimulatedClient:
         return read_batches(reader, chunks)
 
 
-class _Exchange:
+class _SimulatedExchange:
     def __init__(self, client: SimulatedClient, fault: NetworkFault, request: SyncRequest) -> None:
         self._client = client
         self._fault = fault

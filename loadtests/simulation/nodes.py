@@ -19,7 +19,7 @@ from portable_core.sync.slave import Slave
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class CoreParts:
     """What nodes are made of; a test that takes a rule away puts something else here."""
 
     disk: Callable[..., Disk] = Disk

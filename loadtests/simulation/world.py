@@ -12,7 +12,7 @@ from uuid import UUID
 
 from loadtests.simulation.disk import Disk
 from loadtests.simulation.network import NetworkFault, SimulatedClient
-from loadtests.simulation.nodes import Delivery, Parts, Process, SimulatedNode
+from loadtests.simulation.nodes import CoreParts, Delivery, Process, SimulatedNode
 from loadtests.simulation.oracle import AcknowledgedWebhook, Oracle
 from loadtests.simulation.payloads import Payloads
 from loadtests.simulation.process_store import Accident, Killed
@@ -39,7 +39,7 @@ class World:
         span: Milliseconds,
         slaves: Mapping[str, tuple[str, ...]],
         env: Mapping[str, str],
-        parts: Parts,
+        parts: CoreParts,
     ) -> None:
         """``slaves``: the media types that each understands; ``env``: settings of every node."""
         self.random = random

@@ -13,7 +13,7 @@ import pytest
 
 from portable_core.settings import Settings
 from portable_core.wiring import build_app
-from tests.support.nodes.receivers import Receiver, run_receiver
+from tests.support.nodes.receivers import ReplayTarget, run_receiver
 
 TOKEN = "a-console-token-of-length"
 RANGE = {"start": "0", "end": "9999999999999"}
@@ -40,7 +40,7 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture
-def receiver(gate: Gate) -> Iterator[Receiver]:
+def receiver(gate: Gate) -> Iterator[ReplayTarget]:
     with run_receiver(gate.answer) as receiver:
         yield receiver
         gate.opened.set()
@@ -49,7 +49,7 @@ def receiver(gate: Gate) -> Iterator[Receiver]:
 class Console:
     """A master's console, logged in."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: ReplayTarget) -> None:
         env = {
             "STORE": "memory:",
             "SYNC_TOKENS": "sync-token",
@@ -65,7 +65,7 @@ class Console:
         assert csrf is not None
         return self.client.post(path, data={"csrf": csrf[1], **form})
 
-    def start(self, receiver: Receiver, **form: str) -> str:
+    def start(self, receiver: ReplayTarget, **form: str) -> str:
         """Start a run; return the path of its page."""
         answer = self.post("/replays", url=receiver.url, **form)
         assert answer.status_code == 303, answer.text
@@ -85,14 +85,16 @@ class Console:
 
 
 @pytest.fixture
-def console(receiver: Receiver) -> Console:
+def console(receiver: ReplayTarget) -> Console:
     console = Console(receiver)
     for number in range(30):
         assert console.client.post("/webhook/shop", json={"n": number}).status_code == 200
     return console
 
 
-def test_a_stopped_run_shows_its_progress(console: Console, receiver: Receiver, gate: Gate) -> None:
+def test_a_stopped_run_shows_its_progress(
+    console: Console, receiver: ReplayTarget, gate: Gate
+) -> None:
     run = console.start(receiver, **RANGE)
     page = console.wait_for(run, "Running")
     assert "0 delivered, 0 failed, of 30" in page
@@ -112,7 +114,7 @@ def test_a_stopped_run_shows_its_progress(console: Console, receiver: Receiver, 
 
 
 def test_results_are_by_status_and_only_failed_webhooks_are_retried(
-    console: Console, receiver: Receiver, gate: Gate
+    console: Console, receiver: ReplayTarget, gate: Gate
 ) -> None:
     gate.choose = lambda number: {0: 500, 1: 404}.get(number % 10, 200)
     gate.opened.set()
@@ -127,7 +129,9 @@ def test_results_are_by_status_and_only_failed_webhooks_are_retried(
     assert sorted(json.loads(body)["n"] for _, body in receiver.taken) == [0, 1, 10, 11, 20, 21]
 
 
-def test_a_run_of_one_source_has_no_total(console: Console, receiver: Receiver, gate: Gate) -> None:
+def test_a_run_of_one_source_has_no_total(
+    console: Console, receiver: ReplayTarget, gate: Gate
+) -> None:
     gate.opened.set()
     console.client.post("/webhook/other", json={"n": 99})
     run = console.start(receiver, **RANGE, source="other")
@@ -135,7 +139,7 @@ def test_a_run_of_one_source_has_no_total(console: Console, receiver: Receiver, 
     assert "1 delivered, 0 failed." in page
 
 
-def test_an_invalid_range_is_rejected(console: Console, receiver: Receiver) -> None:
+def test_an_invalid_range_is_rejected(console: Console, receiver: ReplayTarget) -> None:
     for start, end in (("5", "5"), ("6", "5"), ("", "5"), ("5", "")):
         answer = console.post("/replays", url=receiver.url, start=start, end=end)
         assert answer.status_code == 400

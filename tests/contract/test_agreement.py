@@ -28,7 +28,7 @@ from portable_core.errors import LeaseHeld, LeaseLost
 from portable_core.ports import Lease, MasterStore, Quarantined, SlaveState, StoreInfo
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record
-from tests.support.stores.stores import ALGORITHM, STORES, Place, StoreKind
+from tests.support.stores.stores import ALGORITHM, STORES, Place, StoreUnderTest
 
 #: Times on both sides of the borders of hours and days, few enough to recur often.
 BASES = (0, NOON - 2 * DAY, NOON - HOUR, NOON - HOUR // 2, NOON, NOON + HOUR // 2, NOON + DAY)
@@ -76,7 +76,7 @@ class Model:
 class StoreMachine(RuleBasedStateMachine):
     """Runs operations on one store, which a subclass chooses."""
 
-    kind: ClassVar[StoreKind]
+    kind: ClassVar[StoreUnderTest]
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ from tests.support.console.console_pages import (
     read,
     wait_for,
 )
-from tests.support.nodes.receivers import Receiver, run_receiver
+from tests.support.nodes.receivers import ReplayTarget, run_receiver
 
 ORDER = b'{"order": "A-1001", "note": "flaky"}'
 
@@ -55,7 +55,7 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
+def receiver() -> Iterator[ReplayTarget]:
     """A receiver of replays that rejects a payload with ``flaky`` the first time."""
     seen: set[bytes] = set()
 
@@ -71,7 +71,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, receiver: ReplayTarget) -> Iterator[Cluster]:
     """A master and two slaves, with webhooks that only a slave received."""
     cluster = Cluster(
         tmp_path_factory.mktemp("console"),
@@ -206,7 +206,7 @@ def test_a_recovered_webhook_names_its_slave(cluster: Cluster, browser: Any) -> 
 
 
 def test_a_replay_shows_its_results_and_retries_failed_webhooks(
-    cluster: Cluster, browser: Any, receiver: Receiver
+    cluster: Cluster, browser: Any, receiver: ReplayTarget
 ) -> None:
     receiver.taken.clear()
     browser.get(f"{cluster.master.url}/replays")
@@ -232,7 +232,9 @@ def test_a_replay_shows_its_results_and_retries_failed_webhooks(
     assert len(receiver.taken) == 3
 
 
-def test_the_stop_button_stops_a_run(cluster: Cluster, browser: Any, receiver: Receiver) -> None:
+def test_the_stop_button_stops_a_run(
+    cluster: Cluster, browser: Any, receiver: ReplayTarget
+) -> None:
     receiver.taken.clear()
     for number in range(300):
         send(cluster.master, b'{"slow": %d}' % number, "slow")
@@ -324,7 +326,7 @@ def quiet_browser() -> Iterator[Any]:
         yield browser
 
 
-def test_everything_works_without_scripts(cluster: Cluster, receiver: Receiver) -> None:
+def test_everything_works_without_scripts(cluster: Cluster, receiver: ReplayTarget) -> None:
     with quiet_browser() as browser:
         log_in(browser, cluster)
         follow(browser, lambda: press(browser, "Sync now"))

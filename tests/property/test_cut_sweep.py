@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from loadtests.simulation.nodes import Parts
+from loadtests.simulation.nodes import CoreParts
 from portable_core.wire.negotiation import ENCODINGS
 from tests.support.laws import simulation_mutants as mutants
 from tests.support.laws.cut_sweep import (
@@ -41,7 +41,7 @@ def test_the_uncut_sync_is_what_the_sweep_assumes(media_type: str) -> None:
     request, answer = measure(media_type)
     assert request > 10 * len(SAMPLES.ours)
     assert answer > 60 * MISSING
-    trial = Trial(Parts(), media_type)
+    trial = Trial(CoreParts(), media_type)
     assert not trial.run().wrong
     assert trial.received == MISSING
 
@@ -81,14 +81,14 @@ def _check(totals: Totals, most_again: int) -> None:
 # -- the sweep can tell ----------------------------------------------------------------------------
 
 
-def _cut_some(direction: str) -> Callable[[str, Parts], Totals]:
-    def run(media_type: str, parts: Parts) -> Totals:
+def _cut_some(direction: str) -> Callable[[str, CoreParts], Totals]:
+    def run(media_type: str, parts: CoreParts) -> Totals:
         return cut(media_type, islice(make_faults(media_type, direction), 1, None, 37), parts)
 
     return run
 
 
-def _kill(media_type: str, parts: Parts) -> Totals:
+def _kill(media_type: str, parts: CoreParts) -> Totals:
     return kill(media_type, ONE_WINDOW_S, parts)
 
 
@@ -107,7 +107,7 @@ def test_a_removed_rule_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
     media_type: str,
     mutant: Mutant,
-    sweep: Callable[[str, Parts], Totals],
+    sweep: Callable[[str, CoreParts], Totals],
     wrong: str,
 ) -> None:
     assert sweep(media_type, mutant(monkeypatch)).counts[wrong] > 0

@@ -15,7 +15,7 @@ from random import Random
 
 from loadtests.simulation.disk import Disk
 from loadtests.simulation.network import NetworkFault
-from loadtests.simulation.nodes import Parts
+from loadtests.simulation.nodes import CoreParts
 from loadtests.simulation.process_store import Accident, Killed, ProcessStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.ingest.receiver import Receiver
@@ -118,7 +118,7 @@ class Trial:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: CoreParts,
         media_type: str,
         *,
         faults: Iterable[NetworkFault] = (),
@@ -216,7 +216,7 @@ class Trial:
 
 def measure(media_type: str) -> tuple[int, int]:
     """How many bytes the request and the answer of the uncut sync have."""
-    trial = Trial(Parts(), media_type)
+    trial = Trial(CoreParts(), media_type)
     trial.run()
     traffic = trial.client.traffic
     return traffic.request_bytes, traffic.answer_bytes
@@ -248,21 +248,21 @@ def turn_over(faults: Iterable[NetworkFault]) -> Iterator[NetworkFault]:
         )
 
 
-def cut(media_type: str, faults: Iterable[NetworkFault], parts: Parts | None = None) -> Totals:
+def cut(media_type: str, faults: Iterable[NetworkFault], parts: CoreParts | None = None) -> Totals:
     """One trial for every fault."""
     totals = Totals()
     for fault in faults:
-        totals.add(Trial(parts or Parts(), media_type, faults=[fault]).run())
+        totals.add(Trial(parts or CoreParts(), media_type, faults=[fault]).run())
     return totals
 
 
-def kill(media_type: str, window_s: int, parts: Parts | None = None) -> Totals:
+def kill(media_type: str, window_s: int, parts: CoreParts | None = None) -> Totals:
     """Let the master die before, in and after every write of its sync; saves come in between."""
 
     def make(accidents: dict[int, Accident]) -> Trial:
         slow = [NetworkFault(chunk=64)] * 1000
         return Trial(
-            parts or Parts(),
+            parts or CoreParts(),
             media_type,
             faults=slow,
             accidents=accidents,

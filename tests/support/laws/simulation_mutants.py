@@ -18,7 +18,7 @@ import portable_core.sync.slave
 import portable_core.sync.slave_sync
 from loadtests.simulation.disk import Disk
 from loadtests.simulation.network import SimulatedClient
-from loadtests.simulation.nodes import Parts
+from loadtests.simulation.nodes import CoreParts
 from loadtests.simulation.process_store import ProcessStore
 from portable_core.errors import StoreError, StreamCut
 from portable_core.ingest.buffer import Buffer
@@ -43,10 +43,10 @@ from portable_core.sync.slave_sync import SlaveSync
 from portable_core.sync.windows import Step, WindowPlan
 from portable_core.wire.negotiation import Reader
 
-Mutant = Callable[[pytest.MonkeyPatch], Parts]
+Mutant = Callable[[pytest.MonkeyPatch], CoreParts]
 
 
-def cursor_before_records(patch: pytest.MonkeyPatch) -> Parts:
+def cursor_before_records(patch: pytest.MonkeyPatch) -> CoreParts:
     """The cursor is saved before the records that lie behind it."""
     exchange = SlaveSync._exchange
 
@@ -58,10 +58,10 @@ def cursor_before_records(patch: pytest.MonkeyPatch) -> Parts:
         return exchange(self, step, *rest)
 
     patch.setattr(SlaveSync, "_exchange", early)
-    return Parts()
+    return CoreParts()
 
 
-def lease_per_slave(patch: pytest.MonkeyPatch) -> Parts:
+def lease_per_slave(patch: pytest.MonkeyPatch) -> CoreParts:
     """Two masters may sync at once if they sync different slaves."""
 
     class LenientDisk(Disk):
@@ -99,10 +99,10 @@ def lease_per_slave(patch: pytest.MonkeyPatch) -> Parts:
             held.discard(key)
 
     patch.setattr(Master, "_sync_slave", guarded)
-    return Parts(disk=LenientDisk)
+    return CoreParts(disk=LenientDisk)
 
 
-def end_from_the_clock(patch: pytest.MonkeyPatch) -> Parts:
+def end_from_the_clock(patch: pytest.MonkeyPatch) -> CoreParts:
     """The window ends a span before now, whatever waits to be committed."""
     run = SlaveSync.run
 
@@ -110,10 +110,10 @@ def end_from_the_clock(patch: pytest.MonkeyPatch) -> Parts:
         return run(self, now, now())
 
     patch.setattr(SlaveSync, "run", hurried)
-    return Parts()
+    return CoreParts()
 
 
-def truncated_request_as_whole(patch: pytest.MonkeyPatch) -> Parts:
+def truncated_request_as_whole(patch: pytest.MonkeyPatch) -> CoreParts:
     """A request that ends without its mark counts as whole."""
 
     class Trusting(SimulatedClient):
@@ -123,10 +123,10 @@ def truncated_request_as_whole(patch: pytest.MonkeyPatch) -> Parts:
             except StreamCut:
                 return
 
-    return Parts(client=Trusting)
+    return CoreParts(client=Trusting)
 
 
-def cut_answer_as_whole(patch: pytest.MonkeyPatch) -> Parts:
+def cut_answer_as_whole(patch: pytest.MonkeyPatch) -> CoreParts:
     """An answer that ends without its mark counts as whole."""
     read = SlaveSync._read_answer
 
@@ -135,16 +135,16 @@ def cut_answer_as_whole(patch: pytest.MonkeyPatch) -> Parts:
             read(self, *args)
 
     patch.setattr(SlaveSync, "_read_answer", trusting)
-    return Parts()
+    return CoreParts()
 
 
-def wrong_hash_dropped(patch: pytest.MonkeyPatch) -> Parts:
+def wrong_hash_dropped(patch: pytest.MonkeyPatch) -> CoreParts:
     """A record whose hash is wrong is forgotten."""
     patch.setattr(RecordMerger, "quarantine", lambda self, record, reason: None)
-    return Parts()
+    return CoreParts()
 
 
-def generation_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def generation_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """A slave's store is the same as long as its identity is."""
 
     class Forgetful(SimulatedClient):
@@ -156,20 +156,20 @@ def generation_ignored(patch: pytest.MonkeyPatch) -> Parts:
             with super().exchange(request) as answer:
                 yield replace(answer, generation=1)
 
-    return Parts(client=Forgetful)
+    return CoreParts(client=Forgetful)
 
 
-def horizon_not_durable(patch: pytest.MonkeyPatch) -> Parts:
+def horizon_not_durable(patch: pytest.MonkeyPatch) -> CoreParts:
     """A node forgets over a restart which horizon it has reported."""
 
     class Forgetful(ProcessStore):
         def raise_mark(self, name: str, value: int) -> int:
             return value if name == HORIZON_MARK else super().raise_mark(name, value)
 
-    return Parts(store=Forgetful)
+    return CoreParts(store=Forgetful)
 
 
-def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
+def floor_not_kept(patch: pytest.MonkeyPatch) -> CoreParts:
     """Timestamps follow the clock also when it goes back."""
 
     assigned: WeakKeyDictionary[Timestamps, set[Pair]] = WeakKeyDictionary()
@@ -183,16 +183,16 @@ def floor_not_kept(patch: pytest.MonkeyPatch) -> Parts:
         return pair
 
     patch.setattr(Timestamps, "next", next_pair)
-    return Parts()
+    return CoreParts()
 
 
-def waiting_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def waiting_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """The horizon is the clock, whatever waits to be committed."""
     patch.setattr(PendingBatch, "oldest", property(lambda self: None))
-    return Parts()
+    return CoreParts()
 
 
-def doubt_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def doubt_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """A batch that failed counts as if it could never appear."""
     horizon = Buffer.commit_horizon
 
@@ -202,10 +202,10 @@ def doubt_ignored(patch: pytest.MonkeyPatch) -> Parts:
 
     patch.setattr(Buffer, "doubt", None)
     patch.setattr(Buffer, "commit_horizon", sure)
-    return Parts()
+    return CoreParts()
 
 
-def span_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def span_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """A payload is represented only by a pair of the very same moment."""
 
     def find(
@@ -214,10 +214,10 @@ def span_ignored(patch: pytest.MonkeyPatch) -> Parts:
         return find_missing(ours, theirs, 0, max_held=max_held)
 
     patch.setattr(portable_core.sync.slave, "find_missing", find)
-    return Parts()
+    return CoreParts()
 
 
-def margins_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def margins_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """A request carries the master's pairs of the window alone, not a span on either side."""
 
     class Narrow(ProcessStore):
@@ -228,10 +228,10 @@ def margins_ignored(patch: pytest.MonkeyPatch) -> Parts:
     def make(disk: Disk, *rest: Any) -> ProcessStore:
         return (Narrow if disk.uuid.endswith("01") else ProcessStore)(disk, *rest)
 
-    return Parts(store=make)
+    return CoreParts(store=make)
 
 
-def slave_horizon_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def slave_horizon_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """The cursor moves to the window's end, whatever waits to be committed at the slave."""
 
     class Generous(SimulatedClient):
@@ -243,16 +243,16 @@ def slave_horizon_ignored(patch: pytest.MonkeyPatch) -> Parts:
             with super().exchange(request) as answer:
                 yield replace(answer, through=MAX_INTEGER)
 
-    return Parts(client=Generous)
+    return CoreParts(client=Generous)
 
 
-def lease_not_fenced(patch: pytest.MonkeyPatch) -> Parts:
+def lease_not_fenced(patch: pytest.MonkeyPatch) -> CoreParts:
     """A sync that has lost its lease continues to write."""
     patch.setattr(Disk, "_check_lease", lambda self, lease: self._check_open())
-    return Parts()
+    return CoreParts()
 
 
-def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
+def hand_over_without_lease(patch: pytest.MonkeyPatch) -> CoreParts:
     """The records of a stopping slave are stored without the lease."""
 
     class Eager(Master):
@@ -264,10 +264,10 @@ def hand_over_without_lease(patch: pytest.MonkeyPatch) -> Parts:
             finally:
                 disk._lease = lease
 
-    return Parts(master=Eager)
+    return CoreParts(master=Eager)
 
 
-def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
+def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> CoreParts:
     """Old records are removed, whether a master's cursor has passed them or not."""
 
     class Careless(Slave):
@@ -276,10 +276,10 @@ def retention_ignores_the_master(patch: pytest.MonkeyPatch) -> Parts:
             with suppress(StoreError):
                 self.receiver.store.prune(aged)
 
-    return Parts(slave=Careless)
+    return CoreParts(slave=Careless)
 
 
-def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
+def marks_outlive_generations(patch: pytest.MonkeyPatch) -> CoreParts:
     """Records before a master's cursor stay removable when they have come back since."""
     patch.setattr(
         portable_core.sync.master_marks,
@@ -290,10 +290,10 @@ def marks_outlive_generations(patch: pytest.MonkeyPatch) -> Parts:
     patch.setattr(
         MasterMarks, "find_all", lambda self, info: find_all(self, replace(info, generation=1))
     )
-    return Parts()
+    return CoreParts()
 
 
-def any_epoch_is_asked(patch: pytest.MonkeyPatch) -> Parts:
+def any_epoch_is_asked(patch: pytest.MonkeyPatch) -> CoreParts:
     """A window is requested without the epoch of the slave's store in which it begins."""
 
     class Vague(SimulatedClient):
@@ -302,19 +302,19 @@ def any_epoch_is_asked(patch: pytest.MonkeyPatch) -> Parts:
             with super().exchange(replace(request, epoch=None)) as answer:
                 yield answer
 
-    return Parts(client=Vague)
+    return CoreParts(client=Vague)
 
 
-def damage_reaches_no_span_back(patch: pytest.MonkeyPatch) -> Parts:
+def damage_reaches_no_span_back(patch: pytest.MonkeyPatch) -> CoreParts:
     """A cursor is set back to the first record that the master lost, and no further."""
 
     def make(uuid: str, *, shared: bool, reach: Milliseconds) -> Disk:
         return Disk(uuid, shared=shared, reach=0)
 
-    return Parts(disk=make)
+    return CoreParts(disk=make)
 
 
-def recent_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def recent_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """Two records of one answer that represent each other are both stored."""
     sort = RecordMerger._sort
 
@@ -323,10 +323,10 @@ def recent_ignored(patch: pytest.MonkeyPatch) -> Parts:
         sort(self, record)
 
     patch.setattr(RecordMerger, "_sort", forgetful)
-    return Parts()
+    return CoreParts()
 
 
-def reached_before_saved(patch: pytest.MonkeyPatch) -> Parts:
+def reached_before_saved(patch: pytest.MonkeyPatch) -> CoreParts:
     """After a cut the cursor moves over everything received, saved or not."""
 
     def save(self: RecordMerger) -> None:
@@ -336,10 +336,10 @@ def reached_before_saved(patch: pytest.MonkeyPatch) -> Parts:
 
     whole_save = RecordMerger.save
     patch.setattr(RecordMerger, "save", save)
-    return Parts()
+    return CoreParts()
 
 
-def parts_moved_past_at_once(patch: pytest.MonkeyPatch) -> Parts:
+def parts_moved_past_at_once(patch: pytest.MonkeyPatch) -> CoreParts:
     """The cursor moves to the end of a window after its first part."""
     advance = WindowPlan.advance
 
@@ -347,10 +347,10 @@ def parts_moved_past_at_once(patch: pytest.MonkeyPatch) -> Parts:
         advance(self, step._replace(hashes=ALL_HASHES), *rest)
 
     patch.setattr(WindowPlan, "advance", early)
-    return Parts()
+    return CoreParts()
 
 
-def parts_outlive_losses(patch: pytest.MonkeyPatch) -> Parts:
+def parts_outlive_losses(patch: pytest.MonkeyPatch) -> CoreParts:
     """A master that has lost records sets cursors back and keeps the parts that are done."""
 
     class Careless(Disk):
@@ -360,13 +360,13 @@ def parts_outlive_losses(patch: pytest.MonkeyPatch) -> Parts:
             for name, state in self._slaves.items():
                 self._slaves[name] = replace(state, part=parts[name])
 
-    return Parts(disk=Careless)
+    return CoreParts(disk=Careless)
 
 
-def other_writers_ignored(patch: pytest.MonkeyPatch) -> Parts:
+def other_writers_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
     """A writer of a shared store never reads the horizon that another one has reported."""
     patch.setattr(Receiver, "_follow_other_writers", lambda self, buffer: None)
-    return Parts()
+    return CoreParts()
 
 
 MUTANTS: Sequence[Mutant] = (

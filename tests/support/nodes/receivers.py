@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass(slots=True)
-class Receiver:
+class ReplayTarget:
     """``taken``: headers and body of each request. ``answer`` is asked for each status."""
 
     answer: Callable[[bytes], int]
@@ -19,9 +19,9 @@ class Receiver:
 
 
 @contextmanager
-def run_receiver(answer: Callable[[bytes], int] = lambda body: 200) -> Iterator[Receiver]:
+def run_receiver(answer: Callable[[bytes], int] = lambda body: 200) -> Iterator[ReplayTarget]:
     """One on a free port of the loopback interface."""
-    receiver = Receiver(answer)
+    receiver = ReplayTarget(answer)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

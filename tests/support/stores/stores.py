@@ -32,7 +32,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True)
-class StoreKind:
+class StoreUnderTest:
     """``make_place`` gets an empty folder of its own. ``examples`` and ``steps``: how many
     histories of how many steps the state machine plays, so that a slow store takes no longer."""
 
@@ -67,8 +67,8 @@ class SqlitePlace:
         shutil.rmtree(self._folder)
 
 
-STORES: Mapping[str, StoreKind] = {
-    "memory": StoreKind(MemoryPlace),
-    "sqlite": StoreKind(SqlitePlace, examples=40),
-    "firestore": StoreKind(FirestorePlace, examples=10, steps=25),
+STORES: Mapping[str, StoreUnderTest] = {
+    "memory": StoreUnderTest(MemoryPlace),
+    "sqlite": StoreUnderTest(SqlitePlace, examples=40),
+    "firestore": StoreUnderTest(FirestorePlace, examples=10, steps=25),
 }
