@@ -63,7 +63,7 @@ REMOVED_RULES = (
     RemovedRule(mutants.hand_over_without_lease, "two masters", 30),
     RemovedRule(mutants.retention_ignores_the_master, "retention", 1),
     RemovedRule(mutants.marks_outlive_generations, "retention", 13),
-    RemovedRule(mutants.any_epoch_is_asked, "retention", 59),
+    RemovedRule(mutants.any_epoch_is_asked, "retention", 96),
     RemovedRule(mutants.damage_reaches_no_span_back, "any", 50),
     RemovedRule(mutants.recent_ignored, "any", 2),
     RemovedRule(mutants.reached_before_saved, "any", 3),
