@@ -2,7 +2,8 @@
 
 All records from other nodes are stored under one lease, so that two processes on one database never
 store them at the same time. Syncs and hand-overs take turns: a sync gives way to a slave that is
-being stopped and has only seconds left, in whichever process of the master that slave hands over.
+being stopped and has only seconds left, and continues after it (:mod:`.turns`). If the slave hands
+over to another process of the master, the sync ends instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
-from portable_core.errors import LeaseHeld, NotFound, Unavailable, WebhookSyncError
+from portable_core.errors import LeaseHeld, NotFound, WebhookSyncError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
@@ -24,6 +25,7 @@ from portable_core.sync.progress import Progress
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
+from portable_core.sync.turns import Turns
 
 #: How long a lease is valid without being renewed, and how often a running sync renews it.
 LEASE_MS = 20_000
@@ -34,7 +36,6 @@ LEASE_RENEWAL_S = 5.0
 HAND_OVER_MARK = "hand-overs-refused"
 _MARK_INTERVAL_S = 1.0
 
-_TURN_WAIT_S = 5.0
 _CLOSE_S = 2.0
 
 #: A batch of a hand-over: at most so many records, and no more after so many bytes.
@@ -59,9 +60,7 @@ class Master:
         self._settings = receiver.settings
         self._clock = receiver.clock
         self._holder = uuid.uuid4().hex
-        self._turn = threading.Lock()
-        self._counting = threading.Lock()
-        self._waiting = 0  # hand-overs that wait for their turn
+        self._turns = Turns(receiver.clock, self.clients)
         self._observer = observer or Observer()
         self._stopping = threading.Event()
 
@@ -83,8 +82,7 @@ class Master:
     def close(self) -> None:
         """Stop, and wait up to two seconds for a running sync to end."""
         self.stop()
-        if self._turn.acquire(timeout=_CLOSE_S):
-            self._turn.release()
+        self._turns.wait_until_free(_CLOSE_S)
 
     # -- syncing -------------------------------------------------------------------------------
 
@@ -103,24 +101,22 @@ class Master:
             known = ", ".join(self.clients) or "none"
             raise NotFound(f"slave: no slave has the name {only!r}; SLAVES has {known}")
         started, date = self._clock.monotonic(), self._clock.now()
-        if not self._turn.acquire(blocking=False):
-            raise LeaseHeld("another sync of this master is running")
-        try:
-            deadline = started + self._settings.sync_budget_ms / 1000
+        with self._turns.sync():
+            deadline = self._clock.monotonic() + self._settings.sync_budget_ms / 1000
             with self._lease(self._watch_hand_overs()) as context:
                 states = self._store.slave_states()
                 chosen = [only] if only is not None else self._order(states)
                 reports: list[SlaveReport] = []
                 for name in chosen:
-                    state = states.get(name, SlaveState())
                     reason = self._find_reason_to_stop(context, deadline)
+                    if context.interruptions:
+                        states = self._store.slave_states()
+                    state = states.get(name, SlaveState())
                     if reason:
                         reports.append(self._leave_out(name, state, reason))
                         continue
                     limits = self._allot(deadline, first=not reports)
                     reports.append(self._sync_slave(context, name, state, limits, progress))
-        finally:
-            self._turn.release()
         report = SyncReport(date, self._clock.monotonic() - started, reports)
         self._observer.observe_sync(report)
         return report
@@ -128,8 +124,9 @@ class Master:
     def _watch_hand_overs(self) -> Callable[[], bool]:
         """Return a function that returns whether no hand-over waits, here or in another process.
 
-        A hand-over in another process is noticed by its next attempt, which raises the mark. The
-        first reading, which a short sync does without, has nothing to be compared with.
+        Only those that may interrupt a sync count. A hand-over in another process is noticed by
+        its next attempt, which raises the mark. The first reading, which a short sync does without,
+        has nothing to be compared with.
         """
         store, clock = self._store, self._clock
         read_at = clock.monotonic()
@@ -141,7 +138,7 @@ class Master:
             if store.shared and clock.monotonic() - read_at >= _MARK_INTERVAL_S:
                 read_at, newest = clock.monotonic(), store.mark(HAND_OVER_MARK)
                 first = newest if first is None else first
-            return not self._waiting and (first is None or newest == first)
+            return not self._turns.wanted and (first is None or newest == first)
 
         return may_go_on
 
@@ -158,7 +155,7 @@ class Master:
         """Return why no further slave may begin; an empty text if one may."""
         if self._clock.monotonic() >= deadline:
             return "SYNC_BUDGET_S was used up"
-        if not context.may_go_on():
+        if not context.may_go_on() and not context.give_way():
             return "the sync gave way to a hand-over or a stop"
         return ""
 
@@ -211,38 +208,26 @@ class Master:
         """
         progress = Progress(slave)
         received = reached = 0
-        # Between two batches no lease is held: a slave that stalls delays no sync.
-        for batch in _divide(records):
-            try:
-                with self._wait_for_turn(), self._lease(lambda: True) as context:
-                    merger = RecordMerger(context, slave, reached, progress)
-                    self._merge_batch(merger, batch)
-            except LeaseHeld:
-                if self._store.shared:  # the sync of another process reads the mark and ends soon
-                    newest = self._store.mark(HAND_OVER_MARK)
-                    self._store.raise_mark(HAND_OVER_MARK, newest + 1)
-                raise
-            received += len(batch)
-            reached = max(reached, merger.reached)
+        with self._turns.request(slave):
+            # Between two batches no lease is held: a slave that stalls delays no sync.
+            for batch in _divide(records):
+                try:
+                    with self._turns.hand_over(slave), self._lease(lambda: True) as context:
+                        merger = RecordMerger(context, slave, reached, progress)
+                        self._merge_batch(merger, batch)
+                except LeaseHeld:
+                    self._interrupt_elsewhere(slave)
+                    raise
+                received += len(batch)
+                reached = max(reached, merger.reached)
         saved, set_aside = progress.saved, progress.set_aside
         return HandOverReport(received, saved, received - saved - set_aside, set_aside)
 
-    @contextmanager
-    def _wait_for_turn(self) -> Iterator[None]:
-        """Hold the turn of this process; a running sync ends soon. Raises ``Unavailable``."""
-        with self._counting:
-            self._waiting += 1
-        try:
-            acquired = self._turn.acquire(timeout=_TURN_WAIT_S)
-        finally:
-            with self._counting:
-                self._waiting -= 1
-        if not acquired:
-            raise Unavailable("a sync is still running; hand over again in a moment")
-        try:
-            yield
-        finally:
-            self._turn.release()
+    def _interrupt_elsewhere(self, slave: str) -> None:
+        """Ask the sync of another process to end; it reads the mark soon."""
+        if self._store.shared and self._turns.interrupt_elsewhere(slave):
+            newest = self._store.mark(HAND_OVER_MARK)
+            self._store.raise_mark(HAND_OVER_MARK, newest + 1)
 
     def _merge_batch(self, merger: RecordMerger, batch: Sequence[Record]) -> None:
         """Merge the records of a batch that are not represented in the master."""
@@ -287,6 +272,15 @@ class Master:
                 renewed = now
             return wanted() and not self._stopping.is_set()
 
+        def give_way() -> bool:
+            if self._stopping.is_set() or not self._turns.wanted:
+                return may_go_on()
+            store.release_lease(context.lease)
+            self._turns.give_way()
+            context.lease = store.acquire_lease(self._holder, clock.now(), LEASE_MS)
+            context.interruptions += 1
+            return True
+
         context = SyncContext(
             self._settings,
             store,
@@ -295,6 +289,7 @@ class Master:
             self.receiver.identifier,
             store.acquire_lease(self._holder, clock.now(), LEASE_MS),
             may_go_on,
+            give_way,
             OtherRules(store, self.receiver.identifier, self._settings.span_ms),
             self.receiver.recent_keys,
             self.receiver.store_uuid,

@@ -40,7 +40,10 @@ class SyncContext:
     """What the steps of one sync share. ``lease`` is replaced when it is renewed.
 
     ``may_go_on`` renews the lease when that is due (``LeaseLost`` if it was lost) and returns
-    whether the sync should continue. ``master`` is the UUID of the master's store.
+    whether the sync should continue. If it should not because a hand-over waits in this process,
+    ``give_way`` lets that go first and returns True, with another lease; ``interruptions`` counts
+    that, and what was read from the store before may have changed. ``master`` is the UUID of the
+    master's store.
     """
 
     settings: Settings
@@ -50,9 +53,11 @@ class SyncContext:
     identifier: Identifier
     lease: Lease
     may_go_on: Callable[[], bool]
+    give_way: Callable[[], bool]
     other_rules: OtherRules
     recent_keys: RecentKeys
     master: str
+    interruptions: int = 0
 
 
 class LimitReached(Exception):

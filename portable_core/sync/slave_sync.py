@@ -72,7 +72,6 @@ class _Outcome(NamedTuple):
     - ``whole``: whether the response had its closing mark.
     - ``error``: what cut the response, or why the slave rejected the request.
     - ``last``: the timestamp of the first pair beyond the step's limit, if there was one.
-    - ``started``: whether a record was received.
     """
 
     reached: Milliseconds
@@ -80,7 +79,6 @@ class _Outcome(NamedTuple):
     whole: bool = False
     error: WebhookSyncError | None = None
     last: Milliseconds | None = None
-    started: bool = False
 
     @property
     def too_large(self) -> bool:
@@ -112,6 +110,8 @@ class SlaveSync:
         self._progress = Progress(client.name, context.clock.now(), cursor=state.cursor)
         self._turn_started = self._progress.started
         self._gained = False
+        #: Since the sync began or was interrupted.
+        self._gained_lately = False
         self._bits = context.identifier.bits
         self._copies = CopyFinder(context.store)
 
@@ -126,7 +126,13 @@ class SlaveSync:
         started = self._context.clock.monotonic()
         progress = self._progress
         try:
-            self._sync_windows(now, horizon - self._settings.span_ms)
+            while True:
+                try:
+                    self._sync_windows(now, horizon - self._settings.span_ms)
+                    break
+                except LimitReached:
+                    if not self._resume():
+                        raise
         except (SlaveError, BadRequest, StreamCut) as error:
             progress.fail(error)
         except LimitReached:
@@ -145,6 +151,17 @@ class SlaveSync:
         progress.seconds = self._context.clock.monotonic() - started
         self._save_state()
         return progress.report()
+
+    def _resume(self) -> bool:
+        """Give way to a hand-over, if one is the reason for the end; return whether to continue."""
+        in_time = self._context.clock.monotonic() < self._limits.deadline
+        if not (in_time and self._has_room() and self._context.give_way()):
+            return False
+        # Meanwhile the store may have lost records, and set the cursor back.
+        states = self._context.store.slave_states()
+        self._state = states.get(self._client.name, self._state)
+        self._gained_lately = False
+        return True
 
     def _used_its_turn(self) -> bool:
         """Return whether a limit of this slave was reached, not the end of the whole sync."""
@@ -175,7 +192,7 @@ class SlaveSync:
             gained = outcome.reached > step.start
             if gained:
                 plan.advance(step, outcome.reached, outcome.sent)
-                self._gained = True
+                self._gained = self._gained_lately = True
             smaller = self._reduce(plan, step, outcome)
             self._state = plan.apply_to(self._state)
             self._save_state()
@@ -201,14 +218,11 @@ class SlaveSync:
         """Make the next request smaller if that helps; return whether it may be sent at once."""
         if outcome.too_large:
             return plan.reduce(step, outcome.sent, outcome.last)
-        if outcome.reached > step.start:
-            return False
-        if outcome.started:
-            # A slave that cannot hold the pairs fails in the middle of its response, like this.
-            plan.reduce(step, outcome.sent, step.start)
-        elif outcome.error is not None or not self._gained:
-            plan.shorten(step)
-        # Otherwise the turn ended within this request; the next sync gives it a whole turn.
+        gained = outcome.reached > step.start
+        # Without an error, the turn ended within this request. If an earlier request gained
+        # something, the next turn gives this one more time.
+        if not gained and (outcome.error is not None or not self._gained_lately):
+            plan.lighten(step)
         return False
 
     def _check_agreement(self, info: SlaveInfo, skew: Milliseconds) -> None:
@@ -270,7 +284,6 @@ class SlaveSync:
         progress.windows += 1
         progress.parts += step.is_part
         progress.encoding = encoding.media_type
-        received = progress.records_received
         merger = RecordMerger(
             self._context, self._client.name, step.start, progress, self._copies, step.hashes
         )
@@ -314,8 +327,7 @@ class SlaveSync:
             error = problem
             progress.cut += 1
             progress.warn(problem)
-        started = progress.records_received > received
-        return _Outcome(merger.reached, sender.sent, False, error, last, started)
+        return _Outcome(merger.reached, sender.sent, False, error, last)
 
     def _count_collisions(self, step: Step, sender: PairSender) -> None:
         span, hashes = self._settings.span_ms, 1 << self._bits

@@ -118,9 +118,20 @@ class WindowPlan:
         if self._window < self._least:
             self._window = min(self._window * 2, self._least)
 
-    def shorten(self, step: Step) -> None:
-        """Halve the window, after a request that gained nothing."""
-        self._window = max(1, (step.end - step.start) // 2)
+    def lighten(self, step: Step) -> bool:
+        """Halve the window or, from its shortest on, the range of hashes.
+
+        To be called after a request that gained nothing. Returns whether a smaller one is possible.
+        """
+        length = step.end - step.start
+        if length > self._least:
+            self._window = max(self._least, length // 2)
+            return True
+        width = min(self._width, self._hashes - step.hashes.start)
+        if not self._limits.ranges or width <= 1:
+            return False
+        self._width = width // 2
+        return True
 
     def reduce(self, step: Step, sent: int, last: Milliseconds | None = None) -> bool:
         """Make the next request smaller, after one with too many pairs.
@@ -132,14 +143,8 @@ class WindowPlan:
         if last is None:
             self._pairs = max(min(LEAST_PAIRS, self._pairs), min(sent, self._pairs) // 2)
         length = step.end - step.start
-        if length > self._least:
-            shorter = length // 2
-            if last is not None:  # whatever ends later has too many pairs, too
-                shorter = min(last - self._limits.span - step.start, length - 1)
-            self._window = max(self._least, shorter)
-            return True
-        width = min(self._width, self._hashes - step.hashes.start)
-        if not self._limits.ranges or width <= 1:
-            return False
-        self._width = width // 2
+        if last is None or length <= self._least:
+            return self.lighten(step)
+        # Whatever ends later has too many pairs, too.
+        self._window = max(self._least, min(last - self._limits.span - step.start, length - 1))
         return True

@@ -105,7 +105,7 @@ def describe_and_fall_silent(silent: threading.Event) -> HostileSlave:
 def test_a_master_that_waits_for_a_silent_slave_gives_way(nodes: Nodes, kind: Kind) -> None:
     silent = threading.Event()
     with describe_and_fall_silent(silent) as other:
-        master = nodes.make_master({"other": other.url}, kind)
+        master = nodes.make_master({"other": other.url}, kind, SYNC_IDLE_S="8")
         slave = make_slave(nodes, master.url)
         start(master, slave)
         payloads = post(slave, range(20))
@@ -114,8 +114,10 @@ def test_a_master_that_waits_for_a_silent_slave_gives_way(nodes: Nodes, kind: Ki
             stop_in_time(slave)
         check_handed_over(nodes, master, payloads)
         (answer,) = answers
-        assert answer.status == 200
-        assert "the next one continues" in answer.body["slaves"][0]["warning"]
+        # After the hand-over the sync goes on waiting for the silent slave.
+        assert answer.status == 502
+        assert answer.body["slaves"][0]["windows"] == 2
+        assert answer.body["slaves"][0]["error_type"] == "SlaveUnreachable"
 
 
 def check_a_master_that_is_down(nodes: Nodes) -> None:

@@ -105,7 +105,7 @@ def run_plan(
             if reached > step.start:
                 plan.advance(step, reached, sent)
             else:
-                plan.shorten(step)
+                plan.lighten(step)
         lacking = [p for p in crowd.pairs if p.timestamp < plan.cursor and p not in compared]
         assert not lacking, f"{lacking[0]} is before the cursor"
         state = plan.apply_to(state)

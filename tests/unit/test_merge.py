@@ -53,6 +53,7 @@ class Rig:
             identifier,
             lease,
             lambda: True,
+            lambda: False,
             OtherRules(self.store, identifier, settings.span_ms),
             RecentKeys(),
             "",

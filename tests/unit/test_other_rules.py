@@ -70,6 +70,7 @@ class Master:
             self.identifier,
             lease,
             lambda: True,
+            lambda: False,
             OtherRules(self.store, self.identifier, span),
             RecentKeys(),
             "",
