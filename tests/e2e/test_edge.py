@@ -14,7 +14,7 @@ import pytest
 from portable_core.demo.processes import Kind
 from tests.support.nodes.sync_nodes import Nodes, start
 from tests.support.requests.bad_requests import ask, post
-from tests.support.requests.raw_http import connect, exchange, read_answer
+from tests.support.requests.raw_http import connect, exchange, measure_resident, pour, read_answer
 
 KINDS: tuple[Kind, ...] = ("container", "function")
 MIB = 2**20
@@ -167,3 +167,59 @@ def test_more_connections_than_open_files_are_survived(nodes: Nodes) -> None:
     slave.stop()
     assert len(nodes.read(slave)) == 20
     assert "not MAX_CONNECTIONS=16384" in slave.log.read_text()
+
+
+def test_a_trailer_is_no_header(nodes: Nodes) -> None:
+    """RFC 9110, section 6.5.1: it must not become a signature, an event or a content type."""
+    slave = nodes.make_slave()
+    start(slave)
+    trailers = b"X-GitHub-Event: forged\r\nContent-Type: text/plain\r\n"
+    body = b'7\r\n{"n":1}\r\n0\r\n' + trailers + b"\r\n"
+    request = ask("POST", "/webhook", body=body, framing=("Transfer-Encoding: chunked",))
+    assert exchange(slave.port, request).status == 200
+    slave.stop()
+    (record,) = nodes.read(slave)
+    assert "x-github-event" not in record.meta.headers
+
+
+@pytest.mark.parametrize("begun", ["trailer", "extension", "header"])
+def test_what_has_no_end_is_refused(nodes: Nodes, begun: str) -> None:
+    """The parser keeps a line that has not ended; a node grants a bounded length."""
+    slave = nodes.make_slave()
+    start(slave)
+    chunked = ask("POST", "/webhook", framing=("Transfer-Encoding: chunked",))
+    head = {
+        "trailer": chunked + b'7\r\n{"n":1}\r\n0\r\nX: ',
+        "extension": chunked + b"7;x=",
+        "header": b"POST /webhook HTTP/1.1\r\nHost: a\r\nX: ",
+    }[begun]
+    answer, sent = pour(slave.port, head, (b"x" * 65536 for _ in range(2000)))
+    assert answer.status in (400, 431)
+    assert sent < 80 * MIB
+    assert exchange(slave.port, post(b'{"n":2}')).status == 200
+    slave.stop()
+    assert len(nodes.read(slave)) == 1
+
+
+def test_a_client_that_reads_nothing_gets_no_more_responses(nodes: Nodes) -> None:
+    """Responses are bounded: the next request waits until the client reads."""
+    slave = nodes.make_slave()
+    start(slave)
+    before, _ = measure_resident(slave.pid)
+    request = ask("GET", "/openapi.json", "X-Padding: " + "x" * 16384)
+    with connect(slave.port) as connection:
+        connection.settimeout(2)
+        asked = 0
+        with contextlib.suppress(TimeoutError):
+            for _ in range(5000):
+                connection.sendall(request)
+                asked += 1
+        _, peak = measure_resident(slave.pid)
+        assert peak - before < 64 * MIB
+        connection.settimeout(30)
+        data = b""
+        while data.count(b"HTTP/1.1 200 ") < min(asked, 50):
+            piece = connection.recv(MIB)
+            assert piece
+            data += piece
+    assert exchange(slave.port, post(b'{"n":1}')).status == 200

@@ -15,8 +15,11 @@ The phases of a connection, by what it waits for:
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httptools
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from portable_core.adapters.edge.edge import Edge
 
 _now = time.monotonic
+_RESET = struct.pack("ii", 1, 0)  # linger for no time
 _PROBLEM_HEADERS = ((b"content-type", PROBLEM_TYPE.encode()),)
 
 
@@ -40,7 +44,9 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_drained",
         "_fed",
+        "_had_data",
         "_head_size",
+        "_held_back",
         "_in_head",
         "_parser",
         "_paused",
@@ -71,6 +77,8 @@ class Connection(asyncio.Protocol):
         self._blocked_since: float | None = None
         self._head_size = self._fed = 0
         self._in_head = self._upgrading = self._resync = False
+        self._had_data = False
+        self._held_back = False  # the next request waits until the client has read responses
         self._url: list[bytes] = []
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
@@ -112,6 +120,11 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked_since = None
+        if self._held_back:
+            self._held_back = False
+            if not self.lost:
+                self._go_on()
+            return
         if self.queue and (sink := self.queue[0].data) is not None:
             resume = getattr(sink, "resume_writing", None)
             if resume is not None:
@@ -123,6 +136,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End with a reset, which is seen whatever was announced."""
+        if (sock := self._transport.get_extra_info("socket")) is not None:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
     def describe_ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -149,13 +165,18 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._reject_invalid(error)
             return
-        if self._in_head:  # the parser is silent about a header that has no end: count its bytes
-            self._fed += len(data)
-            self.edge.hold(self, 0)
-            if self._fed > 2 * self.edge.limits.head_bytes:
-                self.reject(None, 431, "the head is too large")
-        elif len(self.queue) > 1:
+        if len(self.queue) > 1:
             self.pause()
+        self._count_silence(len(data))
+
+    def _count_silence(self, size: int) -> None:
+        """Bound what the parser keeps without telling: an endless header, trailer or extension."""
+        request = self.current
+        if self._in_head or (request is not None and request.chunked and not self._had_data):
+            self._fed += size
+            if self._fed > 2 * self.edge.limits.head_bytes:
+                self.reject(None if self._in_head else request, 431, "the head is too large")
+        self._had_data = False
 
     def _reject_invalid(self, error: Exception) -> None:
         if self.phase in ("drain", "closed"):
@@ -208,7 +229,7 @@ class Connection(asyncio.Protocol):
             self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._resync:
+        if self._resync or not self._in_head:  # a trailer is no header (RFC 9110, section 6.5.1)
             return
         request = self._expect_current()
         self._count(len(name) + len(value) + 4)
@@ -234,7 +255,7 @@ class Connection(asyncio.Protocol):
         self._upgrading = parser.should_upgrade() and bool(request.length or request.chunked)
         self.queue.append(request)
         self.received = 0
-        if len(self.queue) == 1:
+        if len(self.queue) == 1 and not self._held_back:
             self._begin(request)
 
     def _begin(self, request: Request) -> None:
@@ -246,6 +267,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         request = self._expect_current()
+        self._had_data, self._fed = True, 0
         if request.finished:
             return
         self.received += len(data)
@@ -265,7 +287,7 @@ class Connection(asyncio.Protocol):
         self.current = None
         request.complete = True
         self.received = 0
-        if self.queue and self.queue[0] is request:
+        if self.queue and self.queue[0] is request and not self._held_back:
             self._enter("answer")
             self._complete(request)
 
@@ -278,7 +300,10 @@ class Connection(asyncio.Protocol):
             sink, request.sink = request.sink, None
             sink.end(None)
         elif not request.finished:
-            self.edge.handler.complete(request)
+            try:
+                self.edge.handler.complete(request)
+            except Rejected as error:
+                self._answer_rejected(request, error)
 
     # -- after a response ----------------------------------------------------------------------
 
@@ -311,17 +336,27 @@ class Connection(asyncio.Protocol):
                 self.close()
             else:
                 self._linger()
-        elif self.queue:
-            following = self.queue[0]
-            if len(self.queue) == 1:
-                self.resume()
-            self._begin(following)
-            if following.complete and not following.finished:
-                self._enter("answer")
-                self._complete(following)
+        elif self._blocked_since is None:
+            self._go_on()
         else:
+            self._held_back = True
+            self.pause()
+
+    def _go_on(self) -> None:
+        """Begin the next request, or wait for one."""
+        if not self.queue:
             self._enter("head" if self.current is not None else "idle")
             self.resume()
+            if self.eof:
+                self.close()
+            return
+        following = self.queue[0]
+        if len(self.queue) == 1:
+            self.resume()
+        self._begin(following)
+        if following.complete and not following.finished:
+            self._enter("answer")
+            self._complete(following)
 
     def _end_body(self, request: Request, why: str) -> None:
         if request.sink is not None:
@@ -353,6 +388,11 @@ class Connection(asyncio.Protocol):
             self.queue.appendleft(request)
         request.respond(status, _PROBLEM_HEADERS, self.edge.handler.describe(status, detail))
 
+    def _answer_rejected(self, request: Request, error: Rejected) -> None:
+        """Answer in place of the handler; the request is whole, so the connection may be kept."""
+        detail = self.edge.handler.describe(error.status, str(error))
+        request.respond(error.status, _PROBLEM_HEADERS, detail)
+
     def _linger(self) -> None:
         """Shut down writing, and read until the client has seen the response."""
         if self.eof:
@@ -368,7 +408,8 @@ class Connection(asyncio.Protocol):
         self.since = _now()
 
     def close(self) -> None:
-        self.phase = "closed"
+        """Close once what is written has been sent, for which the client has its time."""
+        self._enter("closed")
         self._transport.close()
 
     def pause(self) -> None:
@@ -399,6 +440,8 @@ class Connection(asyncio.Protocol):
                 self._check_stream(now, waited)
             case "drain" if waited > limits.drain_s:
                 self.close()
+            case "closed" if waited > limits.write_s:
+                self.abort()
         if self._blocked_since is not None and now - self._blocked_since > limits.write_s:
             self.abort()
 

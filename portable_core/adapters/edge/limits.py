@@ -47,7 +47,7 @@ class EdgeLimits:
     held_bytes: int = 128 * 2**20
     drain_bytes: int = 64 * 2**20
     drain_s: float = 5.0
-    pipelined: int = 16
+    pipelined: int = 64
     high_water: int = 256 * 1024
 
 

@@ -8,6 +8,7 @@ block (a large body, a store that is not open yet) runs in a thread of the pool.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +20,8 @@ from urllib.parse import unquote_to_bytes
 from portable_core.adapters.edge.bridge import Bridge
 from portable_core.adapters.edge.forwarded import find_client
 from portable_core.adapters.edge.pool import Pool
-from portable_core.adapters.edge.request import Header, Rejected, Request
-from portable_core.errors import WebhookSyncError
+from portable_core.adapters.edge.request import Body, Header, Request
+from portable_core.errors import BufferFull, WebhookSyncError
 from portable_core.ingest.admission import Admission, check_kind, check_source, find_source
 from portable_core.node import Node
 from portable_core.problems import (
@@ -33,6 +34,8 @@ from portable_core.problems import (
 )
 from portable_core.records import Pair
 from portable_core.settings import Network
+
+logger = logging.getLogger(__name__)
 
 _JSON: Sequence[Header] = ((b"Content-Type", b"application/json"),)
 #: How often a slave looks whether its retention is due, in seconds.
@@ -101,17 +104,25 @@ class WebhookHandler:
     def complete(self, request: Request) -> None:
         arrival = request.data
         body = request.body
-        if body is not None and not body.large and self._node.receiver.is_prompt:
+        large = None
+        payload = b""
+        if body is not None and body.large:
+            large, request.body = body, None  # it holds no memory
+        else:
             payload = request.connection.release(request)
-            self._receive(arrival, payload, self._commit_when_quiet)
-        elif not self._pool.submit(lambda: self._receive_in_thread(arrival)):
-            raise Rejected(503, "too many requests are in progress; send the webhook again")
+            if self._node.receiver.is_prompt:
+                self._receive(arrival, payload, self._commit_when_quiet)
+                return
+        if not self._pool.submit(lambda: self._receive_in_thread(arrival, payload, large)):
+            if large is not None:
+                large.close()
+            error = BufferFull("too many webhooks wait for the store; send the webhook again")
+            self._answer_problem(arrival, describe_problem(error), name_problem(error))
 
-    def _receive_in_thread(self, arrival: _Arrival) -> None:
-        body, arrival.request.body = arrival.request.body, None
-        payload = b"" if body is None else body.read()
-        if body is not None:
-            body.close()
+    def _receive_in_thread(self, arrival: _Arrival, payload: bytes, large: Body | None) -> None:
+        if large is not None:
+            payload = large.read()
+            large.close()
         self._receive(arrival, payload, self._node.receiver.commit_soon)
 
     def _receive(
@@ -180,20 +191,27 @@ class WebhookHandler:
         with self._noting:
             outcomes, self._outcomes = self._outcomes, []
         for arrival, future in outcomes:
-            error = future.exception()
-            if error is None:
-                pair = future.result()
-                self._observe(arrival, "kept")
-                document = b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
-                arrival.request.respond(200, _JSON, document)
-            elif isinstance(error, WebhookSyncError):
-                self._answer_problem(arrival, describe_problem(error), name_problem(error))
-            else:
-                self._answer_problem(arrival, describe_fault(error), ":internal-error")
+            try:
+                self._answer(arrival, future)
+            except Exception:  # the others of the batch are answered
+                logger.exception("the response to a webhook failed")
+                arrival.request.connection.abort()
         now = time.monotonic()
         if self._node.slave is not None and now - self._retained_at >= _RETAIN_S:
             self._retained_at = now
             self._pool.submit(self._node.slave.retain)
+
+    def _answer(self, arrival: _Arrival, future: Future[Pair]) -> None:
+        error = future.exception()
+        if error is None:
+            pair = future.result()
+            self._observe(arrival, "kept")
+            document = b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
+            arrival.request.respond(200, _JSON, document)
+        elif isinstance(error, WebhookSyncError):
+            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+        else:
+            self._answer_problem(arrival, describe_fault(error), ":internal-error")
 
     def _answer_problem(self, arrival: _Arrival, problem: ProblemResponse, name: str) -> None:
         self._observe(arrival, name.rpartition(":")[2])

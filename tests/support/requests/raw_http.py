@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Longer than any answer may take; nothing is measured with it.
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 NO_ANSWER = 0
 
