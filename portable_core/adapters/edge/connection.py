@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         self._count_silence(len(data))
 
     def _count_silence(self, size: int) -> None:
-        """Bound what the parser keeps without telling: an endless header, trailer or extension."""
+        """Bound what the parser keeps silently: an endless header, trailer or extension."""
         request = self.current
         if self._in_head or (request is not None and request.chunked and not self._had_data):
             self._fed += size
