@@ -101,6 +101,8 @@ class StoreStatus:
     damaged: tuple[Damage, ...] = ()
     #: Windows of records that retention by bytes removed before a master had synced them.
     gaps: tuple[tuple[Milliseconds, Milliseconds], ...] = ()
+    #: Files that the store has not read since it was opened; it reads them in the background.
+    unchecked: int | None = None
 
 
 class Store(Protocol):

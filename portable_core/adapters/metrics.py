@@ -236,6 +236,11 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
         ("store_records", "Records in the store.", store.records),
         ("store_bytes", "Size of the store in bytes.", store.bytes),
         ("store_files", "Files of the store.", store.files),
+        (
+            "store_unchecked_files",
+            "Files that the node has not read since it opened the store.",
+            store.unchecked,
+        ),
         ("store_damaged_parts", "Parts of the store that cannot be read.", len(store.damaged)),
         (
             "store_gaps",

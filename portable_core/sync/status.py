@@ -36,6 +36,7 @@ class StoreDocument(msgspec.Struct, frozen=True):
     files: Integer | None = None
     damaged: Sequence[Damage] = ()
     gaps: Sequence[tuple[Milliseconds, Milliseconds]] = ()
+    unchecked: Integer | None = None
 
 
 class BufferDocument(msgspec.Struct, frozen=True):
@@ -118,6 +119,7 @@ def describe_status(
             store.files,
             store.damaged,
             store.gaps,
+            store.unchecked,
         ),
         buffer=BufferDocument(buffer.records, buffer.bytes, buffer.oldest),
         horizon=status.horizon,

@@ -328,7 +328,7 @@ def test_the_table_of_metrics_is_whole() -> None:
         for name in re.findall(r"^# TYPE (webhook_sync_\w+)", text, re.MULTILINE)
     }
     # A store that cannot tell its size or files has no such line.
-    exposed |= {"webhook_sync_store_bytes", "webhook_sync_store_files"}
+    exposed |= {f"webhook_sync_store_{name}" for name in ("bytes", "files", "unchecked_files")}
     told = set(re.findall(r"^\| (`webhook_sync_.*?) \|", GUIDE.read_text(), re.MULTILINE))
     names = {name for cell in told for name in re.findall(r"`(\w+)`", cell)}
     assert {re.sub("_total$", "", name) for name in names} == exposed

@@ -6,20 +6,22 @@ import logging
 import os
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from portable_core.adapters.sqlite.file_rows import close_file, encode_file
 from portable_core.adapters.sqlite.files import (
     HOUR_MS,
     DataFile,
     Extent,
     FileDamaged,
-    encode_file,
     format_name,
+    is_recent,
     measure_size,
     parse_name,
+    read_closed_fingerprint,
     remove_database,
     sync_folder,
     translate_error,
@@ -58,6 +60,7 @@ class Appender:
         """Make an appender. Once a file has ``file_bytes``, its hour gets another file."""
         self._folder = folder
         self._registry = registry
+        self._files = state.files
         self._state = state
         self._reader = reader
         self.file_bytes = file_bytes
@@ -81,7 +84,15 @@ class Appender:
                 name, extent = self._append_to_hour(hour, rows, until)
                 extents[name] = extent
         finally:
-            self._registry.publish(extents)
+            self._publish(extents)
+
+    def _publish(self, extents: Mapping[str, Extent]) -> None:
+        """Make durable extents visible, and let the state save them."""
+        before = {name: self._files.get(name) for name in extents}
+        self._files.publish(extents)
+        for name, file in before.items():
+            if file is not None and extents[name].rows > file.extent.rows:
+                self._state.note_file(name)
 
     def _append_to_hour(self, hour: int, rows: _RecordRows, until: float) -> tuple[str, Extent]:
         for _ in range(_MAX_ATTEMPTS):
@@ -90,10 +101,7 @@ class Appender:
                 writer = self._open_writer(file.name, until)
                 statements = build_inserts(TABLE, rows)
                 (row,) = writer.commit(statements, until, then=EXTENT_SQL)
-                extent = make_extent(row)
-                if extent.rows > file.extent.rows:  # without new rows nothing was synced to disk
-                    self._state.note_extent(file.name, extent)
-                return file.name, extent
+                return file.name, make_extent(row)
             except FileDamaged as error:
                 self._abandon_writer(file.name)
                 self._registry.note_damage(error, until)
@@ -103,17 +111,17 @@ class Appender:
         raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
 
     def _choose_file(self, hour: int) -> DataFile | None:
-        files = [f for f in self._registry.list_hour(hour) if f.readable and not f.loss]
+        files = [file for file in self._files.list_hour(hour) if file.writable]
         if files and measure_size(self._folder / files[-1].name) < self.file_bytes:
             return files[-1]
         return None
 
     def _make_file(self, hour: int, until: float) -> DataFile:
-        number = self._registry.next_number(hour)
+        number = self._files.next_number(hour)
         while self._is_in_use(format_name(hour, number)):
             number += 1
         file = DataFile(hour, number, in_transition=True)
-        self._registry.put(file)
+        self._files.put(file)
         try:
             writer = self._start_writer(file.name, until)
             inode = self._read_inode(file.name)
@@ -127,7 +135,7 @@ class Appender:
         except BaseException:
             self._discard_file(file.name)
             raise
-        self._registry.put(file)
+        self._files.put(file)
         return file
 
     def _discard_file(self, name: str) -> None:
@@ -136,7 +144,8 @@ class Appender:
         if self.ended:
             with suppress(StoreError):
                 remove_database(self._folder / name)
-        self._registry.drop([name])
+        self._files.drop([name])
+        self._state.note_file(name)  # its row may have been saved
 
     def _is_in_use(self, name: str) -> bool:
         """Return whether a file of that name exists and is not empty."""
@@ -158,9 +167,19 @@ class Appender:
             self._writers.move_to_end(name)
             return writer
         inode = self._read_inode(name)
+        file = self._files.get(name)
+        if file is not None and file.closed:
+            self._reopen(file, until)
         writer = self._start_writer(name, until)
         self._writers[name] = (writer, inode)
         return writer
+
+    def _reopen(self, file: DataFile, until: float) -> None:
+        """Make a closed file one that is written."""
+        self._files.put(replace(file, fingerprint=()))
+        self._state.note_file(file.name)
+        if is_recent(file.fingerprint[2]):  # writing may leave size and mtime as they are
+            self._state.save_files({}, until)
 
     def _start_writer(self, name: str, until: float) -> Writer:
         newest = max([name, *self._writers], key=_parse_place)
@@ -203,9 +222,9 @@ class Appender:
 
     def probe(self, until: float) -> None:
         """Write one page, without a change, to test whether the newest file can be written."""
-        files = [file for file in self._registry.list_all() if file.readable and not file.loss]
-        if files:
-            name = files[-1].name
+        file = self._files.find_newest_writable()
+        if file is not None:
+            name = file.name
             version = f"PRAGMA user_version={self._registry.version}"  # the value it has already
             statements = [("BEGIN IMMEDIATE", ()), (version, ())]
             try:
@@ -234,19 +253,42 @@ class Appender:
             raise StoreError(
                 f"{self._folder}: the disk has not finished an earlier write. Try again."
             )
-        extents: dict[str, Extent] = {}
-        for name, _ in self._pending:
-            file = self._registry.get(name)
+        for name in {name for name, _ in self._pending}:
+            file = self._files.get(name)
             if file is not None and file.readable:
                 try:
-                    extents[name] = self._reader.read_extent(name)
+                    self._resolve(file)
                 except FileDamaged as error:
                     self._registry.note_damage(error, time.monotonic() + 1)
-        self._registry.publish(extents)
         self._pending.clear()
+
+    def _resolve(self, file: DataFile) -> None:
+        """Read the extent of a file; it is closed unless it is open again."""
+        is_open = file.name in self._writers
+        closed_as = () if is_open else read_closed_fingerprint(self._folder / file.name)
+        extent = self._reader.read_summary(file.name, self._registry.version, alone=bool(closed_as))
+        if extent is None:
+            raise FileDamaged(file.name, "the file is empty")
+        self._publish({file.name: extent})
+        if file.writable and closed_as:
+            self._files.put(close_file(replace(file, extent=extent), closed_as))
+            self._state.note_file(file.name)
+
+    def merge_logs(self, until: Callable[[], float]) -> None:
+        """Move the write-ahead logs that a crash has left into their files."""
+        for file in self._files.list_others():
+            if file.writable and not read_closed_fingerprint(self._folder / file.name):
+                try:
+                    self._open_writer(file.name, until())
+                    self._close_writers(0, until())
+                except FileDamaged as error:
+                    self._registry.note_damage(error, until())
+        self.resolve_pending()
 
     def close(self, until: float) -> None:
         self._close_writers(0, until)
+        if self.ended:
+            self.resolve_pending()
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -260,7 +302,7 @@ class Appender:
         marked = [replace(file, in_transition=True) for file in files]
         size = sum(measure_size(self._folder / file.name) for file in files)
         self._state.save_files({file.name: encode_file(file) for file in marked}, until)
-        self._registry.put(*marked)
+        self._files.put(*marked)
         for file in marked:
             self._abandon_writer(file.name)
             self._reader.forget(file.name)
@@ -268,10 +310,10 @@ class Appender:
         return size
 
     def finish_removals(self, until: float) -> None:
-        names = [file.name for file in self._registry.list_all() if file.in_transition]
+        names = [file.name for file in self._files.list_others() if file.in_transition]
         if names:
             for name in names:
                 remove_database(self._folder / name)
             sync_folder(self._folder)
             self._state.save_files(dict.fromkeys(names), until)
-            self._registry.drop(names)
+            self._files.drop(names)

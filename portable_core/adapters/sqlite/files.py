@@ -17,10 +17,9 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from portable_core.errors import StoreError
 from portable_core.ports import Milliseconds
@@ -30,6 +29,9 @@ HOUR_MS = 3_600_000
 STATE_NAME = "state.sqlite3"
 LOCK_NAME = "lock"
 PID_NAME = "pid"
+
+#: The coarsest resolution of a file system's times, in nanoseconds.
+TICK_NS = 2_000_000_000
 
 #: Suffixes of the files that SQLite creates beside a database: the write-ahead log and its index.
 COMPANIONS = ("-wal", "-shm")
@@ -72,7 +74,8 @@ class DataFile:
     - ``extent``: the part of the file that readers may see: every complete batch, nothing of a
       batch that is being written.
     - ``damage``: the reason why the file is skipped; empty for a readable one.
-    - ``fingerprint``: the state of a damaged file when it was noticed, to detect a change.
+    - ``fingerprint``: its state on disk, to detect a change: of a damaged file, when the damage was
+      noticed; of a closed file, when it was closed (inode, size, mtime). Empty for the others.
     - ``in_transition``: the file is being created or removed right now.
     - ``loss``: which records have disappeared from the file. The others are still read; nothing is
       added to a file with a loss.
@@ -103,41 +106,18 @@ class DataFile:
     def readable(self) -> bool:
         return not self.damage and not self.in_transition
 
+    @property
+    def writable(self) -> bool:
+        return self.readable and not self.loss
 
-def encode_file(file: DataFile) -> dict[str, object]:
-    """Return the JSON form of a file in the state.
+    @property
+    def is_missing(self) -> bool:
+        return bool(self.damage) and not self.fingerprint
 
-    It is saved when the file is new, or changed in another way than by appending. Its member
-    ``told`` is the extent on which a reported horizon or cursor relies; only
-    ``State.commit_with_extents`` advances it.
-    """
-    return {
-        "inode": file.inode,
-        "damage": file.damage,
-        "stamp": list(file.fingerprint),
-        "in_transition": file.in_transition,
-        "lost": file.loss,
-        "told": encode_extent(file.extent if file.loss else Extent()),
-    }
-
-
-def encode_extent(extent: Extent) -> list[object]:
-    return [extent.rows, extent.last.decode()]
-
-
-def decode_file(hour: int, number: int, value: Mapping[str, Any]) -> DataFile:
-    """Return a file from its JSON form; its extent is the saved one."""
-    rows, last = value.get("told", (0, ""))  # older versions saved fewer members
-    return DataFile(
-        hour,
-        number,
-        inode=value["inode"],
-        extent=Extent(rows, last=last.encode()),
-        damage=value["damage"],
-        fingerprint=tuple(value["stamp"]),
-        in_transition=value["in_transition"],
-        loss=value.get("lost", ""),
-    )
+    @property
+    def closed(self) -> bool:
+        """Whether the file is complete without a write-ahead log, and known down to its mtime."""
+        return self.writable and bool(self.fingerprint)
 
 
 def format_name(hour: int, number: int) -> str:
@@ -153,21 +133,68 @@ def parse_name(name: str) -> tuple[int, int] | None:
     return (hour, number) if format_name(hour, number) == name else None
 
 
-def list_files(folder: Path) -> list[str]:
-    """Return the names of all entries of the folder. Raise ``StoreError``."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The entries of a store's folder.
+
+    - ``inodes``: those of the data files, by name.
+    - ``logs``: the names of the files beside which there is a write-ahead log, empty or not.
+    - ``set_aside``: the names of damaged states.
+    """
+
+    inodes: dict[str, int]
+    logs: set[str]
+    set_aside: tuple[str, ...]
+
+
+def list_files(folder: Path) -> Listing:
+    """List the folder, without reading any file. Raise ``StoreError``."""
+    inodes: dict[str, int] = {}
+    logs: set[str] = set()
+    set_aside: list[str] = []
     try:
-        return os.listdir(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.endswith(".sqlite3"):
+                    inodes[name] = entry.inode()
+                elif name.endswith("-wal"):
+                    logs.add(name.removesuffix("-wal"))
+                elif ".damaged-" in name and not name.endswith("-shm"):
+                    set_aside.append(name)
     except OSError as error:
         raise translate_error(error, str(folder)) from error
+    inodes.pop(STATE_NAME, None)
+    return Listing(inodes, logs, tuple(set_aside))
 
 
-def read_fingerprint(path: Path) -> tuple[int, ...]:
+def read_fingerprint(path: Path | str) -> tuple[int, ...]:
     """Return a value that changes whenever the file does; empty if the file does not exist."""
     try:
         stat = os.stat(path)
     except OSError:
         return ()
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def read_closed_fingerprint(path: Path | str) -> tuple[int, ...]:
+    """Return the file's fingerprint, empty if there are records in its write-ahead log."""
+    try:
+        if os.stat(f"{path}-wal").st_size:
+            return ()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return ()
+    return read_fingerprint(path)
+
+
+def is_recent(mtime_ns: int) -> bool:
+    """Return whether a change now might leave this mtime as it is, or nearly so.
+
+    File systems have times of their own resolution: some milliseconds, and two seconds at most.
+    """
+    return abs(time.time_ns() - mtime_ns) <= TICK_NS
 
 
 def measure_size(path: Path) -> int:

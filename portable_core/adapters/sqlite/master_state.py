@@ -80,7 +80,7 @@ class SqliteMasterState:
             }
             if state.part is not None:
                 value["part"] = list(state.part)
-            self._state.commit_with_extents({("slave", name): value}, until)
+            self._state.commit_with_files({("slave", name): value}, until)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined], until: float) -> None:
         statements: list[Statement] = []

@@ -65,6 +65,7 @@ _ALL_SQL = f"SELECT key, value FROM {TABLE}"  # noqa: S608 -- likewise
 _BATCH = 2048
 _KEY_BYTES = 14  # length of a key, decoded from hexadecimal digits
 _IDLE_CONNECTIONS = 8
+_IMMUTABLE = "mode=ro&immutable=1"
 
 
 def make_extent(row: Sequence[Any]) -> Extent:
@@ -103,7 +104,7 @@ class Reader:
         creates none beside them.
         """
         self._folder = folder
-        self._options = "mode=ro&immutable=1" if immutable else "mode=ro"
+        self._options = _IMMUTABLE if immutable else "mode=ro"
         self._mutex = threading.Lock()
         self._closed = False
         #: Idle connections, the one used longest ago first, by name and inode of their file.
@@ -144,9 +145,9 @@ class Reader:
         else:
             self._keep_idle(connection, (name, inode))
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
+    def _connect(self, path: Path, options: str = "") -> sqlite3.Connection:
         # With an empty host; otherwise a path that begins with two slashes would name a host.
-        address = f"file://{quote(str(path.absolute()))}?{self._options}"
+        address = f"file://{quote(str(path.absolute()))}?{options or self._options}"
         connection = sqlite3.connect(
             address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
         )
@@ -200,6 +201,27 @@ class Reader:
         """
         (row,) = self.query(name, _FORMAT_SQL)
         return int(row[0]), int(row[1])
+
+    def read_summary(self, name: str, version: int, *, alone: bool) -> Extent | None:
+        """Return the extent, None for an empty database.
+
+        ``alone``: no program writes to the file, and it has no records in a write-ahead log. SQLite
+        then creates no files beside it. Raise ``FileDamaged``, also for another ``user_version``.
+        """
+        path = self._folder / name
+        try:
+            with closing(self._connect(path, _IMMUTABLE if alone else "")) as connection:
+                tables, found = connection.execute(_FORMAT_SQL).fetchone()
+                if not tables:
+                    return None
+                if found != version:
+                    raise FileDamaged(name, "the file belongs to another hash algorithm or program")
+                return make_extent(connection.execute(EXTENT_SQL).fetchone())
+        except (sqlite3.Error, OSError) as error:
+            reason = explain_damage(error, path)
+            if reason is not None:
+                raise FileDamaged(name, reason) from error
+            raise translate_error(error, name) from error
 
     def check_integrity(self, name: str) -> None:
         """Read all of a file, which is slow; raise ``FileDamaged`` if any part is invalid."""

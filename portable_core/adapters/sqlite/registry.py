@@ -1,7 +1,10 @@
-"""The data files of a store: their names, their extents, and their damage.
+"""Comparing the data files of a store with what is known about them, and their damage.
 
-Readers see new extents of several files at once (:meth:`Registry.publish`), so that a scan of many
-files begins at one point in time. The state file holds everything that must survive a restart.
+A file is closed when no write-ahead log belongs to it any more. Its inode, size and mtime are saved
+then, with its extent. So opening a store of many files reads those alone that have changed since;
+the others are read in the background (:meth:`Registry.check_next`).
+
+While the store is open, its folder is listed when the folder's mtime has changed.
 """
 
 from __future__ import annotations
@@ -9,22 +12,23 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from portable_core.adapters.sqlite.file_rows import close_file, encode_file
 from portable_core.adapters.sqlite.files import (
-    HOUR_MS,
     DataFile,
     Extent,
     FileDamaged,
-    decode_file,
-    encode_file,
+    Listing,
+    format_name,
     list_files,
     parse_name,
+    read_closed_fingerprint,
     read_fingerprint,
 )
+from portable_core.adapters.sqlite.folder_watch import FolderWatch
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
 from portable_core.errors import StoreError
@@ -32,7 +36,8 @@ from portable_core.ports import Damage, Milliseconds
 
 logger = logging.getLogger(__name__)
 
-_LAST_HOUR = 10**10
+#: The most files of which one commit saves changes.
+_FILES_PER_COMMIT = 1000
 
 
 def make_version(algorithm: str) -> int:
@@ -44,7 +49,7 @@ def make_version(algorithm: str) -> int:
 
 
 class Registry:
-    """The known data files. Safe to use from any thread.
+    """Keeps the known files as the folder has them. Safe to use from any thread.
 
     Every ``until`` is a time of ``time.monotonic()``.
     """
@@ -52,14 +57,8 @@ class Registry:
     def __init__(self, folder: Path, state: State, reader: Reader) -> None:
         self._folder = folder
         self._state = state
+        self._files = state.files
         self._reader = reader
-        self._mutex = threading.Lock()
-        self._files: dict[str, DataFile] = {}
-        #: Hour, number and name of every file, in order.
-        self._order: list[tuple[int, int, str]] = []
-        #: The highest number of a file in each hour, also of removed files. Numbers are not reused:
-        #: a scan that began with the removed file would read the new file's rows as that file's.
-        self._numbers: dict[int, int] = {}
         self._version = 0
         self._set_aside: tuple[str, ...] = ()
         #: Damaged files that are not saved in the state yet.
@@ -67,85 +66,30 @@ class Registry:
         self._refresh_lock = threading.Lock()
         #: The last reason that was logged for each file.
         self._logged: dict[str, str] = {}
+        self._watch = FolderWatch(folder)
 
-    # -- the known files ---------------------------------------------------------------------------
+    @property
+    def version(self) -> int:
+        return self._version
 
-    def get(self, name: str) -> DataFile | None:
-        return self._files.get(name)
-
-    def list_all(self, first_hour: int = 0, last_hour: int = _LAST_HOUR) -> list[DataFile]:
-        """Return the files of these hours, by hour and number."""
-        with self._mutex:
-            low = bisect_left(self._order, (first_hour, 0, ""))
-            high = bisect_left(self._order, (last_hour + 1, 0, ""))
-            return [self._files[name] for _, _, name in self._order[low:high]]
-
-    def list_readable(self, start: Milliseconds, end: Milliseconds) -> list[DataFile]:
-        """Return the files that may hold records with ``start <= timestamp < end``, as a snapshot.
-
-        While another process writes, no exact snapshot exists. A refresh then inspects the newest
-        file first, so that for each record in it, all records written before are seen too.
-        """
-        return [
-            file
-            for file in self.list_all(max(start, 0) // HOUR_MS, (end - 1) // HOUR_MS)
-            if file.readable and file.extent.rows
-        ]
-
-    def list_hour(self, hour: int) -> list[DataFile]:
-        return self.list_all(hour, hour)
-
-    def next_number(self, hour: int) -> int:
-        """Return the number for a new file of this hour."""
-        return self._numbers.get(hour, -1) + 1
+    # -- damage ------------------------------------------------------------------------------------
 
     def describe_damage(self) -> tuple[Damage, ...]:
         aside = (Damage(name, "set aside: the state could not be read") for name in self._set_aside)
         files = (
             Damage(file.name, file.damage or file.loss, file.start, file.end)
-            for file in self.list_all()
+            for file in self._files.list_others()
             if file.damage or file.loss
         )
         return (*aside, *files)
 
-    # -- changes by the writer ---------------------------------------------------------------------
-
-    def put(self, *files: DataFile) -> None:
-        """Add or replace these files, in one step."""
-        with self._mutex:
-            self._replace({**self._files, **{file.name: file for file in files}})
-
-    def drop(self, names: Iterable[str]) -> None:
-        with self._mutex:
-            gone = set(names)
-            self._replace({name: f for name, f in self._files.items() if name not in gone})
-
-    def _replace(self, files: dict[str, DataFile]) -> None:
-        self._files = files
-        self._order = sorted((file.hour, file.number, file.name) for file in files.values())
-        for hour, number, _ in self._order:
-            self._numbers[hour] = max(self._numbers.get(hour, 0), number)
-
-    def publish(self, extents: Mapping[str, Extent]) -> None:
-        """Make these extents visible to readers, all at once."""
-        with self._mutex:
-            for name, extent in extents.items():
-                file = self._files.get(name)
-                if file is not None:
-                    self._files[name] = replace(file, extent=extent)
-
-    # -- damage ------------------------------------------------------------------------------------
-
     def note_damage(self, error: FileDamaged, until: float) -> None:
         """Skip the file from now on; save its damage and set the cursors back."""
-        with self._mutex:
-            file = self._files.get(error.name)
-            if file is None or not file.readable:
-                return  # removed meanwhile, or known as damaged
-            fingerprint = read_fingerprint(self._folder / file.name)
-            file = replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
-            self._files[file.name] = file
-            self._unsaved[file.name] = file
+        fingerprint = read_fingerprint(self._folder / error.name)
+        file = self._files.mark_damaged(error.name, error.reason, fingerprint)
+        if file is None:
+            return  # removed meanwhile, or known as damaged
+        self._unsaved[file.name] = file
         self._log_damage(file)
         self._reader.forget(file.name)
         try:
@@ -175,96 +119,139 @@ class Registry:
     # -- refreshing from the folder ----------------------------------------------------------------
 
     def open(self, until: Callable[[], float], *, new_generation: bool = False) -> None:
-        """Compare the folder with the state, reading every file.
+        """Compare the folder with the state.
 
-        Until then the extent of each file is the one saved in the state.
+        Only closed files that are as they were closed are not read; see :meth:`check_next`.
         """
         self._version = make_version(self._state.algorithm)
-        files = [
-            decode_file(*place, value)
-            for name, value in self._state.files().items()
-            if (place := parse_name(name)) is not None
-        ]
-        with self._mutex:
-            self._replace({file.name: file for file in files})
-        self._refresh(until, opening=True, new_generation=new_generation)
+        self._list(until, opening=True, new_generation=new_generation)
 
-    def refresh(self, until: Callable[[], float]) -> None:
-        """Notice changes of the folder by other programs: files that came back or disappeared."""
+    def refresh(self, until: Callable[[], float], *, list_folder: bool = True) -> None:
+        """Notice changes by other programs: files that came back, disappeared or were replaced.
+
+        Without ``list_folder``, only files that are not closed are looked at.
+        """
         if self._refresh_lock.acquire(blocking=False):
             try:
                 self.save_damage(until())
-                self._refresh(until, opening=False, new_generation=False)
+                if list_folder and self._watch.may_have_changed():
+                    self._list(until, opening=False)
+                else:
+                    names = [file.name for file in self._files.list_others()]
+                    self._inspect_all(names, until, opening=False)
             finally:
                 self._refresh_lock.release()
 
-    def _refresh(self, until: Callable[[], float], *, opening: bool, new_generation: bool) -> None:
-        # The folder is listed before the known files: this store registers a file before it creates
-        # that file, and forgets a file only after it removed that file.
-        found = list_files(self._folder)
-        self._set_aside = tuple(
-            name for name in found if ".damaged-" in name and not name.endswith(("-wal", "-shm"))
-        )
-        known = {file.name: file for file in self.list_all()}
-        changed: dict[str, DataFile] = {}
-        lost_from: Milliseconds | None = None
-        places = {place: name for name in {*known, *found} if (place := parse_name(name))}
-        for _, name in sorted(places.items(), reverse=True):  # see list_readable
-            before = known.get(name)
-            if before is not None and before.in_transition:
-                continue
-            after = self._inspect(name, before, opening=opening)
-            if after is None:
-                continue
-            changed[name] = after
-            replaced = before is not None and not before.damage and before.inode != after.inode
-            restored = before is not None and before.loss and not after.loss
-            lost = after.damage or (after.loss and (before is None or after.loss != before.loss))
-            if not after.damage and (before is None or before.damage or replaced or restored):
-                if after.extent.rows:
-                    logger.warning("%s: %s was restored, or added from outside", self._folder, name)
-                    new_generation = True
-            elif lost and (before is None or not before.damage):
-                self._log_damage(after)
-            if (replaced or lost) and (before is None or not before.damage):
-                lost_from = after.start if lost_from is None else min(lost_from, after.start)
-        self._apply_changes(
-            known, changed, until, new_generation=new_generation, lost_from=lost_from
-        )
+    def _list(
+        self, until: Callable[[], float], *, opening: bool, new_generation: bool = False
+    ) -> None:
+        with self._watch.listing():
+            # The folder is listed before the known files: this store registers a file before it
+            # creates that file, and forgets a file only after it removed that file.
+            listing = list_files(self._folder)
+            self._set_aside = listing.set_aside
+            names = self._find_suspects(listing, opening=opening)
+            self._inspect_all(names, until, opening=opening, new_generation=new_generation)
 
-    def _apply_changes(
+    def _find_suspects(self, listing: Listing, *, opening: bool) -> list[str]:
+        """Return the files that may not be as they are known."""
+        found = dict(listing.inodes)
+        names: list[str] = []
+        for hour, number, inode, size, mtime in self._files.list_identities():
+            name = format_name(hour, number)
+            listed = found.pop(name, 0)
+            if opening:
+                read = read_closed_fingerprint if name in listing.logs else read_fingerprint
+                if read(f"{self._folder}/{name}")[:3] != (inode, size, mtime):
+                    names.append(name)
+            elif listed != inode:
+                names.append(name)
+        others = [file.name for file in self._files.list_others()]
+        unknown = found.keys() - set(others)
+        return [*names, *others, *(name for name in unknown if parse_name(name))]
+
+    def _inspect_all(
         self,
-        known: Mapping[str, DataFile],
-        changed: Mapping[str, DataFile],
+        names: Collection[str],
         until: Callable[[], float],
         *,
-        new_generation: bool,
-        lost_from: Milliseconds | None,
+        opening: bool,
+        new_generation: bool = False,
+        late: bool = False,
     ) -> None:
-        """Save the changes that :meth:`_refresh` found, then apply them."""
-        values: dict[str, object] = {}
-        removed = [
-            name
-            for name, file in changed.items()
-            if file.damage and not file.fingerprint and name in known and known[name].fingerprint
-        ]  # the operator removed a damaged file, which ends the damage
-        for name, file in changed.items():
-            if name in removed:
-                values[name] = None
-            elif name not in known or encode_file(known[name]) != encode_file(file):
-                values[name] = encode_file(file)
-        if values or new_generation:
+        ordered = sorted(names, key=_parse_place, reverse=True)  # see KnownFiles.list_readable
+        begun = False
+        for at in range(0, max(len(ordered), 1), _FILES_PER_COMMIT):
+            changes = _Changes(new_generation=new_generation)
+            for name in ordered[at : at + _FILES_PER_COMMIT]:
+                before = self._files.get(name)
+                if before is None or not before.in_transition:
+                    after = self._inspect(name, before, opening=opening)
+                    if after is not None:
+                        self._note_change(changes, before, after, late=late)
+            if opening and begun:
+                changes.new_generation = False  # one is enough for what no request has seen yet
+            self._apply(changes, until)
+            begun |= changes.new_generation
+            new_generation = False
+
+    def _note_change(
+        self, changes: _Changes, before: DataFile | None, after: DataFile, *, late: bool
+    ) -> None:
+        was_damaged = before is not None and before.damage
+        replaced = before is not None and not before.damage and before.inode != after.inode
+        restored = before is not None and (
+            (before.loss and not after.loss)
+            or (late and after.writable and before.extent != after.extent)
+        )
+        lost = after.damage or (after.loss and (before is None or after.loss != before.loss))
+        if not after.damage and (before is None or was_damaged or replaced or restored):
+            if after.extent.rows:
+                changes.restored.append(after.name)
+                changes.new_generation = True
+        elif lost and not was_damaged:
+            self._log_damage(after)
+        if (replaced or lost) and not was_damaged:
+            changes.lost_from = after.start  # the files come newest first
+        if before is not None and was_damaged and before.fingerprint and after.is_missing:
+            changes.removed.append(after.name)  # by the operator, which ends the damage
+            return
+        changes.files.append(after)
+        if (
+            before is not None
+            and before.closed
+            and after.writable
+            and not (after.closed or replaced)
+        ):
+            return  # it was written again before a crash; its saved extent still holds
+        if before is None or encode_file(before) != encode_file(after):
+            changes.unsaved.append(after)
+
+    def _apply(self, changes: _Changes, until: Callable[[], float]) -> None:
+        """Save the changes, then make them visible."""
+        values: dict[str, object] = dict.fromkeys(changes.removed)
+        values.update({file.name: encode_file(file) for file in changes.unsaved})
+        if values or changes.new_generation:
             self._state.save_files(
-                values, until(), new_generation=new_generation, lost_from=lost_from
+                values,
+                until(),
+                new_generation=changes.new_generation,
+                lost_from=changes.lost_from,
             )
+        if changes.restored:
+            names = ", ".join(changes.restored[:10])
+            more = f" and {len(changes.restored) - 10} more" if len(changes.restored) > 10 else ""
+            logger.warning("%s: restored, or added from outside: %s%s", self._folder, names, more)
         for name in values:
             self._reader.forget(name)
-        self.put(*changed.values())
-        self.drop(removed)
+        self._files.put(*changes.files)
+        self._files.drop(changes.removed)
 
     def _inspect(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
         """Return the new attributes of one file; None if nothing changed."""
-        fingerprint = read_fingerprint(self._folder / name)
+        path = self._folder / name
+        closed_as = read_closed_fingerprint(path)
+        fingerprint = read_fingerprint(path)
         inode = fingerprint[0] if fingerprint else 0
         now = self._files.get(name)
         if before is not None and (now is None or now.in_transition):
@@ -285,19 +272,17 @@ class Registry:
         if before is None and not fingerprint:
             return None  # removed since the folder was listed
         try:
-            origin = self._reader.read_format(name)
-            if origin == (0, 0) and before is None:
+            extent = self._reader.read_summary(name, self._version, alone=bool(closed_as))
+            if extent is None and before is None:
                 return None  # a process ended while it created this file; the file has no records
-            if origin[0] == 0:
+            if extent is None:
                 raise FileDamaged(name, "the file is empty")
-            if origin[1] != self._version:
-                raise FileDamaged(name, "the file belongs to another hash algorithm or program")
             if before is not None and before.damage:
                 self._reader.check_integrity(name)
-            file = replace(file, extent=self._reader.read_extent(name))
-            if before is None or before.damage or before.inode != inode:
-                return file
-            return replace(file, loss=self._find_loss(before, file.extent))
+            file = replace(file, extent=extent)
+            if before is not None and not before.damage and before.inode == inode:
+                file = replace(file, loss=self._find_loss(before, extent))
+            return close_file(file, closed_as)
         except FileDamaged as error:
             return replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
 
@@ -311,6 +296,50 @@ class Registry:
             self._reader.check_integrity(before.name)  # it may contain half of a checkpoint
         return f"it held {saved.rows} records and holds {extent.rows} now"
 
-    @property
-    def version(self) -> int:
-        return self._version
+    # -- closed files, after opening ---------------------------------------------------------------
+
+    def check_next(self) -> DataFile | None:
+        """Read the next closed file that was not read yet; return it if it is not as it is known.
+
+        Return None if it is, and if there is none left.
+        """
+        file = self._files.next_unchecked()
+        if file is None:
+            return None
+        try:
+            found = read_closed_fingerprint(self._folder / file.name)[:3]
+            extent = self._reader.read_summary(file.name, self._version, alone=True)
+        except FileDamaged:
+            return file
+        if (found, extent) != (file.fingerprint, file.extent):
+            return file
+        self._files.note_checked(file)
+        return None
+
+    def recheck(self, file: DataFile, until: Callable[[], float]) -> None:
+        """Read a closed file again and note its changes. Nothing is being appended meanwhile."""
+        with self._refresh_lock:
+            if self._files.get(file.name) == file:
+                self._inspect_all([file.name], until, opening=True, late=True)
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What an inspection found.
+
+    - ``files``: the new attributes; ``unsaved``: those of them that the state lacks.
+    - ``restored``: the names of files with records that came back, or are new.
+    - ``removed``: the names of damaged files that the operator removed.
+    - ``lost_from``: the time of the first record that can no longer be read, if there is one.
+    """
+
+    new_generation: bool = False
+    lost_from: Milliseconds | None = None
+    files: list[DataFile] = field(default_factory=list)
+    unsaved: list[DataFile] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+
+def _parse_place(name: str) -> tuple[int, int]:
+    return parse_name(name) or (-1, -1)

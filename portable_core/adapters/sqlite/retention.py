@@ -6,27 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portable_core.adapters.sqlite.files import DataFile, measure_size
+from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.ports import Milliseconds
 
 
-def choose_oldest(folder: Path, files: Sequence[DataFile], limit: int) -> list[DataFile]:
+def choose_oldest(folder: Path, files: KnownFiles, limit: int) -> list[DataFile]:
     """Return the oldest files, so that the others occupy at most ``limit`` bytes.
 
     The newest file is never returned, because current records are written to it. If that file alone
     is larger than ``limit``, the limit is exceeded until the next file is created.
     """
-    stable = [file for file in files if not file.in_transition]
-    sizes = [measure_size(folder / file.name) for file in stable]
-    total = sum(sizes)
+    totals = files.total()
+    stable = [file for file in totals.others if not file.in_transition]
+    total = totals.bytes + sum(measure_file(folder, file) for file in stable)
     chosen: list[DataFile] = []
-    for file, size in zip(stable[:-1], sizes, strict=False):
+    if total <= limit:
+        return chosen
+    for file in [file for file in files.list_all() if not file.in_transition][:-1]:
         if total <= limit:
             break
+        size = measure_file(folder, file)
         if size:
             chosen.append(file)
             total -= size
     return chosen
+
+
+def measure_file(folder: Path, file: DataFile) -> int:
+    """Return the bytes of a file, with its write-ahead log."""
+    return file.fingerprint[1] if file.closed else measure_size(folder / file.name)
 
 
 def find_gap(

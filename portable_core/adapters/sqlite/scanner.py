@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from portable_core.adapters.sqlite.files import HOUR_MS, DataFile, FileDamaged
@@ -69,13 +69,13 @@ class Scanner:
         except FileDamaged as error:
             self._note_damage(error)
 
-    def fetch(self, files: Sequence[DataFile], pairs: Sequence[Pair]) -> Iterator[Record]:
-        hours: dict[int, list[DataFile]] = {}
-        for file in files:
-            hours.setdefault(file.hour, []).append(file)
+    def fetch(
+        self, files: Mapping[int, Sequence[DataFile]], pairs: Sequence[Pair]
+    ) -> Iterator[Record]:
+        """Read the records of these pairs from the files of their hours."""
         for hour, same_hour in groupby(pairs, key=lambda pair: pair.timestamp // HOUR_MS):
             keys = [format_sort_key(pair).encode() for pair in same_hour]
-            yield from self._read(hours.get(hour, ()), keys)
+            yield from self._read(files[hour], keys)
 
     def _read(self, files: Sequence[DataFile], keys: Sequence[bytes]) -> Iterator[Record]:
         """Return the records of these keys, in their order; skip removed and damaged records."""

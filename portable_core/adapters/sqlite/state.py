@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from portable_core.adapters.sqlite.files import Extent, FileDamaged, encode_extent
+from portable_core.adapters.sqlite.file_rows import encode_file
+from portable_core.adapters.sqlite.files import FileDamaged
+from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.reader import Reader
-from portable_core.adapters.sqlite.state_file import Changes, StateFile
+from portable_core.adapters.sqlite.state_file import FILES, Changes, StateFile
 from portable_core.errors import SettingsError, StoreDamaged, StoreError
 from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds
 
@@ -27,8 +30,9 @@ class State(StateFile):
         self, folder: Path, reader: Reader, clock: Callable[[], float], *, read_only: bool = False
     ) -> None:
         super().__init__(folder, reader, clock, read_only=read_only)
-        #: Durable extents of files that are not saved in the state yet, by the file's name.
-        self._unsaved_extents: dict[str, Extent] = {}
+        self.files = KnownFiles()
+        #: The files that the next commit saves as they are known then.
+        self._noted: set[str] = set()
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -43,6 +47,7 @@ class State(StateFile):
             try:
                 if self.check_integrity():
                     self.load()
+                    self.files.replace_all(self.read_files())
             except (FileDamaged, StoreDamaged) as error:
                 self.set_aside(error)
         self._check_algorithm(algorithm)
@@ -66,6 +71,7 @@ class State(StateFile):
         """Read the state. An empty ``algorithm`` matches any."""
         try:
             self.load()
+            self.files.replace_all(self.read_files())
         except FileDamaged as error:
             raise StoreError(
                 f"{self.folder} contains no store that can be read: {error}"
@@ -108,45 +114,50 @@ class State(StateFile):
         if self.mark(name) < value:
             with self.writing(until):
                 if self.mark(name) < value:
-                    self.commit_with_extents({("mark", name): value}, until)
+                    self.commit_with_files({("mark", name): value}, until)
         return self.mark(name)
 
     def set_mark(self, name: str, value: int, until: float) -> None:
         if self.mark(name) != value:
             with self.writing(until):
-                self.commit_with_extents({("mark", name): value or None}, until)
+                self.commit_with_files({("mark", name): value or None}, until)
 
     # -- the data files ----------------------------------------------------------------------------
 
-    def note_extent(self, name: str, extent: Extent) -> None:
-        """Note a file's durable extent, for the next :meth:`commit_with_extents` to save."""
-        self._unsaved_extents[name] = extent
+    def note_file(self, name: str) -> None:
+        """Note that a file is not saved as it is known; the next :meth:`commit_with_files` does it.
 
-    def commit_with_extents(self, changes: Changes, until: float) -> None:
-        """Commit changes on which other nodes rely, with the extents of the files behind them.
+        To be called once the file's extent is durable.
+        """
+        self._noted.add(name)
+
+    def commit_with_files(self, changes: Changes, until: float) -> None:
+        """Commit changes together with the noted files.
 
         To be called within :meth:`writing`. A raised mark or a cursor reports that every record
         before a time is in the store. The extents in the same commit let the next process notice
         if any of these records has disappeared.
         """
-        # An extent is noted after its records are durable, so a saved one is never ahead of them.
-        noted = {name: self._unsaved_extents.pop(name) for name in list(self._unsaved_extents)}
-        files = self.values["file"]
-        extents = {
-            ("file", name): {**files[name], "told": encode_extent(extent)}
-            for name, extent in noted.items()
-            if name in files and not files[name]["damage"]
-        }
+        noted = {self._noted.pop() for _ in range(len(self._noted))}
+        values: dict[tuple[str, str], object] = {}
+        for name in noted:
+            file = self.files.get(name)
+            if file is None:
+                values[FILES, name] = None
+            elif file.readable:  # otherwise save_files is about to save it
+                values[FILES, name] = encode_file(file, durable=True)
         try:
-            self.commit({**changes, **extents}, until)
+            self.commit({**values, **changes}, until)
         except BaseException:
-            for name, extent in noted.items():
-                self._unsaved_extents.setdefault(name, extent)
+            self._noted |= noted
             raise
 
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Return the saved attributes of each data file, by name."""
-        return dict(self.values["file"])
+    def close(self, until: float) -> None:
+        """Save the noted files if possible, and close. Otherwise the next process reads them."""
+        if self._noted and self._writer is not None:
+            with suppress(StoreError), self.writing(until):
+                self.commit_with_files({}, until)
+        super().close(until)
 
     def save_files(
         self,
@@ -156,7 +167,7 @@ class State(StateFile):
         new_generation: bool = False,
         lost_from: Milliseconds | None = None,
     ) -> None:
-        """Save the files in one commit, with None to delete one; their saved extents are replaced.
+        """Save the files in one commit, with None to delete one; what was noted is replaced.
 
         - ``new_generation``: records may have come back, so the generation increases.
         - ``lost_from``: records from this time on can no longer be read. They are not represented
@@ -170,7 +181,7 @@ class State(StateFile):
             return
         with self.writing(until):
             changes: dict[tuple[str, str], object] = {
-                ("file", name): value for name, value in files.items()
+                (FILES, name): value for name, value in files.items()
             }
             if new_generation:
                 generation = max(self.generation + 1, int(self.clock() * 1000))
@@ -186,9 +197,7 @@ class State(StateFile):
                 lease = self.lease()
                 if lease.holder:
                     changes["store", "lease"] = [lease.token + 1, "", 0]
-            self.commit(changes, until)
-            for name in files:
-                self._unsaved_extents.pop(name, None)
+            self.commit_with_files(changes, until)
 
     def lease(self) -> Lease:
         """Return the newest lease; a lease without a holder is free."""

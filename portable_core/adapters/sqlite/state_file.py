@@ -1,7 +1,7 @@
 """The file ``state.sqlite3``.
 
-It has one table of small JSON values, all of which are also kept in memory, and the tables of the
-quarantine (``master_state.py``), which are not.
+It has one table of small JSON values, which are also kept in memory, except those of the data files
+(``known_files.py``); and the tables of the quarantine (``master_state.py``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from portable_core.adapters.sqlite.file_rows import decode_file
 from portable_core.adapters.sqlite.files import (
     COMPANIONS,
     STATE_NAME,
+    DataFile,
     FileDamaged,
     translate_error,
 )
@@ -30,12 +32,19 @@ logger = logging.getLogger(__name__)
 
 _VERSION = 1
 _TABLES = ("state", "quarantine", "quarantine_order")
-_SECTIONS = ("store", "mark", "slave", "file")
+_SECTIONS = ("store", "mark", "slave")
+
+#: The section of the data files, which may be many.
+FILES = "file"
 
 #: Names in the section ``store`` of every complete state.
 _IDENTITY = {"uuid", "algorithm", "generation", "witness"}
 
-_READ_SQL = "SELECT key, value FROM state"
+_READ_SQL = f"SELECT key, value FROM state WHERE key < '{FILES}:' OR key >= '{FILES};'"  # noqa: S608 -- ours
+_READ_FILES_SQL = (
+    f"SELECT key, value FROM state WHERE key > ? AND key < '{FILES};' "  # noqa: S608 -- ours
+    "ORDER BY key LIMIT 1000"
+)
 _SAVE_SQL = "REPLACE INTO state (key, value) VALUES (?, ?)"
 _DELETE_SQL = "DELETE FROM state WHERE key = ?"
 
@@ -69,7 +78,7 @@ class StateFile:
     # -- reading -----------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read all values but the quarantine. Raise ``FileDamaged`` or ``StoreDamaged``."""
+        """Read the values that are kept in memory. Raise ``FileDamaged`` or ``StoreDamaged``."""
         values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
         try:
             for key, value in self._reader.query(STATE_NAME, _READ_SQL):
@@ -80,6 +89,17 @@ class StateFile:
         if values["store"] and not values["store"].keys() >= _IDENTITY:
             raise StoreDamaged(f"{self.path} has no identity")
         self.values = values
+
+    def read_files(self) -> Iterator[DataFile]:
+        """Yield the data files as they are saved. Raise ``StoreDamaged`` or ``StoreError``."""
+        after = f"{FILES}:"
+        try:
+            while rows := self._reader.query(STATE_NAME, _READ_FILES_SQL, (after,)):
+                for key, value in rows:
+                    after = key.decode()
+                    yield decode_file(after.removeprefix(f"{FILES}:"), value)
+        except (FileDamaged, ValueError) as error:
+            raise StoreDamaged(f"{self.path} contains an invalid value: {error}") from error
 
     def check_integrity(self) -> bool:
         """Return whether the file contains a state. Raise ``FileDamaged``."""
@@ -194,6 +214,8 @@ class StateFile:
         except FileDamaged as error:
             raise StoreDamaged(f"{error}. Restart to set the file aside.") from error
         for (section, name), text in texts.items():
+            if section == FILES:
+                continue
             if text == b"null":
                 self.values[section].pop(name, None)
             else:

@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from portable_core.adapters.sqlite.files import DataFile, measure_size, translate_error
+from portable_core.adapters.sqlite.files import HOUR_MS, translate_error
 from portable_core.adapters.sqlite.folder import REFRESH_INTERVAL_S, SqliteFolder
-from portable_core.adapters.sqlite.retention import choose_oldest, find_gap
+from portable_core.adapters.sqlite.known_files import FileList, KnownFiles
+from portable_core.adapters.sqlite.retention import choose_oldest, find_gap, measure_file
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.errors import StoreError, StoreFull
 from portable_core.ports import (
@@ -20,7 +22,7 @@ from portable_core.ports import (
     StoreInfo,
     StoreStatus,
 )
-from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.records import Pair, Record
 
 #: Once a file has this size, the next records of its hour go into another file.
 FILE_BYTES = 256 * 1024 * 1024
@@ -42,7 +44,7 @@ _CHECK_BYTES = 512 * 1024
 #: Seconds for which the store counts as unusable after a failed append, unless one succeeds.
 _FAILURE_S = 3.0
 
-_EVERYTHING = (0, MAX_INTEGER + 1)
+_Read = TypeVar("_Read")
 
 
 class SqliteStore(SqliteFolder):
@@ -112,13 +114,19 @@ class SqliteStore(SqliteFolder):
     def prune(self, before: Milliseconds) -> int:
         """Remove the files of hours that ended at or before ``before``; return their bytes."""
         self._check_open()
-        candidates = {file for file in self._registry.list_all() if file.end <= before}
+        last_hour = before // HOUR_MS - 1
+        candidates = {(file.name, file.damage) for file in self._state.files.list_all(0, last_hour)}
         if not candidates:
             return 0
         until = self._until()
         with self._appending(until):
             # A file that became readable during the wait is kept: no master has asked past it yet.
-            old = [f for f in self._registry.list_all() if f in candidates and not f.in_transition]
+            files = self._state.files.list_all(0, last_hour)
+            old = [
+                file
+                for file in files
+                if (file.name, file.damage) in candidates and not file.in_transition
+            ]
             return self._appender.remove(old, until) if old else 0
 
     def prune_to_size(
@@ -130,7 +138,7 @@ class SqliteStore(SqliteFolder):
             self._appender.file_bytes = min(
                 self._file_bytes, max(limit // _FILES_WITHIN_LIMIT, _SMALLEST_FILE)
             )
-            oldest = choose_oldest(self._folder, self._registry.list_all(), limit)
+            oldest = choose_oldest(self._folder, self._state.files, limit)
             gap = find_gap(oldest, asked)
             if gap is not None:
                 self._state.save_gap(gap, until)
@@ -197,40 +205,50 @@ class SqliteStore(SqliteFolder):
         yield from self._scanner.records(self._list_files(start, end), start, end)
 
     def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
-        if not pairs:
-            return iter(())
-        times = [pair.timestamp for pair in pairs]
-        return self._scanner.fetch(self._list_files(min(times), max(times) + 1), pairs)
+        hours = {pair.timestamp // HOUR_MS for pair in pairs}
+
+        def list_hours(files: KnownFiles) -> dict[int, FileList]:
+            return {
+                hour: files.list_readable(hour * HOUR_MS, (hour + 1) * HOUR_MS) for hour in hours
+            }
+
+        return self._scanner.fetch(self._read_files(list_hours), pairs)
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
         return self._scanner.latest(self._list_files(0, before), before, limit)
 
     def first(self) -> Milliseconds | None:
-        return find_first(self._list_files(*_EVERYTHING))
+        return find_first(self._read_files(KnownFiles.list_first_hour))
 
     def last(self) -> Milliseconds | None:
-        return find_last(self._list_files(*_EVERYTHING))
+        return find_last(self._read_files(KnownFiles.list_last_hour))
 
-    def _list_files(self, start: Milliseconds, end: Milliseconds) -> list[DataFile]:
+    def _list_files(self, start: Milliseconds, end: Milliseconds) -> FileList:
+        return self._read_files(lambda files: files.list_readable(start, end))
+
+    def _read_files(self, read: Callable[[KnownFiles], _Read]) -> _Read:
         self._check_open()
         if not self._read_only:
-            return self._registry.list_readable(start, end)
+            return read(self._state.files)
         with self._refreshed():
-            return self._registry.list_readable(start, end)
+            return read(self._state.files)
 
     def status(self) -> StoreStatus:
         with self._refreshed():
-            files = self._registry.list_all()
+            files = self._state.files
+            totals, first, last = files.total(), files.list_first_hour(), files.list_last_hour()
             damaged, gaps = self._registry.describe_damage(), self._state.gaps()
-        readable = [file for file in files if file.readable and file.extent.rows]
+        readable = [file for file in totals.others if file.readable]
+        size = sum(measure_file(self._folder, file) for file in totals.others)
         return StoreStatus(
-            records=sum(file.extent.rows for file in readable),
-            first=find_first(readable),
-            last=find_last(readable),
-            bytes=sum(measure_size(self._folder / file.name) for file in files),
-            files=len(files),
+            records=totals.records + sum(file.extent.rows for file in readable),
+            first=find_first(first),
+            last=find_last(last),
+            bytes=totals.bytes + size,
+            files=totals.closed + len(totals.others),
             damaged=damaged,
             gaps=gaps,
+            unchecked=totals.unchecked,
         )
 
     # -- the master's state ------------------------------------------------------------------------

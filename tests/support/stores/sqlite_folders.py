@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.records import MAX_INTEGER, Pair, Record
@@ -39,3 +43,19 @@ def read_timestamps(store: SqliteStore) -> list[int]:
 
 def list_pairs(records: list[Record]) -> list[Pair]:
     return [record.pair for record in records]
+
+
+def read_file_rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the state has saved of each data file."""
+    connection = sqlite3.connect(folder / "state.sqlite3")
+    rows = connection.execute("SELECT key, value FROM state WHERE key GLOB 'file:*'").fetchall()
+    connection.close()
+    return {key.removeprefix("file:"): json.loads(value) for key, value in rows}
+
+
+def wait_until_checked(store: SqliteStore) -> None:
+    """Wait until the store has read every closed file in the background."""
+    until = time.monotonic() + 60
+    while store.status().unchecked:
+        assert time.monotonic() < until
+        time.sleep(0.05)

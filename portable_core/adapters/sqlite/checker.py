@@ -1,0 +1,42 @@
+"""The thread in which a store reads its closed files after it was opened."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from portable_core.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until the next attempt after an error.
+_RETRY_S = 10.0
+
+
+class Checker:
+    """Calls ``check`` until it is stopped. ``check`` returns the seconds to wait."""
+
+    def __init__(self, check: Callable[[], float]) -> None:
+        self._check = check
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="sqlite-check", daemon=True)
+        self._thread.start()
+
+    def stop(self, wait_s: float) -> None:
+        """Stop; wait so long at most, because a check may hang with its disk."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(max(wait_s, 0))
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._stopping.wait(wait_s):
+            try:
+                wait_s = self._check()
+            except StoreError as error:
+                wait_s = _RETRY_S
+                logger.warning("the files could not be checked; retrying: %s", error)
