@@ -91,7 +91,9 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-console bench-crowd bench-hash bench-receive bench-sync bench-wire
+.PHONY: bench-age bench-console bench-crowd bench-hash bench-receive bench-sync bench-wire
+bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
+	$(BIN)/python -m loadtests.bench_age $(ARGS)
 bench-console: setup ## Measure the console's pages.
 	$(BIN)/python loadtests/bench_console.py $(ARGS)
 bench-crowd: setup ## Sync 1.5 million webhooks that arrived within two spans.
