@@ -22,7 +22,8 @@
     ├── SlaveError                  502  a slave could not be synced; the message has why
     │   ├── SlaveUnreachable        502  no connection, or a timeout
     │   ├── SlaveRefused            502  it answered with another status than 200
-    │   └── AnswerInvalid           502  its response breaks the protocol
+    │   ├── AnswerInvalid           502  its response breaks the protocol
+    │   └── QuarantineFull          502  it has an invalid record, and no more can be set aside
     ├── HandOverFailed              502  the master rejected the records of a stopping slave
     ├── Unavailable                 503  temporary: retry later
     │   ├── BufferFull              503  too many webhooks wait for the store
@@ -213,6 +214,12 @@ class SlaveRefused(SlaveError):
 
 class AnswerInvalid(SlaveError):
     title = "Invalid response"
+
+
+class QuarantineFull(SlaveError):
+    """An invalid record of the slave cannot be set aside, because the quarantine is full."""
+
+    title = "Quarantine full"
 
 
 class HandOverFailed(WebhookSyncError):

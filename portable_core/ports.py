@@ -89,6 +89,13 @@ class Damage:
     end: Milliseconds | None = None
 
 
+class QuarantineSize(NamedTuple):
+    """How many records the quarantine has, and how many bytes they occupy."""
+
+    records: int
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
     """A store in ``/status``. None for a value that would be expensive to find."""
@@ -103,6 +110,8 @@ class StoreStatus:
     gaps: tuple[tuple[Milliseconds, Milliseconds], ...] = ()
     #: Files that the store has not read since it was opened; it reads them in the background.
     unchecked: int | None = None
+    #: Part of ``bytes``, if the store counts its bytes.
+    quarantine: QuarantineSize | None = None
 
 
 class Store(Protocol):
@@ -277,6 +286,22 @@ class Quarantined:
     record: Record
 
 
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """An item of the quarantine without its payload.
+
+    ``position`` sorts by time; a page begins before one. ``size`` is what the item occupies.
+    """
+
+    position: str
+    id: str
+    slave: str
+    at: Milliseconds
+    reason: str
+    pair: Pair
+    size: int
+
+
 class MasterState(Protocol):
     """The state of a master besides its records: leases, slaves' states, the quarantine.
 
@@ -312,8 +337,25 @@ class MasterState(Protocol):
         """Save items; they are durable on return. Idempotent by ``id``."""
         ...
 
+    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
+        """Delete an item, durably; return whether it was there."""
+        ...
+
     def quarantine(self) -> Iterator[Quarantined]:
         """Yield all items, oldest first, in bounded memory."""
+        ...
+
+    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
+        """Return the newest items, at most ``limit``, before the position ``before`` if given.
+
+        No payload is read.
+        """
+        ...
+
+    def find_quarantined(self, id_: str) -> Quarantined | None: ...
+
+    def quarantine_size(self) -> QuarantineSize:
+        """Return the size, without reading the items."""
         ...
 
 

@@ -321,6 +321,22 @@ class SettingsTable:
         unit="bytes",
         role="master",
     )
+    quarantine_records: int = setting(
+        "QUARANTINE_RECORDS",
+        "100000",
+        integer(0),
+        "Most invalid records that are set aside; at the next one the sync of its slave fails.",
+        unit="records",
+        role="master",
+    )
+    quarantine_bytes: int = setting(
+        "QUARANTINE_BYTES",
+        "268435456",
+        integer(0),
+        "Most bytes of invalid records that are set aside.",
+        unit="bytes",
+        role="master",
+    )
     max_syncs: int = setting(
         "MAX_SYNCS",
         "4",

@@ -12,6 +12,8 @@ from portable_core.ports import (
     Lease,
     Milliseconds,
     Quarantined,
+    QuarantineEntry,
+    QuarantineSize,
     SlaveState,
     StoreInfo,
     StoreStatus,
@@ -230,6 +232,21 @@ class ProcessStore:
             lambda: self.disk.save_quarantine(lease, items),
             lambda: self.disk.save_quarantine(lease, items[::2]),
         )
+
+    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
+        return self._write("delete_quarantined", lambda: self.disk.delete_quarantined(lease, id_))
+
+    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
+        self._check_alive()
+        return self.disk.list_quarantine(before, limit)
+
+    def find_quarantined(self, id_: str) -> Quarantined | None:
+        self._check_alive()
+        return self.disk.find_quarantined(id_)
+
+    def quarantine_size(self) -> QuarantineSize:
+        self._check_alive()
+        return self.disk.quarantine_size()
 
     def quarantine(self) -> Iterator[Quarantined]:
         self._check_alive()

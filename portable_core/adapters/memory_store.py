@@ -16,6 +16,8 @@ from portable_core.ports import (
     Lease,
     Milliseconds,
     Quarantined,
+    QuarantineEntry,
+    QuarantineSize,
     SlaveState,
     StoreInfo,
     StoreStatus,
@@ -204,12 +206,14 @@ class MemoryStore:
 
     def status(self) -> StoreStatus:
         with self._lock:
+            quarantine = self.quarantine_size()
             return StoreStatus(
                 records=len(self._order),
                 first=self.first(),
                 last=self.last(),
-                bytes=self._bytes,
+                bytes=self._bytes + quarantine.bytes,
                 gaps=tuple(self._gaps),
+                quarantine=quarantine,
             )
 
     # -- the master's state ------------------------------------------------------------------------
@@ -263,8 +267,48 @@ class MemoryStore:
             for item in items:
                 self._quarantine.setdefault(item.id, item)
 
+    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
+        with self._lock:
+            self._check_lease(lease)
+            return self._quarantine.pop(id_, None) is not None
+
     def quarantine(self) -> Iterator[Quarantined]:
         with self._lock:
             self._check_open()
-            items = sorted(self._quarantine.values(), key=lambda item: (item.at, item.id))
+            items = sorted(self._quarantine.values(), key=_get_position)
         yield from items
+
+    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
+        with self._lock:
+            self._check_open()
+            items = sorted(self._quarantine.values(), key=_get_position, reverse=True)
+        found = [
+            QuarantineEntry(
+                _get_position(item),
+                item.id,
+                item.slave,
+                item.at,
+                item.reason,
+                item.record.pair,
+                item.record.size + _OVERHEAD,
+            )
+            for item in items
+            if before is None or _get_position(item) < before
+        ]
+        return found[:limit]
+
+    def find_quarantined(self, id_: str) -> Quarantined | None:
+        with self._lock:
+            self._check_open()
+            return self._quarantine.get(id_)
+
+    def quarantine_size(self) -> QuarantineSize:
+        with self._lock:
+            self._check_open()
+            items = self._quarantine.values()
+            size = sum(item.record.size + _OVERHEAD for item in items)
+            return QuarantineSize(len(items), size)
+
+
+def _get_position(item: Quarantined) -> str:
+    return f"{max(item.at, 0):014x}{item.id}"

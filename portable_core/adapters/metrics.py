@@ -217,6 +217,7 @@ class _NodeCollector(Collector):
 
 def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
     buffer, store = status.buffer, status.store
+    quarantined = store.quarantine if node.master is not None else None
     yield _gauge("buffer_records", "Webhooks waiting for the store.", buffer.records)
     yield _gauge("buffer_bytes", "Bytes of webhooks waiting for the store.", buffer.bytes)
     yield _gauge(
@@ -241,6 +242,8 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
             "Files that the node has not read since it opened the store.",
             store.unchecked,
         ),
+        ("quarantine_records", "Records in quarantine.", quarantined and quarantined.records),
+        ("quarantine_bytes", "Bytes of records in quarantine.", quarantined and quarantined.bytes),
         ("store_damaged_parts", "Parts of the store that cannot be read.", len(store.damaged)),
         (
             "store_gaps",

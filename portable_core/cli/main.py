@@ -22,6 +22,7 @@ _COMMANDS = {
     "demo": "portable_core.cli.demo",
     "hash": "portable_core.cli.hash",
     "masters": "portable_core.cli.masters",
+    "quarantine": "portable_core.cli.quarantine",
     "replay": "portable_core.cli.replay",
     "serve": "portable_core.cli.serve",
     "status": "portable_core.cli.status",

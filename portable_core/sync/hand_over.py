@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from portable_core.errors import HandOverFailed, WebhookSyncError
 from portable_core.ports import Clock, Milliseconds
 from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.sync.report import HandOverReport
 from portable_core.sync.slave import Slave
 from portable_core.wire.negotiation import ENCODINGS, Encoding
 
@@ -25,7 +26,7 @@ HAND_OVER_S = 7.0
 
 #: Sends records, encoded as this media type, within so many seconds, and returns once the master
 #: has confirmed them. Raises ``HandOverFailed``.
-Send = Callable[[Iterable[bytes], str, float], object]
+Send = Callable[[Iterable[bytes], str, float], HandOverReport]
 
 #: Bytes of payload in the first request, and at most. A quickly confirmed request doubles the next.
 FIRST_BYTES = 256 * 1024
@@ -92,7 +93,7 @@ class HandOver:
             raise HandOverFailed("the time for the hand-over is used up")
         try:
             chunks = self._encoding.encode_records(part.read(self._bytes))
-            self._send(chunks, self._encoding.media_type, self._deadline - started)
+            report = self._send(chunks, self._encoding.media_type, self._deadline - started)
         except WebhookSyncError as error:
             rest = self._deadline - self._clock.monotonic()
             if error.retry_after is None or error.retry_after >= rest:
@@ -101,6 +102,11 @@ class HandOver:
             self._bytes = max(FIRST_BYTES, self._bytes // 2)
             self._clock.sleep(error.retry_after)
             return
+        if report.refused:
+            logger.error(
+                "the master lacks %d records: they are invalid, and its quarantine is full",
+                report.refused,
+            )
         self._after = part.last
         self.sent += part.count
         if self._clock.monotonic() - started < _QUICK_S:

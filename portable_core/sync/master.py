@@ -16,12 +16,13 @@ from itertools import islice
 
 from portable_core.errors import LeaseHeld, NotFound, WebhookSyncError
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import MasterStore, Quarantined, SlaveClient, SlaveState
+from portable_core.ports import MasterStore, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.observer import Observer
 from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
+from portable_core.sync.quarantine import Quarantine
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
@@ -63,17 +64,13 @@ class Master:
         self._turns = Turns(receiver.clock, self.clients)
         self._observer = observer or Observer()
         self._stopping = threading.Event()
+        self.quarantine = Quarantine(receiver, store, self._hold, self._find_missing)
 
     def slave_states(self) -> dict[str, SlaveState]:
         """Return the state of each slave: of those in the settings and of those synced before."""
         self.receiver.open()
         states = self._store.slave_states()
         return {name: states.get(name, SlaveState()) for name in {**self.clients, **states}}
-
-    def quarantine(self) -> Iterator[Quarantined]:
-        """Return the records in quarantine, oldest first."""
-        self.receiver.open()
-        return self._store.quarantine()
 
     def stop(self) -> None:
         """End a running sync in order at its next chunk, and start no other."""
@@ -202,7 +199,8 @@ class Master:
     def accept(self, slave: str, records: Iterable[Record]) -> HandOverReport:
         """Store the records, in order of their pairs, that are not represented in the master.
 
-        All of them are durable when it returns. Raises ``MalformedStream`` for a wrong order,
+        All of them are durable when it returns, except invalid ones that the quarantine has no room
+        for; the report counts those. Raises ``MalformedStream`` for a wrong order,
         ``LeaseHeld``, and ``Unavailable`` if this process is busy. After an error the slave may
         send the same records again.
         """
@@ -213,15 +211,22 @@ class Master:
             for batch in _divide(records):
                 try:
                     with self._turns.hand_over(slave), self._lease(lambda: True) as context:
-                        merger = RecordMerger(context, slave, reached, progress)
+                        merger = RecordMerger(context, slave, reached, progress, refuse=True)
                         self._merge_batch(merger, batch)
                 except LeaseHeld:
                     self._interrupt_elsewhere(slave)
                     raise
                 received += len(batch)
                 reached = max(reached, merger.reached)
-        saved, set_aside = progress.saved, progress.set_aside
-        return HandOverReport(received, saved, received - saved - set_aside, set_aside)
+        saved, set_aside, refused = progress.saved, progress.set_aside, progress.refused
+        represented = received - saved - set_aside - refused
+        return HandOverReport(received, saved, represented, set_aside, refused)
+
+    @contextmanager
+    def _hold(self) -> Iterator[SyncContext]:
+        """Hold the turn and the lease for a change of the quarantine, as a hand-over does."""
+        with self._turns.hand_over(""), self._lease(lambda: True) as context:
+            yield context
 
     def _interrupt_elsewhere(self, slave: str) -> None:
         """Ask the sync of another process to end; it reads the mark soon."""
@@ -231,12 +236,8 @@ class Master:
 
     def _merge_batch(self, merger: RecordMerger, batch: Sequence[Record]) -> None:
         """Merge the records of a batch that are not represented in the master."""
-        pairs = [record.pair for record in batch]
-        # First reserve, then flush: no webhook received meanwhile can have one of these pairs.
-        self.receiver.reserve(pairs)
-        self.receiver.flush()
+        missing = self._find_missing([record.pair for record in batch])
         latest = self.receiver.now() + self._settings.span_ms
-        missing = set(self._find_missing(pairs))
         for record in batch:
             if record.pair in missing and record.pair.timestamp > latest:
                 merger.quarantine(record, "its timestamp lies in the future")
@@ -244,16 +245,21 @@ class Master:
         merger.add([record for record in batch if record.pair in missing], MAX_INTEGER + 1)
         merger.save()
 
-    def _find_missing(self, pairs: list[Pair]) -> Iterator[Pair]:
-        """Return the pairs that are not represented in the master's store."""
+    def _find_missing(self, pairs: list[Pair]) -> set[Pair]:
+        """Return the pairs that are not represented in the master's store.
+
+        From now on, no webhook that this process receives gets one of these pairs.
+        """
+        # First reserve, then flush: what was received before is in the store.
+        self.receiver.reserve(pairs)
+        self.receiver.flush()
         span = self._settings.span_ms
         ordered = sorted(pairs)
         hashes = {pair.hash for pair in ordered}
         near = self._store.pairs(ordered[0].timestamp - span, ordered[-1].timestamp + span + 1)
         known = (pair for pair in near if pair.hash in hashes)
         batches = iter(lambda: list(islice(known, 4096)), [])
-        for run in find_missing(ordered, batches, span):
-            yield from run
+        return {pair for run in find_missing(ordered, batches, span) for pair in run}
 
     # -- the lease -----------------------------------------------------------------------------
 

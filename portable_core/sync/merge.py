@@ -6,10 +6,16 @@ in the master. :attr:`RecordMerger.reached` passes a record only after that.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from portable_core.errors import MalformedPayload, MalformedStream, RecordRefused
+from portable_core.errors import (
+    MalformedPayload,
+    MalformedStream,
+    QuarantineFull,
+    RecordRefused,
+)
 from portable_core.ingest.identifier import Identifier
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ports import (
@@ -21,12 +27,17 @@ from portable_core.ports import (
     Milliseconds,
     Quarantined,
 )
-from portable_core.records import Pair, Record, Recovery, format_sort_key
+from portable_core.records import Pair, Record, Recovery, format_id, format_sort_key
 from portable_core.settings import Settings
 from portable_core.sync.copies import CopyFinder
 from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import HOUR_MS
+
+logger = logging.getLogger(__name__)
+
+#: Bytes that an item of the quarantine occupies beside its record.
+_ITEM_BYTES = 200
 
 #: Records are saved when so many are pending, or so many bytes of them, or this long after the
 #: last save.
@@ -86,11 +97,15 @@ class RecordMerger:
         progress: Progress,
         copies: CopyFinder | None = None,
         hashes: HashRange = ALL_HASHES,
+        *,
+        refuse: bool = False,
     ) -> None:
         """Expect records from ``start`` on, with these hashes; count them in ``progress``.
 
-        ``copies`` samples what is stored.
+        ``copies`` samples what is stored. ``refuse``: drop and count the invalid records that the
+        quarantine has no room for, instead of raising ``QuarantineFull``.
         """
+        self._refuse = refuse
         self._hashes = hashes
         self._copies = copies
         self._context = context
@@ -173,14 +188,17 @@ class RecordMerger:
 
     def quarantine(self, record: Record, reason: str) -> None:
         """Set a record aside whole; it is in the quarantine after the next save."""
-        self._progress.set_aside += 1
         name = f"{self._slave}-{format_sort_key(record.pair)}"
         now = self._context.clock.now()
         self._quarantined.append(Quarantined(name, self._slave, now, reason, record))
         self._bytes += record.size
 
     def save(self) -> None:
-        """Save everything added so far, durably; then move ``reached``."""
+        """Save everything added so far, durably; then move ``reached``.
+
+        Raises ``QuarantineFull``; ``reached`` is then at the first record that cannot be set aside,
+        and all other records are saved.
+        """
         store, lease = self._context.store, self._context.lease
         self._drop_represented()
         if self._records:
@@ -189,14 +207,54 @@ class RecordMerger:
                 self._count_saved(self._records)
             except RecordRefused:
                 self._save_singly()
-        if self._quarantined:
-            store.save_quarantine(lease, self._quarantined)
-        self._records, self._twins, self._quarantined, self._bytes = [], [], [], 0
+        self._records, self._twins = [], []
         self._unsaved.clear()
+        self._save_quarantined()
+        self._bytes = 0
         self._saved_at = self._context.clock.monotonic()
         self.reached = self._last[0]
         floor = self.reached - self._span
         self._recent = {hash_: time for hash_, time in self._recent.items() if time >= floor}
+
+    def _save_quarantined(self) -> None:
+        """Set records aside, as many as the quarantine has room for."""
+        if not self._quarantined:
+            return
+        fitting, rest = self._divide_quarantined()
+        if fitting:
+            self._context.store.save_quarantine(self._context.lease, fitting)
+        self._progress.set_aside += len(self._quarantined) - len(rest)
+        self._quarantined = rest
+        if rest:
+            first = min(rest, key=lambda item: item.record.pair)
+            settings = self._context.settings
+            error = QuarantineFull(
+                f"the record {format_id(first.record.pair)} is invalid ({first.reason}) and cannot "
+                f"be set aside: the quarantine has {settings.quarantine_records} records "
+                f"(QUARANTINE_RECORDS) or {settings.quarantine_bytes} bytes (QUARANTINE_BYTES). "
+                "Release or delete some of them (webhook-sync quarantine), or raise the limit."
+            )
+            if not self._refuse:
+                self.reached = max(self.reached, first.record.pair.timestamp)
+                raise error
+            logger.error("%s: %d records are refused: %s", self._slave, len(rest), error)
+            self._progress.refused += len(rest)
+            self._quarantined = []
+
+    def _divide_quarantined(self) -> tuple[list[Quarantined], list[Quarantined]]:
+        """Return the items that fit, and those that neither fit nor are in the quarantine."""
+        settings, store = self._context.settings, self._context.store
+        records, size = store.quarantine_size()
+        fitting: list[Quarantined] = []
+        rest: list[Quarantined] = []
+        for item in self._quarantined:
+            longer = size + item.record.size + _ITEM_BYTES
+            if records < settings.quarantine_records and longer <= settings.quarantine_bytes:
+                records, size = records + 1, longer
+                fitting.append(item)
+            elif store.find_quarantined(item.id) is None:
+                rest.append(item)
+        return fitting, rest
 
     def _drop_represented(self) -> None:
         """Drop the records whose webhook is in the store under another identity rule."""

@@ -16,7 +16,8 @@ class Progress:
 
     Each field has one writer: the sending thread writes ``pairs_sent`` and ``bytes_sent``, the
     syncing thread all others. Fields have the meaning that :class:`SlaveReport` gives them.
-    ``missed`` counts the saved records by the hour of their timestamps, from the Unix epoch.
+    ``refused`` counts the invalid records of a hand-over that the quarantine had no room for,
+    ``missed`` the saved records by the hour of their timestamps, from the Unix epoch.
     """
 
     slave: str
@@ -44,6 +45,7 @@ class Progress:
     warning_type: str = ""
     error: str = ""
     error_type: str = ""
+    refused: int = 0
     missed: Counter[int] = field(default_factory=Counter)
 
     def warn(self, problem: WebhookSyncError | str) -> None:

@@ -29,6 +29,7 @@ from portable_core.records import MAX_INTEGER
 SYNC_PATH = "/sync"
 RECORDS_PATH = "/records"
 MASTERS_PATH = "/masters"
+QUARANTINE_PATH = "/quarantine"
 #: The master's pairs of ``start`` to ``end``, for comparisons by other programs.
 PAIRS_PATH = "/pairs"
 

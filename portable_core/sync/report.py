@@ -147,9 +147,14 @@ def extend_day(
 
 
 class HandOverReport(msgspec.Struct, frozen=True):
-    """What the master did with the records of a hand-over; all of them are durable."""
+    """What the master did with the records of a hand-over.
+
+    All of them are durable, except for the ``refused`` ones: they are invalid, and the quarantine
+    is full.
+    """
 
     received: Integer
     saved: Integer
     represented: Integer
     set_aside: Integer
+    refused: Integer = 0

@@ -15,6 +15,7 @@ import msgspec
 from portable_core.errors import (
     AnswerInvalid,
     BadRequest,
+    QuarantineFull,
     SlaveError,
     SlaveRefused,
     StreamCut,
@@ -196,6 +197,8 @@ class SlaveSync:
             smaller = self._reduce(plan, step, outcome)
             self._state = plan.apply_to(self._state)
             self._save_state()
+            if isinstance(outcome.error, QuarantineFull):
+                raise outcome.error
             if outcome.error is not None and not gained and not smaller:
                 raise _explain_size(outcome.error, info) if outcome.too_large else outcome.error
             if outcome.whole and not gained:
@@ -216,6 +219,8 @@ class SlaveSync:
 
     def _reduce(self, plan: WindowPlan, step: Step, outcome: _Outcome) -> bool:
         """Make the next request smaller if that helps; return whether it may be sent at once."""
+        if isinstance(outcome.error, QuarantineFull):
+            return False
         if outcome.too_large:
             return plan.reduce(step, outcome.sent, outcome.last)
         gained = outcome.reached > step.start

@@ -23,6 +23,13 @@ class HealthDocument(msgspec.Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
 
+class QuarantineSizeDocument(msgspec.Struct, frozen=True):
+    """The size of the quarantine, which is part of the store's ``bytes``."""
+
+    records: Integer
+    bytes: Integer
+
+
 class StoreDocument(msgspec.Struct, frozen=True):
     """A node's store. A member is null if the store cannot compute it cheaply."""
 
@@ -34,6 +41,7 @@ class StoreDocument(msgspec.Struct, frozen=True):
     newest: Milliseconds | None = None
     bytes: Integer | None = None
     files: Integer | None = None
+    quarantine: QuarantineSizeDocument | None = None
     damaged: Sequence[Damage] = ()
     gaps: Sequence[tuple[Milliseconds, Milliseconds]] = ()
     unchecked: Integer | None = None
@@ -117,6 +125,7 @@ def describe_status(
             store.last,
             store.bytes,
             store.files,
+            store.quarantine and QuarantineSizeDocument(*store.quarantine),
             store.damaged,
             store.gaps,
             store.unchecked,

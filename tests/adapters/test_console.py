@@ -167,7 +167,7 @@ def test_without_replay_targets_no_webhook_is_replayed(client: Client) -> None:
 
 def test_the_quarantine_is_shown_and_downloaded_whole(client: Client) -> None:
     log_in(client)
-    assert "The quarantine is empty." in client.get("/quarantine").text
+    assert "The quarantine is empty." in client.get("/quarantine", headers=HTML).text
     payload = b"\xff</pre><script>" + b"x" * 5000
     record = Record(Pair(5, 7), payload, Meta("shop"))
     store = find_store(client.application)
@@ -177,14 +177,15 @@ def test_the_quarantine_is_shown_and_downloaded_whole(client: Client) -> None:
         for at in range(120)
     ]
     store.save_quarantine(lease, items)
-    page = client.get("/quarantine").text
+    page = client.get("/quarantine", headers=HTML).text
+    assert "120 records" in page
     assert page.count("Download the bytes") == 100
     assert page.index("slave-1-119") < page.index("slave-1-118")
     assert "<b>wrong" not in page
     assert "<script>" not in page.replace("<script src=", "")
     assert client.get("/quarantine/slave-1-119/payload").data == payload
     assert client.get("/quarantine/none/payload").status_code == 404
-    assert "20+" in client.get("/").text
+    assert '<a href="/quarantine">120</a>' in client.get("/").text
 
 
 # -- for programs ------------------------------------------------------------------------------

@@ -36,7 +36,6 @@ CONSOLE = {
     ("post", "/console/sync"),
     ("get", "/webhooks/{webhook}/payload"),
     ("get", "/webhooks/{webhook}/compare/{other}"),
-    ("get", "/quarantine"),
     ("get", "/quarantine/{item}/payload"),
     ("get", "/replays"),
     ("post", "/replays"),

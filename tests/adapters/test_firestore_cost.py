@@ -131,7 +131,7 @@ def test_what_a_status_and_a_check_of_health_cost(store: FirestoreStore) -> None
     clock.sleep(10)
     spent = Spent(store)
     receiver.status()
-    assert spent() == ({"meta": 1, "gaps": 1, "pages": 2}, {}, {}, 0)
+    assert spent() == ({"meta": 1, "gaps": 1, "pages": 2, "quarantine": 1}, {}, {}, 0)
     spent = Spent(store)
     receiver.check()
     assert spent() == ({}, {}, {"meta": 1}, 1)

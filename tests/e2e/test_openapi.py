@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -119,13 +120,8 @@ def check_run(
 def find_template(name: Any, url: str) -> str:
     """Return the described path of an address."""
     path = urlsplit(url).path
-    above = path.rpartition("/")[0]
     templates = describe_surface(name)["paths"]
-    return (
-        path
-        if path in templates
-        else next((t for t in templates if t[: t.find("/{")] == above), "")
-    )
+    return next((t for t in templates if re.fullmatch(re.sub(r"{\w+}", "[^/]+", t), path)), "")
 
 
 def test_schemathesis_finds_a_response_that_differs(tmp_path: Path) -> None:

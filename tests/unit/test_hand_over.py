@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import pytest
@@ -15,6 +15,7 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync.hand_over import FIRST_BYTES, HAND_OVER_S, HandOver
+from portable_core.sync.report import HandOverReport
 from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import ENCODINGS
 
@@ -29,9 +30,7 @@ class Master:
         self.confirmed: list[Pair] = []
         self.failures: list[HandOverFailed] = []
 
-    def send(
-        self, chunks: Iterable[bytes], media_type: str, timeout_s: float
-    ) -> Mapping[str, object]:
+    def send(self, chunks: Iterable[bytes], media_type: str, timeout_s: float) -> HandOverReport:
         reader = ENCODINGS[media_type].read_records()
         pairs = [record.pair for record in reader.feed(b"".join(chunks))]
         reader.finish()
@@ -43,7 +42,7 @@ class Master:
         if self.failures:
             raise self.failures.pop(0)
         self.confirmed += pairs
-        return {}
+        return HandOverReport(len(pairs), len(pairs), 0, 0)
 
 
 class CountingStore(MemoryStore):

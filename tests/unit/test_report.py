@@ -75,7 +75,7 @@ def test_without_a_report_that_can_be_read_there_was_no_turn(report: dict[str, o
 
 def test_a_report_has_every_field_of_the_progress() -> None:
     names = {field.name for field in fields(Progress)}
-    assert names == {*SlaveReport.__struct_fields__, "missed"}
+    assert names == {*SlaveReport.__struct_fields__, "missed", "refused"}
     progress = Progress("alpha", 5, saved=3, cursor=7)
     progress.missed[1] = 2
     assert progress.report() == SlaveReport("alpha", 5, saved=3, cursor=7)

@@ -241,7 +241,11 @@ class Database:
         return documents
 
     def sum(self, collection: str, field: str) -> int:
-        """Return the sum of an integer field over all documents of a collection.
+        """Return the sum of an integer field over all documents of a collection."""
+        return self.measure(collection, field)[1]
+
+    def measure(self, collection: str, field: str) -> tuple[int, int]:
+        """Return the number of documents of a collection, and the sum of an integer field.
 
         Firestore bills one read for each 1,000 documents; the operation counts include only one.
         """
@@ -249,7 +253,8 @@ class Database:
         query = request.structured_aggregation_query
         query.structured_query.from_.add(collection_id=collection)
         query.aggregations.add(alias="sum", sum={"field": {"field_path": field}})
-        sums: list[int] = []
+        query.aggregations.add(alias="count", count={})
+        sums: list[tuple[int, int]] = []
 
         def request_stream(timeout: float) -> Iterator[Any]:
             return iter(
@@ -264,11 +269,12 @@ class Database:
         def add_sum(response: Any) -> None:
             message = types.RunAggregationQueryResponse.pb(response)
             if message.HasField("result"):
-                sums.append(message.result.aggregate_fields["sum"].integer_value)
+                found = message.result.aggregate_fields
+                sums.append((found["count"].integer_value, found["sum"].integer_value))
 
         self._read_stream(request_stream, add_sum)
         self.operations.count_reads(collection, 1)
-        return sums[-1] if sums else 0
+        return sums[-1] if sums else (0, 0)
 
     def _read_stream(
         self, request_stream: Callable[[float], Iterator[Any]], handle: Callable[[Any], None]

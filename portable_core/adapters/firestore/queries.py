@@ -14,7 +14,8 @@ _AND = 1  # StructuredQuery.CompositeFilter.Operator
 class RangeQuery:
     """The documents of ``collection`` with ``low <= field < high``, in the order of ``field``.
 
-    The values of the field are strings, unique within the collection.
+    The values of the field are strings, unique within the collection. ``fields`` are those that are
+    returned, ``field`` among them; all, if it is empty.
     """
 
     collection: str
@@ -22,6 +23,7 @@ class RangeQuery:
     low: str | None = None
     high: str | None = None
     descending: bool = False
+    fields: tuple[str, ...] = ()
 
 
 def describe_query(query: RangeQuery, after: str | None, limit: int, structured: Any) -> None:
@@ -31,6 +33,8 @@ def describe_query(query: RangeQuery, after: str | None, limit: int, structured:
     """
     structured.from_.add(collection_id=query.collection)
     structured.limit.value = limit
+    for name in query.fields:
+        structured.select.fields.add(field_path=name)
     field = {"field_path": query.field}
     structured.order_by.add(field=field, direction=_DESCENDING if query.descending else _ASCENDING)
     low, low_operator, high = query.low, _AT_LEAST, query.high

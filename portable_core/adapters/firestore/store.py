@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from portable_core.adapters.firestore import identity, leases, slaves
+from portable_core.adapters.firestore import identity, leases, quarantine, slaves
 from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
 from portable_core.adapters.firestore.client import TIMEOUT_S, Database
 from portable_core.adapters.firestore.documents import (
@@ -39,6 +39,8 @@ from portable_core.ports import (
     Lease,
     Milliseconds,
     Quarantined,
+    QuarantineEntry,
+    QuarantineSize,
     SlaveState,
     StoreInfo,
     StoreStatus,
@@ -133,7 +135,8 @@ class FirestoreStore:
         because counting them on every call would cost too many reads.
         """
         gaps = tuple(read_gaps(self._database))
-        return StoreStatus(None, self.first(), read_newest(self._database), gaps=gaps)
+        newest = read_newest(self._database)
+        return StoreStatus(None, self.first(), newest, gaps=gaps, quarantine=self.quarantine_size())
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -284,7 +287,19 @@ class FirestoreStore:
         slaves.save_slave(self._database, lease, name, state)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
-        slaves.save_quarantine(self._database, lease, items)
+        quarantine.save_quarantine(self._database, lease, items)
+
+    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
+        return quarantine.delete_quarantined(self._database, lease, id_)
 
     def quarantine(self) -> Iterator[Quarantined]:
-        return slaves.read_quarantine(self._database)
+        return quarantine.read_quarantine(self._database)
+
+    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
+        return quarantine.list_quarantine(self._database, before, limit)
+
+    def find_quarantined(self, id_: str) -> Quarantined | None:
+        return quarantine.find_quarantined(self._database, id_)
+
+    def quarantine_size(self) -> QuarantineSize:
+        return quarantine.measure_quarantine(self._database)

@@ -15,6 +15,7 @@ from portable_core.adapters.sqlite.checker import Checker
 from portable_core.adapters.sqlite.lock import FolderLock
 from portable_core.adapters.sqlite.master_state import SqliteMasterState
 from portable_core.adapters.sqlite.private_files import describe_exposure, make_folder
+from portable_core.adapters.sqlite.quarantine import SqliteQuarantine
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.scanner import Scanner
@@ -73,7 +74,8 @@ class SqliteFolder:
     def _make_parts(self) -> None:
         self._reader = Reader(self._folder)
         self._state = State(self._folder, self._reader, self._clock, read_only=self._read_only)
-        self._master = SqliteMasterState(self._state, self._reader)
+        self._master = SqliteMasterState(self._state)
+        self._quarantine = SqliteQuarantine(self._state, self._reader, self._master)
         self._registry = Registry(self._folder, self._state, self._reader)
         self._checker = Checker(self._check_files)
         self._scanner = Scanner(self._reader, self._registry, self._check_open)

@@ -18,6 +18,8 @@ from portable_core.ports import (
     Lease,
     Milliseconds,
     Quarantined,
+    QuarantineEntry,
+    QuarantineSize,
     SlaveState,
     StoreInfo,
     StoreStatus,
@@ -238,17 +240,19 @@ class SqliteStore(SqliteFolder):
             files = self._state.files
             totals, first, last = files.total(), files.list_first_hour(), files.list_last_hour()
             damaged, gaps = self._registry.describe_damage(), self._state.gaps()
+            quarantine = self._quarantine.measure()
         readable = [file for file in totals.others if file.readable]
         size = sum(measure_file(self._folder, file) for file in totals.others)
         return StoreStatus(
             records=totals.records + sum(file.extent.rows for file in readable),
             first=find_first(first),
             last=find_last(last),
-            bytes=totals.bytes + size,
+            bytes=totals.bytes + size + quarantine.bytes,
             files=totals.closed + len(totals.others),
             damaged=damaged,
             gaps=gaps,
             unchecked=totals.unchecked,
+            quarantine=quarantine,
         )
 
     # -- the master's state ------------------------------------------------------------------------
@@ -283,8 +287,25 @@ class SqliteStore(SqliteFolder):
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         self._check_open()
-        self._master.save_quarantine(lease, items, self._until())
+        self._check_spare(sum(item.record.size for item in items))
+        self._quarantine.save(lease, items, self._until())
+
+    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
+        self._check_open()
+        return self._quarantine.delete(lease, id_, self._until())
 
     def quarantine(self) -> Iterator[Quarantined]:
         self._check_open()
-        yield from self._master.quarantine()
+        yield from self._quarantine.iterate()
+
+    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
+        self._check_open()
+        return self._quarantine.list_page(before, limit)
+
+    def find_quarantined(self, id_: str) -> Quarantined | None:
+        self._check_open()
+        return self._quarantine.find(id_)
+
+    def quarantine_size(self) -> QuarantineSize:
+        with self._refreshed():
+            return self._quarantine.measure()

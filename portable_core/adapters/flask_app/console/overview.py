@@ -29,9 +29,6 @@ Level = Literal["good", "late", "bad", "unknown"]
 _RATE_WINDOW_MS = 60_000
 _MOST_COUNTED = 300_000
 _LAST_ROWS = 8
-
-#: Largest count of items in quarantine, which are read whole to be counted.
-MOST_QUARANTINED = 20
 _HOURS = 24
 
 _NEVER_SYNCED: tuple[Level, str, str] = (
@@ -115,7 +112,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         rate,
         rate >= _MOST_COUNTED,
         read_page(store, Search(), limit=_LAST_ROWS).rows,
-        sum(1 for _ in islice(master.quarantine(), MOST_QUARANTINED)),
+        master.quarantine.size().records,
     )
 
 

@@ -20,6 +20,7 @@ from portable_core.adapters.flask_app.console.pages import frame, make_blueprint
 from portable_core.adapters.flask_app.console.replay_pages import ReplayPages
 from portable_core.adapters.flask_app.console.webhook_pages import WebhookPages
 from portable_core.adapters.flask_app.feed_routes import add_feed_routes
+from portable_core.adapters.flask_app.quarantine_routes import add_quarantine_routes
 from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import NotFound
 from portable_core.node import Node
@@ -37,6 +38,7 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
     token = node.settings.console_token
     if not token:
         add_feed_routes(app, node, master, None)
+        add_quarantine_routes(app, node, master, None)
 
         @app.get("/")
         def explain() -> Response:
@@ -52,6 +54,7 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
     replays = Replays()
     pages = WebhookPages(node, master, access)
     add_feed_routes(app, node, master, pages)
+    add_quarantine_routes(app, node, master, pages)
     pages.add_routes(app)
     _add_login(app, access)
     _add_overview(app, node, master, access)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from flask import Flask, Response, redirect, render_template, request
@@ -52,13 +53,13 @@ class WebhookPages:
         self._access = access
         self.show_list = frame(access, self._show_list)
         self.show_webhook = frame(access, self._show_webhook)
+        self.show_quarantine = frame(access, self._show_quarantine)
 
     def add_routes(self, app: Flask) -> None:
         """Add the routes that only browsers use."""
         for path, view in (
             ("/webhooks/<webhook>/payload", self._download),
             ("/webhooks/<webhook>/compare/<other>", self._compare),
-            ("/quarantine", self._show_quarantine),
             ("/quarantine/<path:item>/payload", self._download_quarantined),
         ):
             framed = frame(self._access, view)
@@ -110,16 +111,19 @@ class WebhookPages:
         return make_download(record.payload, f"webhook-{format_id(record.pair)}.json")
 
     def _show_quarantine(self) -> str:
-        """Show the newest items. All are read, since a store yields the oldest first."""
-        newest = deque(map(make_row, self._master.quarantine()), maxlen=_QUARANTINE_ROWS)
-        return render_template("quarantine.html", items=reversed(newest))
+        """Show the newest items."""
+        entries = self._master.quarantine.list_page(None, _QUARANTINE_ROWS)
+        rows = [make_row(item) for entry in entries for item in self._find_quarantined(entry.id)]
+        size = self._master.quarantine.size()
+        return render_template("quarantine.html", items=rows, size=size)
+
+    def _find_quarantined(self, id_: str) -> Iterator[Quarantined]:
+        with suppress(NotFound):  # released or deleted meanwhile
+            yield self._master.quarantine.find(id_)
 
     def _download_quarantined(self, item: str) -> Response:
-        for quarantined in self._master.quarantine():
-            if quarantined.id == item:
-                name = f"quarantined-{format_id(quarantined.record.pair)}.json"
-                return make_download(quarantined.record.payload, name)
-        raise NotFound("the quarantine has no item with this name")
+        record = self._master.quarantine.find(item).record
+        return make_download(record.payload, f"quarantined-{format_id(record.pair)}.json")
 
 
 def make_download(payload: bytes, name: str) -> Response:
