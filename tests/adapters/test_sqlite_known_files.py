@@ -27,14 +27,16 @@ def files(draw: st.DrawFn) -> DataFile:
     rows = draw(st.integers(0, 2**40))
     extent = Extent(rows, *sorted([draw(keys), draw(keys)])) if rows else Extent()
     file = DataFile(draw(hours), draw(numbers), draw(sizes), extent)
-    kind = draw(st.sampled_from(["closed", "closed", "open", "damaged", "lost", "in transition"]))
+    kind = draw(
+        st.sampled_from(["closed", "closed", "open", "damaged", "lost", "sealed", "in transition"])
+    )
     if kind == "closed":
         return close_file(file, (file.inode, draw(sizes), draw(sizes), 4))
     if kind == "damaged":
         return replace(file, damage="torn", fingerprint=(1, 2, 3, 4), extent=Extent())
     if kind == "lost":
         return replace(file, loss="it held more")
-    return replace(file, in_transition=kind == "in transition")
+    return replace(file, in_transition=kind == "in transition", sealed=kind == "sealed")
 
 
 steps = st.one_of(
@@ -123,5 +125,5 @@ def test_a_row_of_the_state_gives_the_file_back(file: DataFile) -> None:
     extent = file.extent
     for durable in (False, True):
         row = msgspec.json.encode(encode_file(file, durable=durable))
-        known = durable or file.closed or file.loss
+        known = durable or file.closed or file.loss or file.sealed
         assert decode_file(file.name, row) == replace(file, extent=extent if known else Extent())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +17,16 @@ from portable_core.adapters.sqlite.files import (
     DataFile,
     Extent,
     FileDamaged,
+    SyncFailed,
     format_name,
     is_recent,
     measure_size,
-    parse_name,
     read_closed_fingerprint,
     remove_database,
     sync_folder,
     translate_error,
 )
+from portable_core.adapters.sqlite.open_files import OpenFiles
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
 from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.state import State
@@ -37,15 +38,8 @@ logger = logging.getLogger(__name__)
 
 _RecordRows = list[tuple[str, bytes]]
 
-#: The most files open for writing: one for the current hour, the others for recovered records.
-_MAX_OPEN_FILES = 3
-
 #: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
-
-
-def _parse_place(name: str) -> tuple[int, int]:
-    return parse_name(name) or (-1, -1)
 
 
 class Appender:
@@ -64,10 +58,7 @@ class Appender:
         self._state = state
         self._reader = reader
         self.file_bytes = file_bytes
-        #: The writers with the inodes of their files, least recently used first.
-        self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
-        #: Closed and abandoned writers, by file, until their threads have ended.
-        self._pending: list[tuple[str, Writer]] = []
+        self._open = OpenFiles(folder, reader)
 
     # -- appending ---------------------------------------------------------------------------------
 
@@ -98,16 +89,12 @@ class Appender:
         for _ in range(_MAX_ATTEMPTS):
             file = self._choose_file(hour) or self._make_file(hour, until)
             try:
-                writer = self._open_writer(file.name, until)
-                statements = build_inserts(TABLE, rows)
-                (row,) = writer.commit(statements, until, then=EXTENT_SQL)
-                return file.name, make_extent(row)
+                with self._writing(file.name, until) as writer:
+                    statements = build_inserts(TABLE, rows)
+                    (row,) = writer.commit(statements, until, then=EXTENT_SQL)
+                    return file.name, make_extent(row)
             except FileDamaged as error:
-                self._abandon_writer(file.name)
                 self._registry.note_damage(error, until)
-            except BaseException:
-                self._abandon_writer(file.name)
-                raise
         raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
 
     def _choose_file(self, hour: int) -> DataFile | None:
@@ -123,9 +110,7 @@ class Appender:
         file = DataFile(hour, number, in_transition=True)
         self._files.put(file)
         try:
-            writer = self._start_writer(file.name, until)
-            inode = self._read_inode(file.name)
-            self._writers[file.name] = (writer, inode)
+            _, inode = self._open.open(file.name, self._registry.version, until, create=True)
             file = replace(file, inode=inode, in_transition=False)
             # Saved before the first record is written: from then on, an empty file is damaged.
             self._state.save_files({file.name: encode_file(file)}, until)
@@ -140,8 +125,8 @@ class Appender:
 
     def _discard_file(self, name: str) -> None:
         """Forget a file whose creation failed, and remove it as far as it exists."""
-        self._abandon_writer(name)
-        if self.ended:
+        self._open.abandon(name)
+        if self._open.ended:
             with suppress(StoreError):
                 remove_database(self._folder / name)
         self._files.drop([name])
@@ -154,117 +139,92 @@ class Appender:
         except FileDamaged:
             return True
 
-    # -- writers -----------------------------------------------------------------------------------
+    # -- writing to a file -------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self, name: str, until: float) -> Iterator[Writer]:
+        """Yield the file's writer, which is abandoned after an error."""
+        try:
+            yield self._open_writer(name, until)
+        except SyncFailed as error:
+            self._open.abandon(name)
+            self._seal(name, error)
+            raise
+        except BaseException:
+            self._open.abandon(name)
+            raise
 
     def _open_writer(self, name: str, until: float) -> Writer:
-        known = self._writers.get(name)
-        if known is not None:
-            writer, inode = known
-            if self._read_inode(name) != inode:  # records written now would go into a removed file
-                self._abandon_writer(name)
-                self._registry.refresh(lambda: until)
-                raise StoreError(f"{name} was replaced while in use. Try again.")
-            self._writers.move_to_end(name)
-            return writer
-        inode = self._read_inode(name)
+        try:
+            writer = self._open.get(name)
+        except FileExistsError as error:
+            self._open.abandon(name)
+            self._registry.refresh(lambda: until)
+            raise StoreError(f"{name} was replaced while in use. Try again.") from error
+        if writer is None:
+            self._reopen(name, until)
+            writer, _ = self._open.open(name, self._registry.version, until)
+        return writer
+
+    def _reopen(self, name: str, until: float) -> None:
+        """Make a closed file one that is written."""
         file = self._files.get(name)
         if file is not None and file.closed:
-            self._reopen(file, until)
-        writer = self._start_writer(name, until)
-        self._writers[name] = (writer, inode)
-        return writer
+            self._files.put(replace(file, fingerprint=()))
+            self._state.note_file(name)
+            if is_recent(file.fingerprint[2]):  # writing may leave size and mtime as they are
+                self._state.save_files({}, until)
 
-    def _reopen(self, file: DataFile, until: float) -> None:
-        """Make a closed file one that is written."""
-        self._files.put(replace(file, fingerprint=()))
-        self._state.note_file(file.name)
-        if is_recent(file.fingerprint[2]):  # writing may leave size and mtime as they are
-            self._state.save_files({}, until)
-
-    def _start_writer(self, name: str, until: float) -> Writer:
-        newest = max([name, *self._writers], key=_parse_place)
-        if name == newest:
-            self._close_writers(0, until)  # the hours of the other files have passed
-        else:
-            self._close_writers(_MAX_OPEN_FILES - 1, until)
-        writer = Writer(self._folder / name, (TABLE,), self._registry.version)
-        try:
-            writer.open(until)
-        except BaseException:
-            self._pending.append((name, writer))
-            raise
-        return writer
-
-    def _read_inode(self, name: str) -> int:
-        try:
-            return os.stat(self._folder / name).st_ino
-        except FileNotFoundError as error:
-            raise FileDamaged(name, "the file is missing") from error
-        except OSError as error:
-            raise translate_error(error, name) from error
-
-    def _close_writers(self, keep: int, until: float) -> None:
-        """Close all but the last ``keep``; closed files are complete without write-ahead logs."""
-        while len(self._writers) > keep:
-            name, (writer, _) = self._writers.popitem(last=False)
-            self._reader.forget(name)
-            self._pending.append((name, writer))
-            try:
-                writer.close(until)
-            except StoreError as error:  # the records are safe in the write-ahead log
-                logger.warning("%s: not checkpointed yet: %s", self._folder, error)
-
-    def _abandon_writer(self, name: str) -> None:
-        known = self._writers.pop(name, None)
-        if known is not None:
-            known[0].abandon()
-            self._pending.append((name, known[0]))
+    def _seal(self, name: str, reason: object) -> None:
+        """Add nothing more to a file: not in this process, and not in the next one."""
+        if self._files.seal(name):
+            logger.error("%s: nothing more is added to %s: %s", self._folder, name, reason)
+            self._state.note_file(name)
 
     def probe(self, until: float) -> None:
         """Write one page, without a change, to test whether the newest file can be written."""
         file = self._files.find_newest_writable()
         if file is not None:
-            name = file.name
             version = f"PRAGMA user_version={self._registry.version}"  # the value it has already
-            statements = [("BEGIN IMMEDIATE", ()), (version, ())]
             try:
-                self._open_writer(name, until).commit(statements, until)
+                with self._writing(file.name, until) as writer:
+                    writer.commit([("BEGIN IMMEDIATE", ()), (version, ())], until)
             except FileDamaged as error:
-                self._abandon_writer(name)
                 self._registry.note_damage(error, until)  # the next append uses another file
-            except BaseException:
-                self._abandon_writer(name)
-                raise
 
     def measure_logs(self) -> int:
-        """Return the bytes in the write-ahead logs of open files; the files may grow by as much."""
-        return sum(measure_size(self._folder / f"{name}-wal") for name in self._writers)
+        return self._open.measure_logs()
+
+    # -- closing files -----------------------------------------------------------------------------
 
     @property
     def ended(self) -> bool:
         """Whether no statement of a closed or abandoned writer can still be executed."""
-        return all(writer.ended for _, writer in self._pending)
+        return self._open.ended
 
     def resolve_pending(self) -> None:
         """Read the outcome of failed writes. Raise ``StoreError`` while it may still change."""
-        if not self._pending:
+        if not self._open.pending:
             return
         if not self.ended:
             raise StoreError(
                 f"{self._folder}: the disk has not finished an earlier write. Try again."
             )
-        for name in {name for name, _ in self._pending}:
+        for name, writer in self._open.pending:
+            if writer.sync_failed:
+                self._seal(name, "the disk failed to make a write durable")
+        for name in {name for name, _ in self._open.pending}:
             file = self._files.get(name)
-            if file is not None and file.readable:
+            if file is not None and file.readable and not file.sealed:
                 try:
                     self._resolve(file)
                 except FileDamaged as error:
                     self._registry.note_damage(error, time.monotonic() + 1)
-        self._pending.clear()
+        self._open.pending.clear()
 
     def _resolve(self, file: DataFile) -> None:
         """Read the extent of a file; it is closed unless it is open again."""
-        is_open = file.name in self._writers
+        is_open = file.name in self._open
         closed_as = () if is_open else read_closed_fingerprint(self._folder / file.name)
         extent = self._reader.read_summary(file.name, self._registry.version, alone=bool(closed_as))
         if extent is None:
@@ -280,13 +240,13 @@ class Appender:
             if file.writable and not read_closed_fingerprint(self._folder / file.name):
                 try:
                     self._open_writer(file.name, until())
-                    self._close_writers(0, until())
+                    self._open.close(0, until())
                 except FileDamaged as error:
                     self._registry.note_damage(error, until())
         self.resolve_pending()
 
     def close(self, until: float) -> None:
-        self._close_writers(0, until)
+        self._open.close(0, until)
         if self.ended:
             self.resolve_pending()
 
@@ -304,7 +264,7 @@ class Appender:
         self._state.save_files({file.name: encode_file(file) for file in marked}, until)
         self._files.put(*marked)
         for file in marked:
-            self._abandon_writer(file.name)
+            self._open.abandon(file.name)
             self._reader.forget(file.name)
         self.finish_removals(until)
         return size

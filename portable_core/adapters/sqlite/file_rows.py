@@ -27,6 +27,7 @@ class _FileRow(msgspec.Struct):
     lost: str = ""
     told: tuple[int, str] = (0, "")
     first: str = ""
+    sealed: bool = False
 
 
 _decoder = msgspec.json.Decoder(_FileRow)
@@ -34,7 +35,7 @@ _decoder = msgspec.json.Decoder(_FileRow)
 
 def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
     """Return the JSON form of a file in the state; ``durable``: as is its extent."""
-    extent = file.extent if durable or file.loss or file.closed else Extent()
+    extent = file.extent if durable or file.loss or file.closed or file.sealed else Extent()
     row = _FileRow(
         file.inode,
         file.damage,
@@ -43,6 +44,7 @@ def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
         file.loss,
         (extent.rows, extent.last.decode()),
         extent.first.decode(),
+        file.sealed,
     )
     return msgspec.structs.asdict(row)
 
@@ -62,6 +64,7 @@ def decode_file(name: str, value: bytes) -> DataFile:
         fingerprint=row.stamp,
         in_transition=row.in_transition,
         loss=row.lost,
+        sealed=row.sealed,
     )
     if file.closed and not _is_complete(file):
         return replace(file, fingerprint=())

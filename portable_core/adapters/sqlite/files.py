@@ -49,6 +49,17 @@ _DAMAGE_EXTENDED = {
 }
 
 
+#: The extended result codes for a sync that failed.
+_SYNC_CODES = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
+
+
+class SyncFailed(StoreError):
+    """The disk failed to make a write durable. The kernel may have dropped that write.
+
+    What is written to the file afterwards might stand behind a hole, so nothing may be.
+    """
+
+
 class FileDamaged(Exception):
     """A data file cannot be read, and a retry would not help. Never leaves this package."""
 
@@ -79,6 +90,8 @@ class DataFile:
     - ``in_transition``: the file is being created or removed right now.
     - ``loss``: which records have disappeared from the file. The others are still read; nothing is
       added to a file with a loss.
+    - ``sealed``: a sync of the file failed. Its extent is final: what comes after it may not be
+      durable.
     """
 
     hour: int
@@ -89,6 +102,7 @@ class DataFile:
     fingerprint: tuple[int, ...] = ()
     in_transition: bool = False
     loss: str = ""
+    sealed: bool = False
 
     @property
     def name(self) -> str:
@@ -108,7 +122,7 @@ class DataFile:
 
     @property
     def writable(self) -> bool:
-        return self.readable and not self.loss
+        return self.readable and not self.loss and not self.sealed
 
     @property
     def is_missing(self) -> bool:
@@ -250,8 +264,14 @@ def explain_damage(error: Exception, path: Path) -> str | None:
     return None
 
 
+def is_sync_error(error: BaseException | None) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) in _SYNC_CODES
+
+
 def translate_error(error: Exception, name: str) -> StoreError:
     """Return the ``StoreError`` for an error of SQLite, sqlitedict or the operating system."""
+    if is_sync_error(error):
+        return SyncFailed(f"{name}: the disk failed to make a write durable. Check the disk.")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     number = getattr(error, "errno", None)
     if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):

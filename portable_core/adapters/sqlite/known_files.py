@@ -253,6 +253,15 @@ class KnownFiles:
             self._put(file)
             return file
 
+    def seal(self, name: str) -> bool:
+        """Make a file one to which nothing is added; return whether it was another one."""
+        with self._mutex:
+            file = self._get(name)
+            if file is None or not file.readable or file.sealed:
+                return False
+            self._put(replace(file, sealed=True, fingerprint=()))
+            return True
+
     def drop(self, names: Iterable[str]) -> None:
         with self._mutex:
             for name in names:

@@ -13,9 +13,10 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
+from portable_core.adapters.sqlite.changes import Changes
 from portable_core.adapters.sqlite.file_rows import close_file, encode_file
 from portable_core.adapters.sqlite.files import (
     DataFile,
@@ -32,7 +33,7 @@ from portable_core.adapters.sqlite.folder_watch import FolderWatch
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
 from portable_core.errors import StoreError
-from portable_core.ports import Damage, Milliseconds
+from portable_core.ports import Damage
 
 logger = logging.getLogger(__name__)
 
@@ -182,53 +183,27 @@ class Registry:
         ordered = sorted(names, key=_parse_place, reverse=True)  # see KnownFiles.list_readable
         begun = False
         for at in range(0, max(len(ordered), 1), _FILES_PER_COMMIT):
-            changes = _Changes(new_generation=new_generation)
+            changes = Changes(new_generation=new_generation)
             for name in ordered[at : at + _FILES_PER_COMMIT]:
                 before = self._files.get(name)
                 if before is None or not before.in_transition:
                     after = self._inspect(name, before, opening=opening)
                     if after is not None:
-                        self._note_change(changes, before, after, late=late)
+                        changes.note(before, after, late=late)
             if opening and begun:
                 changes.new_generation = False  # one is enough for what no request has seen yet
             self._apply(changes, until)
             begun |= changes.new_generation
             new_generation = False
 
-    def _note_change(
-        self, changes: _Changes, before: DataFile | None, after: DataFile, *, late: bool
-    ) -> None:
-        was_damaged = before is not None and before.damage
-        replaced = before is not None and not before.damage and before.inode != after.inode
-        restored = before is not None and (
-            (before.loss and not after.loss)
-            or (late and after.writable and before.extent != after.extent)
-        )
-        lost = after.damage or (after.loss and (before is None or after.loss != before.loss))
-        if not after.damage and (before is None or was_damaged or replaced or restored):
-            if after.extent.rows:
-                changes.restored.append(after.name)
-                changes.new_generation = True
-        elif lost and not was_damaged:
-            self._log_damage(after)
-        if (replaced or lost) and not was_damaged:
-            changes.lost_from = after.start  # the files come newest first
-        if before is not None and was_damaged and before.fingerprint and after.is_missing:
-            changes.removed.append(after.name)  # by the operator, which ends the damage
-            return
-        changes.files.append(after)
-        if (
-            before is not None
-            and before.closed
-            and after.writable
-            and not (after.closed or replaced)
-        ):
-            return  # it was written again before a crash; its saved extent still holds
-        if before is None or encode_file(before) != encode_file(after):
-            changes.unsaved.append(after)
-
-    def _apply(self, changes: _Changes, until: Callable[[], float]) -> None:
+    def _apply(self, changes: Changes, until: Callable[[], float]) -> None:
         """Save the changes, then make them visible."""
+        for file in changes.lost:
+            self._log_damage(file)
+        if changes.restored:
+            names = ", ".join(changes.restored[:10])
+            more = f" and {len(changes.restored) - 10} more" if len(changes.restored) > 10 else ""
+            logger.warning("%s: restored, or added from outside: %s%s", self._folder, names, more)
         values: dict[str, object] = dict.fromkeys(changes.removed)
         values.update({file.name: encode_file(file) for file in changes.unsaved})
         if values or changes.new_generation:
@@ -238,10 +213,6 @@ class Registry:
                 new_generation=changes.new_generation,
                 lost_from=changes.lost_from,
             )
-        if changes.restored:
-            names = ", ".join(changes.restored[:10])
-            more = f" and {len(changes.restored) - 10} more" if len(changes.restored) > 10 else ""
-            logger.warning("%s: restored, or added from outside: %s%s", self._folder, names, more)
         for name in values:
             self._reader.forget(name)
         self._files.put(*changes.files)
@@ -281,7 +252,9 @@ class Registry:
                 self._reader.check_integrity(name)
             file = replace(file, extent=extent)
             if before is not None and not before.damage and before.inode == inode:
-                file = replace(file, loss=self._find_loss(before, extent))
+                file = replace(file, loss=self._find_loss(before, extent), sealed=before.sealed)
+                if file.sealed and not file.loss:
+                    return replace(file, extent=replace(before.extent, first=extent.first))
             return close_file(file, closed_as)
         except FileDamaged as error:
             return replace(file, damage=error.reason, fingerprint=fingerprint, extent=Extent())
@@ -321,24 +294,6 @@ class Registry:
         with self._refresh_lock:
             if self._files.get(file.name) == file:
                 self._inspect_all([file.name], until, opening=True, late=True)
-
-
-@dataclass(slots=True)
-class _Changes:
-    """What an inspection found.
-
-    - ``files``: the new attributes; ``unsaved``: those of them that the state lacks.
-    - ``restored``: the names of files with records that came back, or are new.
-    - ``removed``: the names of damaged files that the operator removed.
-    - ``lost_from``: the time of the first record that can no longer be read, if there is one.
-    """
-
-    new_generation: bool = False
-    lost_from: Milliseconds | None = None
-    files: list[DataFile] = field(default_factory=list)
-    unsaved: list[DataFile] = field(default_factory=list)
-    restored: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
 
 
 def _parse_place(name: str) -> tuple[int, int]:

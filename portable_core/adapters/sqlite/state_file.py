@@ -174,6 +174,11 @@ class StateFile:
             if self._writer is None:
                 raise StoreError("the store is not open for writing. Open it first.")
             self.check_file()
+            if self._writer.sync_failed:
+                raise StoreError(
+                    f"{STATE_NAME}: the disk failed to make a write durable, and later ones might "
+                    "stand behind a hole. Check the disk, and restart this process."
+                )
             if self._writer.abandoned:
                 self._recover(until)
             yield

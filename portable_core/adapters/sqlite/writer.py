@@ -33,6 +33,7 @@ from sqlitedict import SqliteDict
 from portable_core.adapters.sqlite.files import (
     FileDamaged,
     explain_damage,
+    is_sync_error,
     sync_folder,
     translate_error,
 )
@@ -86,10 +87,12 @@ class Writer:
         self._tables = tables
         self._version = version
         self._database: Any = None
+        self._connection: Any = None
         self._opener: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._mutex = threading.Lock()
         self._abandoned = False
+        self._sync_failed = False
 
     @property
     def ended(self) -> bool:
@@ -100,6 +103,13 @@ class Writer:
     def abandoned(self) -> bool:
         """Whether the connection was closed, after an error or by :meth:`close`."""
         return self._abandoned
+
+    @property
+    def sync_failed(self) -> bool:
+        """Whether a sync failed; final once :attr:`ended`."""
+        # sqlitedict keeps an error that came after the deadline.
+        late = getattr(self._connection, "exception", None)
+        return self._sync_failed or bool(late and is_sync_error(late[1]))
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -165,9 +175,9 @@ class Writer:
                     outer_stack=False,
                 )
             finally:
-                connection = getattr(database, "conn", None)
-                if connection is not None:
-                    self._threads.append(connection)
+                self._connection = getattr(database, "conn", None)
+                if self._connection is not None:
+                    self._threads.append(self._connection)
                 with self._mutex:
                     if self._abandoned:
                         database.close(do_log=False, force=True)
@@ -275,6 +285,7 @@ class Writer:
 
     def _fail(self, error: Exception) -> None:
         """Abandon the connection and raise ``error`` as ``FileDamaged`` or ``StoreError``."""
+        self._sync_failed |= is_sync_error(error)
         self.abandon()
         reason = explain_damage(error, self._path)
         if reason is not None:

@@ -1,0 +1,112 @@
+"""The few data files that are open for writing."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+from portable_core.adapters.sqlite.files import (
+    FileDamaged,
+    measure_size,
+    parse_name,
+    translate_error,
+)
+from portable_core.adapters.sqlite.reader import TABLE, Reader
+from portable_core.adapters.sqlite.writer import Writer
+from portable_core.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+#: The most files open for writing: one for the current hour, the others for recovered records.
+_MOST = 3
+
+
+def _parse_place(name: str) -> tuple[int, int]:
+    return parse_name(name) or (-1, -1)
+
+
+class OpenFiles:
+    """Writers by the name of their file; to be used by one thread at a time.
+
+    Every ``until`` is a time of ``time.monotonic()``.
+    """
+
+    def __init__(self, folder: Path, reader: Reader) -> None:
+        self._folder = folder
+        self._reader = reader
+        #: The writers with the inodes of their files, least recently used first.
+        self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
+        #: Closed and abandoned writers, by file, until their threads have ended.
+        self.pending: list[tuple[str, Writer]] = []
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._writers
+
+    def get(self, name: str) -> Writer | None:
+        """Return the writer of a file, None if the file is not open.
+
+        Raise ``FileExistsError`` if another file has its name now: records would go into a removed
+        one.
+        """
+        if name not in self._writers:
+            return None
+        writer, inode = self._writers[name]
+        if self._read_inode(name) != inode:
+            raise FileExistsError(name)
+        self._writers.move_to_end(name)
+        return writer
+
+    def open(
+        self, name: str, version: int, until: float, *, create: bool = False
+    ) -> tuple[Writer, int]:
+        """Open a file, or ``create`` it; return its writer and its inode."""
+        newest = max([name, *self._writers], key=_parse_place)
+        # After the newest file was opened, the hours of the others have passed.
+        self.close(0 if name == newest else _MOST - 1, until)
+        before = 0 if create else self._read_inode(name)  # SQLite would create a missing file
+        writer = Writer(self._folder / name, (TABLE,), version)
+        try:
+            writer.open(until)
+            inode = before or self._read_inode(name)
+        except BaseException:
+            writer.abandon()
+            self.pending.append((name, writer))
+            raise
+        self._writers[name] = (writer, inode)
+        return writer, inode
+
+    def _read_inode(self, name: str) -> int:
+        try:
+            return os.stat(self._folder / name).st_ino
+        except FileNotFoundError as error:
+            raise FileDamaged(name, "the file is missing") from error
+        except OSError as error:
+            raise translate_error(error, name) from error
+
+    def close(self, keep: int, until: float) -> None:
+        """Close all but the last ``keep``; closed files are complete without write-ahead logs."""
+        while len(self._writers) > keep:
+            name, (writer, _) = self._writers.popitem(last=False)
+            self._reader.forget(name)
+            self.pending.append((name, writer))
+            try:
+                writer.close(until)
+            except StoreError as error:  # the records are safe in the write-ahead log
+                logger.warning("%s: not checkpointed yet: %s", self._folder, error)
+
+    def abandon(self, name: str) -> None:
+        known = self._writers.pop(name, None)
+        if known is not None:
+            known[0].abandon()
+            self.pending.append((name, known[0]))
+
+    @property
+    def ended(self) -> bool:
+        """Whether no statement of a closed or abandoned writer can still be executed."""
+        return all(writer.ended for _, writer in self.pending)
+
+    def measure_logs(self) -> int:
+        """Return the bytes in the write-ahead logs of open files; the files may grow by as much."""
+        return sum(measure_size(self._folder / f"{name}-wal") for name in self._writers)
