@@ -63,7 +63,13 @@ class MasterMarks:
         self._unsaved: dict[str, Milliseconds] = {}
 
     def note(self, info: StoreInfo, master: str, asked: Milliseconds) -> None:
-        """Note that a request of ``master`` starts at ``asked``, durably if the store can."""
+        """Note that a request of ``master`` starts at ``asked``, durably if the store can.
+
+        A request from 0 on without a name is one of a person, and is not noted: a master begins at
+        the first record.
+        """
+        if not master and not asked:
+            return
         name, asked = _format_name(info.generation, master), max(asked, 1)
         with self._lock:
             try:

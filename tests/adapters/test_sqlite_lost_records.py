@@ -11,7 +11,7 @@ import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.errors import StoreError
-from portable_core.ports import MAX_SPAN_MS, SlaveState
+from portable_core.ports import MAX_SPAN_MS, PartState, SlaveState
 from tests.adapters.test_sqlite_hung_disk import held
 from tests.support.stores.samples import HOUR, NOON, make_record
 from tests.support.stores.sqlite_folders import (
@@ -47,7 +47,11 @@ def flip_some_bytes(log: Path) -> None:
 
 def save_cursor(store: SqliteStore, cursor: int) -> None:
     lease = store.acquire_lease("a", NOON, 10)
-    store.save_slave(lease, "x", SlaveState(cursor, "store", 1, None, {}))
+    part = PartState(cursor, cursor + HOUR, 5, 1, 7)
+    store.save_slave(lease, "x", SlaveState(cursor, "store", 1, None, {}, part))
+    # Its cursor is so early that it stays, but its part relies on later records.
+    early = PartState(1, cursor, 5, 1, 7)
+    store.save_slave(lease, "early", SlaveState(1, "store", 1, None, {}, early))
     store.release_lease(lease)
 
 
@@ -98,6 +102,8 @@ def test_a_write_ahead_log_that_lost_records(
         assert 0 < len(left) < COUNT
         assert left == RECORDS[: len(left)]  # what is left is served
         assert store.slave_states()["x"].cursor == NOON - HOUR // 2 - MAX_SPAN_MS
+        assert store.slave_states()["early"].cursor == 1
+        assert [state.part for state in store.slave_states().values()] == [None, None]
         assert store.mark("horizon") == NOON + HOUR
         assert store.info().generation == 1
         store.append(RECORDS)  # they came again
@@ -117,6 +123,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
         assert find_damaged(store) == []
         assert list(store.records(*ALL)) == RECORDS
         assert store.slave_states()["x"].cursor == NOON + HOUR
+        assert all(state.part for state in store.slave_states().values())
 
 
 def test_an_older_copy_over_the_same_file_and_the_newer_one_again(tmp_path: Path) -> None:

@@ -213,6 +213,16 @@ def test_a_comparison_does_not_count() -> None:
     assert rig.slave.describe_masters() == []
 
 
+def test_a_request_of_a_person_from_the_beginning_does_not_count() -> None:
+    """As in the documentation, with curl; retention would wait for it for ever."""
+    rig = Nodes()
+    rig.receive(1)
+    rig.clock.sleep(60)
+    with closing(rig.slave.answer(SyncQuery(0, rig.clock.now(), 10_000, "crc32c"), [])):
+        pass
+    assert rig.slave.describe_masters() == []
+
+
 def test_a_hand_over_begins_at_the_slowest_master_that_is_not_late() -> None:
     """A master that is gone must not use up the seconds of a hand-over."""
     rig = Nodes()

@@ -25,6 +25,10 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
         "Check that the address in SLAVES is that of a slave of this version, and that both nodes "
         "have the same SPAN_S, HASH, identity rules in SOURCES, and time."
     ),
+    errors.QuarantineFull: (
+        "Look at what is set aside with “webhook-sync quarantine”, release or delete it, or raise "
+        "QUARANTINE_BYTES on the master. The next sync continues."
+    ),
     errors.SlaveError: "See the master's log.",
     errors.StreamCut: "The connection broke. The next sync continues where this one stopped.",
     errors.MalformedStream: (
