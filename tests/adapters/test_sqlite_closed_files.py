@@ -7,6 +7,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,21 @@ def test_the_background_reads_every_file_once(tmp_path: Path) -> None:
         store.append(make_records(3, NOON + 7 * HOUR))
         assert store.status().unchecked == 0
         assert not [path.name for path in tmp_path.glob("*.0.sqlite3-shm")][:-1]
+
+
+def test_what_scans_leave_beside_closed_files_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    """SQLite creates a log and an index of 32 KiB for each database that is read."""
+    files = make_few(tmp_path)
+    for path in files:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+            assert reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    assert len(list(tmp_path.glob("0*-shm"))) == len(files)
+    for _ in range(2):
+        with opened(tmp_path) as store:
+            wait_until_checked(store)
+            assert list(tmp_path.glob("0*-*")) == []
+            assert store.info().generation == 1
+            assert store.status().damaged == ()
 
 
 def test_the_background_finds_damage_that_left_no_trace(tmp_path: Path) -> None:

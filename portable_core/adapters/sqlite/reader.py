@@ -18,12 +18,13 @@ contains the rowids: a scan of keys reads no page of payloads.
 from __future__ import annotations
 
 import binascii
+import os
 import sqlite3
 import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,17 @@ class Reader:
             if reason is not None:
                 raise FileDamaged(name, reason) from error
             raise translate_error(error, name) from error
+
+    def remove_companions(self, name: str) -> None:
+        """Remove the empty log and its index of 32 KiB, which reading a closed file creates.
+
+        SQLite itself does that when its last connection is closed, if this one may write.
+        """
+        path = self._folder / name
+        if os.path.exists(f"{path}-shm"):
+            self.forget(name)
+            with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:
+                connection.execute(_FORMAT_SQL).fetchone()
 
     def check_integrity(self, name: str) -> None:
         """Read all of a file, which is slow; raise ``FileDamaged`` if any part is invalid."""

@@ -286,6 +286,7 @@ class Registry:
             return file
         if (found, extent) != (file.fingerprint, file.extent):
             return file
+        self._reader.remove_companions(file.name)
         self._files.note_checked(file)
         return None
 
