@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -102,6 +103,56 @@ def test_requests_in_one_packet_are_answered_in_order(nodes: Nodes) -> None:
     assert statuses == [200, 404, 400, 200]
 
 
+@pytest.mark.parametrize("together", ["one packet", "half-closed"])
+def test_any_number_of_requests_may_be_pipelined(nodes: Nodes, together: str) -> None:
+    """Those beyond the first 64 wait, as bytes, for the responses of those before."""
+    slave = nodes.make_slave()
+    start(slave)
+    count = 1000
+    requests = [post(b'{"n":%d}' % number) for number in range(count - 1)]
+    with connect(slave.port) as connection:
+        if together == "half-closed":
+            connection.sendall(b"".join([*requests, post(b'{"n":"last"}')]))
+            connection.shutdown(socket.SHUT_WR)
+        else:
+            connection.sendall(b"".join([*requests, post(b'{"n":"last"}', "Connection: close")]))
+        data = b""
+        while piece := connection.recv(65536):
+            data += piece
+    statuses = [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [200] * count
+    slave.stop()
+    assert len(nodes.read(slave)) == count
+
+
+def test_a_large_body_may_follow_many_pipelined_requests(nodes: Nodes) -> None:
+    """Reading pauses behind the 64, and goes on in the middle of the body."""
+    slave = nodes.make_slave()
+    start(slave)
+    large = b'{"n":"%b"}' % (b"x" * 3 * MIB)
+    small = [post(b'{"n":%d}' % number) for number in range(200)]
+    chunked = ask(
+        "POST",
+        "/webhook",
+        body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(large), large.replace(b"n", b"m")),
+        framing=("Transfer-Encoding: chunked",),
+    )
+    with connect(slave.port) as connection:
+        sent = b"".join([*small, post(large), *small, chunked, post(b"{}", "Connection: close")])
+        sender = threading.Thread(target=connection.sendall, args=(sent,))
+        sender.start()
+        data = b""
+        while piece := connection.recv(65536):
+            data += piece
+        sender.join()
+    statuses = [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [200] * 403
+    slave.stop()
+    stored = nodes.read(slave)
+    assert len(stored) == 403
+    assert large in [record.payload for record in stored]
+
+
 def test_an_upgrade_is_ignored(nodes: Nodes) -> None:
     """Java's client asks for HTTP/2 with each request over plain HTTP."""
     slave = nodes.make_slave()
@@ -113,6 +164,49 @@ def test_an_upgrade_is_ignored(nodes: Nodes) -> None:
             assert read_answer(connection).status == 200
     slave.stop()
     assert len(nodes.read(slave)) == 3
+
+
+def test_an_upgrade_of_a_kept_http_1_0_connection_is_ignored(nodes: Nodes) -> None:
+    slave = nodes.make_slave()
+    start(slave)
+    request = ask(
+        "POST",
+        "/webhook",
+        *("Connection: keep-alive, Upgrade", "Upgrade: h2c"),
+        body=b'{"n":1}',
+        version="HTTP/1.0",
+    )
+    with connect(slave.port) as connection:
+        for _ in range(3):
+            connection.sendall(request)
+            assert read_answer(connection).status == 200
+
+
+@pytest.mark.parametrize("version", ["HTTP/2.0", "HTTP/0.9"])
+def test_another_version_of_http_is_refused(nodes: Nodes, version: str) -> None:
+    """RFC 9110, section 15.6.6."""
+    slave = nodes.make_slave()
+    start(slave)
+    answer = exchange(slave.port, ask("GET", "/health", version=version))
+    assert answer.status == 505
+    assert version in answer.detail
+    assert exchange(slave.port, ask("POST", "/webhook", body=b"{}", version=version)).status == 505
+    slave.stop()
+    assert nodes.read(slave) == []
+
+
+def test_100_continue_is_sent_for_a_body_only(nodes: Nodes) -> None:
+    """RFC 9110, section 10.1.1."""
+    slave = nodes.make_slave()
+    start(slave)
+    expecting = "Expect: 100-continue"
+    with connect(slave.port) as connection:
+        connection.sendall(ask("POST", "/webhook", expecting))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+        connection.sendall(ask("POST", "/webhook", expecting, framing=("Content-Length: 2",)))
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_stopping_node_answers_and_says_that_the_connection_ends(nodes: Nodes) -> None:

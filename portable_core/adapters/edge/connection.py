@@ -1,4 +1,4 @@
-"""One connection of HTTP/1.1 (RFC 9112), parsed by llhttp.
+"""One connection of HTTP/1.1 (RFC 9112): the order of its requests, its responses and its times.
 
 The phases of a connection, by what it waits for:
 
@@ -15,15 +15,12 @@ The phases of a connection, by what it waits for:
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import httptools
-
+from portable_core.adapters.edge.channel import Channel
+from portable_core.adapters.edge.parser import RequestParser
 from portable_core.adapters.edge.request import Body, Rejected, Request
 from portable_core.problems import PROBLEM_TYPE
 
@@ -31,68 +28,54 @@ if TYPE_CHECKING:
     from portable_core.adapters.edge.edge import Edge
 
 _now = time.monotonic
-_RESET = struct.pack("ii", 1, 0)  # linger for no time
 _PROBLEM_HEADERS = ((b"content-type", PROBLEM_TYPE.encode()),)
 
 
-class Connection(asyncio.Protocol):
+class Connection(Channel):
     """A client's connection. Everything happens on the loop's thread."""
 
     __slots__ = (
-        "_blocked_since",
+        "_begun",
         "_closing",
         "_deaf",
         "_drained",
-        "_fed",
-        "_had_data",
-        "_head_size",
+        "_going",
         "_held_back",
-        "_in_head",
+        "_moved",
         "_parser",
-        "_paused",
-        "_resync",
-        "_transport",
-        "_upgrading",
-        "_url",
-        "current",
+        "_parsing",
+        "_unread",
         "edge",
         "eof",
-        "lost",
         "phase",
         "queue",
-        "received",
         "since",
     )
 
     def __init__(self, edge: Edge) -> None:
+        super().__init__()
         self.edge = edge
         self.phase = "idle"
         self.since = _now()  # of the phase
-        self.received = 0  # bytes of the current body
-        self.current: Request | None = None  # being received
         self.queue: deque[Request] = deque()  # received or being received; the first is answered
-        self.lost = self.eof = False
-        self._closing = self._paused = self._deaf = False
+        self.eof = False
+        self._begun: Request | None = None  # the last request that the handler has seen
+        self._closing = self._deaf = False
+        self._going = self._parsing = False
+        self._moved = False  # part of a streamed body has come since the last check
         self._drained = 0
-        self._blocked_since: float | None = None
-        self._head_size = self._fed = 0
-        self._in_head = self._upgrading = self._resync = False
-        self._had_data = False
+        self._unread = b""  # what came behind too many pipelined requests
         self._held_back = False  # the next request waits until the client has read responses
-        self._url: list[bytes] = []
-        self._parser = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport
+        self._parser = RequestParser(self, edge.limits)
 
     # -- the transport -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101  # a stream's
-        self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
-        self._transport.set_write_buffer_limits(self.edge.limits.high_water)
+        self.attach(transport, self.edge.limits.high_water)
         self.edge.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
+        super().connection_lost(exc)
         self.phase = "closed"
         self.edge.remove(self)
         for request in self.queue:
@@ -100,26 +83,26 @@ class Connection(asyncio.Protocol):
             if not request.finished and request.on_gone is not None:
                 request.on_gone()
         self.queue.clear()
-        self.current = None
+        self._unread = b""
 
     def eof_received(self) -> bool:
         """Answer a whole request also where the client sends nothing more."""
         self.eof = True
         if self.phase in ("drain", "head") or (not self.queue and self.phase == "idle"):
             return False
-        if self.current is not None and not self.current.complete:
+        if self.current is not None and not self._unread:
             self.reject(self.current, 400, "the body ended before it was complete")
         return True
 
     def pause_writing(self) -> None:
-        self._blocked_since = _now()
+        super().pause_writing()
         if self.queue and (sink := self.queue[0].data) is not None:
             pause = getattr(sink, "pause_writing", None)
             if pause is not None:
                 pause()
 
     def resume_writing(self) -> None:
-        self._blocked_since = None
+        super().resume_writing()
         if self._held_back:
             self._held_back = False
             if not self.lost:
@@ -130,148 +113,70 @@ class Connection(asyncio.Protocol):
             if resume is not None:
                 resume()
 
-    def write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def abort(self) -> None:
-        """End with a reset, which is seen whatever was announced."""
-        if (sock := self._transport.get_extra_info("socket")) is not None:
-            with suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
-
-    def describe_ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Return the addresses of the peer and of this side."""
-        peer = self._transport.get_extra_info("peername") or ("", 0)
-        here = self._transport.get_extra_info("sockname") or ("", 0)
-        return (str(peer[0]), int(peer[1])), (str(here[0]), int(here[1]))
-
     def data_received(self, data: bytes) -> None:
         if self.phase == "drain":
             self._drained += len(data)
             if self._drained > self.edge.limits.drain_bytes:
                 self.close()
-            return
-        if self.phase == "closed" or self._deaf:
-            return
-        if self.phase == "idle":
-            self._enter("head")
+        elif self._unread:
+            self._unread += data
+        elif self.phase != "closed" and not self._deaf:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what has come, except for what follows too many pipelined requests."""
+        most = self.edge.limits.pipelined
+        self._unread = b""
+        self._parsing = True
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stopped:
-            self._go_on_after_upgrade(data[stopped.args[0] :])
+            while data and len(self.queue) < most and not self._deaf:
+                if self.phase in ("drain", "closed"):
+                    return
+                if self.phase == "idle":
+                    self._enter("head")
+                data = self._parser.feed(data)
+        except Rejected as error:
+            if self.phase not in ("drain", "closed"):
+                self.reject(self.current, error.status, str(error))
             return
-        except httptools.HttpParserError as error:
-            self._reject_invalid(error)
-            return
+        finally:
+            self._parsing = False
+        self._unread = b"" if self._deaf else data
         if len(self.queue) > 1:
             self.pause()
-        self._count_silence(len(data))
 
-    def _count_silence(self, size: int) -> None:
-        """Bound what the parser keeps silently: an endless header, trailer or extension."""
-        request = self.current
-        if self._in_head or (request is not None and request.chunked and not self._had_data):
-            self._fed += size
-            if self._fed > 2 * self.edge.limits.head_bytes:
-                self.reject(None if self._in_head else request, 431, "the head is too large")
-        self._had_data = False
+    # -- what the parser calls -----------------------------------------------------------------
 
-    def _reject_invalid(self, error: Exception) -> None:
-        if self.phase in ("drain", "closed"):
-            return
-        cause = error.__context__
-        if isinstance(cause, Rejected):
-            self.reject(self.current, cause.status, str(cause))
-        else:
-            self.reject(self.current, 400, f"invalid HTTP: {error}")
+    @property
+    def current(self) -> Request | None:
+        """The request that is being received."""
+        return self._parser.current
 
-    def _go_on_after_upgrade(self, rest: bytes) -> None:
-        """Ignore ``Upgrade`` (RFC 9110, section 7.8): the parser has stopped after its head.
-
-        Java's HttpClient sends ``Upgrade: h2c`` with each POST over plain HTTP. llhttp takes the
-        body for another protocol, so a new parser continues after a head with the same framing.
-        """
-        self._parser = httptools.HttpRequestParser(self)
-        if self._upgrading and self.current is not None:
-            length = self.current.length or 0
-            framing = b"content-length: %d" % length
-            if self.current.chunked:
-                framing = b"transfer-encoding: chunked"
-            version = 0 if self.current.http10 else 1
-            self._resync = True
-            head = b"POST / HTTP/1.%d\r\nhost: a\r\n%b\r\n\r\n" % (version, framing)
-            self._parser.feed_data(head)
-            self._resync = self._upgrading = False
-        if rest and self.phase not in ("drain", "closed"):
-            self.data_received(rest)
-
-    # -- the parser's callbacks ----------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self._resync:
-            return
+    def make_request(self) -> Request:
         if self.phase in ("drain", "closed"):
             raise Rejected(400, "the connection is closed")
-        if len(self.queue) >= self.edge.limits.pipelined:
-            raise Rejected(400, "too many pipelined requests")
-        self._in_head, self._fed = True, 0
-        self.current = Request(self)
-        self._url.clear()
-        self._head_size = 0
         if not self.queue:
             self.phase = "head"
+        return Request(self)
 
-    def on_url(self, url: bytes) -> None:
-        if not self._resync:
-            self._url.append(url)
-            self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._resync or not self._in_head:  # a trailer is no header (RFC 9110, section 6.5.1)
-            return
-        request = self._expect_current()
-        self._count(len(name) + len(value) + 4)
-        request.headers.append((name.lower(), value.strip(b" \t")))
-        if len(request.headers) > self.edge.limits.headers:
-            raise Rejected(431, f"more than {self.edge.limits.headers} headers")
-
-    def _count(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > self.edge.limits.head_bytes:
-            raise Rejected(431, f"the head has more than {self.edge.limits.head_bytes} bytes")
-
-    def on_headers_complete(self) -> None:
-        if self._resync:
-            return
-        request, parser = self._expect_current(), self._parser
-        self._in_head = False
-        request.method = parser.get_method()
-        request.target = b"".join(self._url)
-        request.http10 = parser.get_http_version() == "1.0"
-        request.keep = parser.should_keep_alive()
-        request.read_framing()
-        self._upgrading = parser.should_upgrade() and bool(request.length or request.chunked)
+    def receive_head(self, request: Request) -> None:
         self.queue.append(request)
-        self.received = 0
         if len(self.queue) == 1 and not self._held_back:
             self._begin(request)
 
     def _begin(self, request: Request) -> None:
+        self._begun = request
         self._enter("body")
         try:
             self.edge.handler.begin(request)
         except Rejected as error:
             self.reject(request, error.status, str(error))
 
-    def on_body(self, data: bytes) -> None:
-        request = self._expect_current()
-        self._had_data, self._fed = True, 0
+    def receive_data(self, request: Request, data: bytes) -> None:
         if request.finished:
             return
-        self.received += len(data)
         if request.sink is not None:
+            self._moved = True
             request.sink.data(data)
             return
         if request.body is None:  # pipelined: the handler has not seen the head yet
@@ -280,22 +185,12 @@ class Connection(asyncio.Protocol):
         request.body.add(data)
         self.edge.hold(self, request.body.held - before)
 
-    def on_message_complete(self) -> None:
-        if self._upgrading:
-            return  # it has a body, which the parser does not see
-        request = self._expect_current()
-        self.current = None
-        request.complete = True
-        self.received = 0
-        if self.queue and self.queue[0] is request and not self._held_back:
-            self._enter("answer")
+    def receive_end(self, request: Request) -> None:
+        if self.queue and self.queue[0] is request is self._begun:
             self._complete(request)
 
-    def _expect_current(self) -> Request:
-        assert self.current is not None  # noqa: S101  # the parser calls in order
-        return self.current
-
     def _complete(self, request: Request) -> None:
+        self._enter("answer")
         if request.sink is not None:
             sink, request.sink = request.sink, None
             sink.end(None)
@@ -323,8 +218,14 @@ class Connection(asyncio.Protocol):
 
     def keeps(self, request: Request) -> bool:
         """Return whether the connection is kept after the response to this request."""
-        ending = self.eof or self._closing or self.edge.stopping
-        return request.keep and request.complete and not ending
+        if not request.keep or not request.complete or self._closing or self.edge.stopping:
+            return False
+        return not self.eof or self._has_more
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether something came after the request that is being answered."""
+        return len(self.queue) > 1 or self.current is not None or bool(self._unread)
 
     def answered(self, request: Request, *, keep: bool) -> None:
         """Continue with the next request after a response, or end."""
@@ -336,7 +237,7 @@ class Connection(asyncio.Protocol):
                 self.close()
             else:
                 self._linger()
-        elif self._blocked_since is None:
+        elif self.blocked_since is None:
             self._go_on()
         else:
             self._held_back = True
@@ -344,19 +245,34 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Begin the next request, or wait for one."""
-        if not self.queue:
+        if self._going:  # a response during the loop below, which continues
+            return
+        self._going = True
+        try:
+            while self.phase not in ("drain", "closed") and not self._held_back:
+                if self._unread and not self._parsing and len(self.queue) <= 1:
+                    self._parse(self._unread)
+                elif self.queue and self.queue[0] is not self._begun:
+                    first = self.queue[0]
+                    self._begin(first)
+                    if first.complete and not first.finished:
+                        self._complete(first)
+                else:
+                    self._wait()
+                    return
+        finally:
+            self._going = False
+
+    def _wait(self) -> None:
+        """Wait for the client or, if a request has begun, for its response."""
+        if self.eof and self.current is not None and not self._unread:
+            self.reject(self.current, 400, "the body ended before it was complete")
+        elif not self.queue:
             self._enter("head" if self.current is not None else "idle")
-            self.resume()
             if self.eof:
                 self.close()
-            return
-        following = self.queue[0]
-        if len(self.queue) == 1:
+        if len(self.queue) <= 1 and not self._unread:
             self.resume()
-        self._begin(following)
-        if following.complete and not following.finished:
-            self._enter("answer")
-            self._complete(following)
 
     def _end_body(self, request: Request, why: str) -> None:
         if request.sink is not None:
@@ -399,9 +315,9 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._enter("drain")
+        self._unread = b""
         self.resume()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self.shut_down()
 
     def _enter(self, phase: str) -> None:
         self.phase = phase
@@ -410,19 +326,12 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close once what is written has been sent, for which the client has its time."""
         self._enter("closed")
-        self._transport.close()
+        super().close()
 
-    def pause(self) -> None:
-        """Stop reading from the client."""
-        if not self._paused and not self.lost:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read from the client again."""
-        if self._paused and not self.lost and not self._transport.is_closing():
-            self._paused = False
-            self._transport.resume_reading()
+    def abort(self) -> None:
+        self._enter("closed")
+        self.edge.remove(self)  # the loop calls connection_lost later
+        super().abort()
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -434,7 +343,7 @@ class Connection(asyncio.Protocol):
                 self.close()
             case "head" if waited > limits.head_s:
                 self.reject(None, 408, "the head did not come in time")
-            case "body" if waited > limits.body_s + self.received / limits.body_rate:
+            case "body" if waited > limits.body_s + self._parser.received / limits.body_rate:
                 self.reject(self.current, 408, "the body did not come in time")
             case "stream":
                 self._check_stream(now, waited)
@@ -442,11 +351,11 @@ class Connection(asyncio.Protocol):
                 self.close()
             case "closed" if waited > limits.write_s:
                 self.abort()
-        if self._blocked_since is not None and now - self._blocked_since > limits.write_s:
+        if self.blocked_since is not None and now - self.blocked_since > limits.write_s:
             self.abort()
 
     def _check_stream(self, now: float, waited: float) -> None:
-        if self.received:  # something came since the last look
-            self.received, self.since = 0, now
-        elif waited > self.edge.limits.stream_idle_s and not self._paused and self.current:
+        if self._moved:
+            self._moved, self.since = False, now
+        elif waited > self.edge.limits.stream_idle_s and not self.paused and self.current:
             self._end_body(self.current, "the body did not come in time")

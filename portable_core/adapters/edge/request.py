@@ -142,7 +142,7 @@ class Request:
 
     def read_framing(self) -> None:
         """Read what the head says of its body and the connection. Raises ``Rejected``."""
-        hosts = 0
+        hosts = types = 0
         for name, value in self.headers:
             if name == b"content-length":
                 self.length = int(value)  # the parser has checked it
@@ -154,12 +154,16 @@ class Request:
                 self.expect = value.lower() == b"100-continue" and not self.http10
             elif name == b"host":
                 hosts += 1
+            elif name == b"content-type":
+                types += 1
         if self.method == b"CONNECT":
             raise Rejected(405, "this server is no proxy")
         if self.chunked and self.http10:
             raise Rejected(400, "HTTP/1.0 has no Transfer-Encoding")
         if hosts > 1 or (not hosts and not self.http10):
             raise Rejected(400, "exactly one Host header is needed")
+        if types > 1:
+            raise Rejected(400, "more than one Content-Type header")
 
     # -- the body ------------------------------------------------------------------------------
 
@@ -185,7 +189,7 @@ class Request:
         self._send_continue()
 
     def _send_continue(self) -> None:
-        if self.expect and not self.complete:
+        if self.expect and not self.complete and (self.length or self.chunked):
             self.expect = False
             self.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
