@@ -31,7 +31,7 @@ class EdgeLimits:
       answered 503.
     - ``drain_bytes``, ``drain_s``: what is read and dropped after an early response, so that a
       reset does not destroy it (RFC 9112, section 9.6).
-    - ``pipelined``: requests parsed ahead of the one being answered; those behind them wait as bytes.
+    - ``pipelined``: requests parsed ahead of the one being answered; the others wait as bytes.
     - ``high_water``: bytes of a response that wait for the client.
     """
 
