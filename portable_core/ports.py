@@ -28,14 +28,17 @@ UUID_PATTERN = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class Clock(Protocol):
-    """The node's clocks: the date, and a monotonic one."""
+    """The clocks of a machine: the date, and one that counts elapsed time."""
 
     def now(self) -> Milliseconds:
         """Return the date. It may jump in both directions at any time."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start; never decreases. For durations and deadlines."""
+        """Return seconds since an arbitrary start; never decreases. For durations and deadlines.
+
+        They count while the machine is suspended, where the platform has such a clock.
+        """
         ...
 
     def sleep(self, seconds: float) -> None:

@@ -233,6 +233,17 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
         "Age of the horizon in seconds: everything received before it is committed.",
         max(0, status.now - status.horizon) / 1000,
     )
+    yield _gauge(
+        "clock_ahead_seconds",
+        "How far the machine's clock is ahead of the date that the node uses instead; 0 while the "
+        "clock is used.",
+        status.clock.ahead_ms / 1000,
+    )
+    yield _gauge(
+        "store_ahead_seconds",
+        "How far the next timestamp is ahead of the date.",
+        status.clock.store_ahead_ms / 1000,
+    )
     for name, meaning, value in (
         ("store_records", "Records in the store.", store.records),
         ("store_bytes", "Size of the store in bytes.", store.bytes),

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -22,10 +22,12 @@ from portable_core.errors import (
     StoreLocked,
 )
 from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.clock_status import ClockStatus, describe_clock
 from portable_core.ingest.committer import Committer
 from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
 from portable_core.ingest.pending import BufferStatus
+from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ingest.rule_history import remember_rules
 from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
@@ -56,6 +58,7 @@ class NodeStatus:
     buffer: BufferStatus
     horizon: Milliseconds
     now: Milliseconds
+    clock: ClockStatus = field(default_factory=ClockStatus)
 
 
 def name_algorithm(settings: Settings) -> str:
@@ -97,7 +100,7 @@ class Receiver:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.clock = clock
+        self.clock = PlausibleClock(clock, settings.span_ms)
         self.algorithm = name_algorithm(settings)
         self.identifier = Identifier(settings.hash, settings.hash_key, settings.sources.rules)
         #: The keys of webhooks stored last; kept on a master.
@@ -147,6 +150,8 @@ class Receiver:
         buffered = settings.ack == "buffered"
         floor = self._find_floor()
         buffer = Buffer(self._append, self.clock, limits, floor, keep_failed=buffered)
+        for warning in describe_clock(self._find_clock_status(buffer), settings.span_ms):
+            logger.warning(warning)
         if buffered:
             self._flusher = Flusher(buffer, settings.flush_interval_ms / 1000)
         else:
@@ -308,6 +313,21 @@ class Receiver:
         self.open()
         self.store.check()
 
+    def clock_status(self) -> ClockStatus:
+        """Return what is wrong with the clock, or with the timestamps beside it."""
+        return self._find_clock_status(self.open())
+
+    def _find_clock_status(self, buffer: Buffer) -> ClockStatus:
+        deviation = self.clock.find_deviation()
+        ahead = max(0, buffer.now() - self.clock.now())
+        if deviation is None:
+            return ClockStatus(store_ahead_ms=ahead)
+        return ClockStatus(deviation.ahead_ms, deviation.since, ahead)
+
+    def clock_warnings(self) -> list[str]:
+        """Return a sentence for each thing that is wrong with the clock or the timestamps."""
+        return describe_clock(self.clock_status(), self.settings.span_ms)
+
     def status(self) -> NodeStatus:
         buffer = self.open()
         return NodeStatus(
@@ -316,6 +336,7 @@ class Receiver:
             buffer=buffer.status(),
             horizon=self._current_horizon(),
             now=buffer.now(),
+            clock=self._find_clock_status(buffer),
         )
 
     def drain(self) -> None:

@@ -21,6 +21,7 @@ class HealthDocument(msgspec.Struct, frozen=True):
 
     role: str
     status: Literal["ok"] = "ok"
+    warnings: Sequence[str] = ()
 
 
 class QuarantineSizeDocument(msgspec.Struct, frozen=True):
@@ -53,6 +54,14 @@ class BufferDocument(msgspec.Struct, frozen=True):
     records: Integer
     bytes: Integer = 0
     oldest: Milliseconds | None = None
+
+
+class ClockDocument(msgspec.Struct, frozen=True):
+    """The clock of a node; see :class:`portable_core.ingest.clock_status.ClockStatus`."""
+
+    ahead_ms: Integer = 0
+    since: Milliseconds | None = None
+    store_ahead_ms: Integer = 0
 
 
 class SlaveDocument(msgspec.Struct, frozen=True):
@@ -96,6 +105,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     buffer: BufferDocument
     horizon: Milliseconds
     now: Milliseconds
+    clock: ClockDocument = ClockDocument()
     slaves: Mapping[str, SlaveDocument] | msgspec.UnsetType = msgspec.UNSET
     masters: Sequence[MasterMark] | msgspec.UnsetType = msgspec.UNSET
 
@@ -133,6 +143,7 @@ def describe_status(
         buffer=BufferDocument(buffer.records, buffer.bytes, buffer.oldest),
         horizon=status.horizon,
         now=status.now,
+        clock=ClockDocument(status.clock.ahead_ms, status.clock.since, status.clock.store_ahead_ms),
         slaves=msgspec.UNSET if slaves is None else slaves,
         masters=msgspec.UNSET if masters is None else masters,
     )

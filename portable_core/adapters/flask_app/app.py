@@ -76,7 +76,8 @@ def _add_status_routes(app: Flask, node: Node) -> None:
     @app.get("/health")
     def health() -> Response:
         node.receiver.check()
-        return answer_json(HealthDocument(node.settings.role))
+        warnings = node.receiver.clock_warnings()
+        return answer_json(HealthDocument(node.settings.role, warnings=warnings))
 
     @app.get("/status")
     def status() -> Response:

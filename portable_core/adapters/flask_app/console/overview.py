@@ -9,6 +9,7 @@ from typing import Literal
 
 from portable_core.adapters.flask_app.console.texts import advise
 from portable_core.errors import SlaveUnreachable
+from portable_core.ingest.clock_status import describe_clock
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
@@ -89,6 +90,7 @@ class Overview:
     rate_is_floor: bool
     last: Sequence[Row]
     quarantined: int
+    warnings: Sequence[str]
 
 
 def read_overview(node: Node, master: Master) -> Overview:
@@ -113,6 +115,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         rate >= _MOST_COUNTED,
         read_page(store, Search(), limit=_LAST_ROWS).rows,
         master.quarantine.size().records,
+        describe_clock(status.clock, node.settings.span_ms),
     )
 
 
