@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from portable_core.errors import SettingsError
-from portable_core.sources.schemes import Scheme
+from portable_core.sources.request import SourceRequest
+from portable_core.sources.rows import Scheme
 from portable_core.sources.signatures import parse_sources
 
 #: (message id, seconds since the epoch, body) -> headers
@@ -22,7 +23,11 @@ def make_signers(text: str) -> dict[str, Signer]:
 
 def _make_signer(scheme: Scheme) -> Signer:
     try:
-        scheme.sign(b"", 0, "id")
+        scheme.sign(_request(b""), 0, "id")
     except ValueError as error:
         raise SettingsError(f"SOURCES: {error}") from None
-    return lambda message_id, now_s, body: scheme.sign(body, now_s, message_id)
+    return lambda message_id, now_s, body: scheme.sign(_request(body), now_s, message_id)
+
+
+def _request(body: bytes) -> SourceRequest:
+    return SourceRequest(lambda _: [], body)

@@ -25,6 +25,8 @@ class Problem(msgspec.Struct, frozen=True):
 #: The messages of msgspec: what was expected, and where.
 _PLACE = r"(?: - at (?:`key` in )?`\$\.?(?P<place>.*)`)?"
 _EXPECTED = re.compile(rf"Expected (?P<what>.*?){_PLACE}")
+_UNKNOWN_VALUE = re.compile(rf"Invalid enum value (?P<given>.*?){_PLACE}")
+_UNKNOWN_NAME = re.compile(rf"Object contains unknown field `(?P<name>.*?)`{_PLACE}")
 _MISSING = re.compile(rf"Object missing required field `(?P<name>.*?)`{_PLACE}")
 
 
@@ -44,6 +46,10 @@ def _describe_fault(message: str, name: str) -> str:
     """Return a message of msgspec in the form of all other errors."""
     if match := _MISSING.fullmatch(message):
         return f"{_join(name, match['place'], match['name'])}: missing"
+    if match := _UNKNOWN_NAME.fullmatch(message):
+        return f"{_join(name, match['place'], match['name'])}: unknown"
+    if match := _UNKNOWN_VALUE.fullmatch(message):
+        return f"{_join(name, match['place'])}: must be a known value (got {match['given']})"
     match = _EXPECTED.fullmatch(message)
     if match is None:
         return message

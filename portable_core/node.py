@@ -15,6 +15,8 @@ from portable_core.errors import WebhookSyncError
 from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
+from portable_core.sources.decision import Decision
+from portable_core.sources.request import SourceRequest
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.slave import Slave
@@ -27,8 +29,8 @@ Authenticate = Callable[[str | None], object]
 #: The same for a hand-over of the records of the slave of this name.
 AuthenticateSlave = Callable[[str | None, str], object]
 
-#: Checks a webhook's signature: source, values of a header by its name, body, now in ms.
-VerifySignature = Callable[[str, Callable[[str], list[str]], bytes, int], None]
+#: Decides what becomes of a request to a source: source, request, now in ms.
+Decide = Callable[[str, SourceRequest, int], Decision]
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +45,7 @@ class Node:
     settings: Settings
     receiver: Receiver
     authenticate: Authenticate
-    verify_signature: VerifySignature
+    decide: Decide
     slave: Slave | None = None
     master: Master | None = None
     hand_over: Callable[[threading.Event], object] | None = None

@@ -18,6 +18,7 @@ from portable_core.settings_reader import Network, Role, Setting, SlaveAddress, 
 from portable_core.settings_table import MAX_BODY_BYTES, Ack, SettingsTable
 from portable_core.sources.kept_headers import KeptParts
 from portable_core.sources.signatures import Sources
+from portable_core.sources.source_file import make_secret_reader
 from portable_core.store_kinds import STORE_KINDS, StoreAddress
 
 __all__ = [
@@ -79,8 +80,14 @@ class Settings(SettingsTable):
             setattr(known, name, attempt(row.complete, getattr(known, name), known))
         if faults:
             return None, faults
-        known.sources = known.sources.join(known.sources_file)
-        warnings = (*map(_describe_injected, injected), *_find_warnings(role, given, names))
+        known.sources = attempt(known.sources.join, known.sources_file, make_secret_reader(given))
+        if faults:
+            return None, faults
+        warnings = (
+            *map(_describe_injected, injected),
+            *_find_warnings(role, given, names),
+            *_find_unsigned(known.sources),
+        )
         settings = cls(role=role, warnings=warnings, **vars(known))
         for check in _CHECKS:
             attempt(check, settings)
@@ -145,6 +152,15 @@ def _find_warnings(role: Role, env: Mapping[str, str], names: Iterable[str]) -> 
         )
 
 
+def _find_unsigned(sources: Sources) -> Iterator[str]:
+    for name, row in sources.rows.items():
+        if row.form is not None and not sources.schemes(name):
+            yield (
+                f"SOURCES_FILE: [{name}] has a signature and no secret, so its webhooks are not "
+                "verified. Add secrets, or an entry in SOURCES."
+            )
+
+
 def _find_secrets(value: object) -> Iterator[str]:
     match value:
         case str():
@@ -190,6 +206,15 @@ def _check_sources(settings: Settings) -> None:
                     f"SOURCES_FILE: the identity rule of {source!r} reads the header {name!r}, "
                     "which is a secret and not kept"
                 )
+
+
+def _check_public_url(settings: Settings) -> None:
+    for source, schemes in settings.sources.entries.items():
+        if not settings.public_url and any(scheme.needs_url for scheme in schemes):
+            raise SettingsError(
+                f"PUBLIC_URL: missing. Set the address of this node as the sender of {source!r} "
+                "knows it: its signature covers the address."
+            )
 
 
 def _check_hash_key(settings: Settings) -> None:
@@ -246,6 +271,7 @@ def _check_store(settings: Settings) -> None:
 _CHECKS: tuple[Callable[[Settings], None], ...] = (
     _check_times,
     _check_sources,
+    _check_public_url,
     _check_hash_key,
     _check_authentication,
     _check_slave_tokens,

@@ -38,7 +38,7 @@ from portable_core.settings_reader import (
 )
 from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT
 from portable_core.sources.rows import SourceRow
-from portable_core.sources.schemes import CLOSED, SCHEMES, check_standard_secret
+from portable_core.sources.schemes import CLOSED, check_standard_secret
 from portable_core.sources.signatures import Sources, parse_sources
 from portable_core.sources.source_file import read_sources_file
 from portable_core.store_kinds import STORE_KINDS, StoreAddress, parse_store
@@ -252,17 +252,23 @@ class SettingsTable:
         "SOURCES",
         "",
         parse_sources,
-        "Signatures to check, as `name=scheme:secret,…` with the scheme "
-        f"{_list([row.form for row in SCHEMES.values()])}, or `name={CLOSED}` to accept nothing. A "
-        "name may occur twice, for rotation.",
+        "Presets of senders and their secrets, as `name=preset:secret,…` "
+        f"(`webhook-sync sources list`), or `name={CLOSED}` to accept nothing. A name may occur "
+        "twice, for rotation.",
         secret=True,
+    )
+    public_url: str = setting(
+        "PUBLIC_URL",
+        "",
+        optional_url,
+        "Address of this node as senders know it, for signatures that cover the address.",
     )
     sources_file: Mapping[str, SourceRow] = setting(
         "SOURCES_FILE",
         "",
         read_sources_file,
-        "Path of a TOML file with a table for each source: its preset and its identity rule. The "
-        "same rules on every node.",
+        "Path of a TOML file with a table for each source: its preset, or its columns, and its "
+        "secrets. The same rules on every node.",
         home_after="",
     )
     sync_window_pairs: int = setting(

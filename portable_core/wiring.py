@@ -137,7 +137,7 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
         settings,
         receiver,
         guard.check,
-        settings.sources.verify,
+        settings.sources.decide,
         slave=slave,
         master=master,
         hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,

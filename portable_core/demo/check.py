@@ -14,7 +14,7 @@ from portable_core.records import Meta, Record
 from portable_core.sources.presets import PRESETS
 
 #: Identifies webhooks as the nodes of the demonstration do.
-_IDENTIFIER = Identifier("crc32c", b"", {"pay": PRESETS["stripe"].rule})
+_IDENTIFIER = Identifier("crc32c", b"", {"pay": PRESETS["stripe"].row.rule})
 
 
 @dataclass(frozen=True, slots=True)

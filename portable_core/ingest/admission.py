@@ -6,12 +6,18 @@ does no I/O and does not know how a request was received.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
-from portable_core.errors import BadRequest, HeadersTooLarge, NotFound, UnsupportedEncoding
-from portable_core.records import Meta
+from portable_core.errors import HeadersTooLarge, NotFound
+from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
+from portable_core.sources.bodies import check_body_kind, check_encoding
+from portable_core.sources.handshakes import Answer
 from portable_core.sources.kept_headers import KeptParts
+from portable_core.sources.request import Headers, SourceRequest
+
+logger = logging.getLogger(__name__)
 
 WEBHOOK_PATH = "/webhook"
 
@@ -23,16 +29,66 @@ MAX_KEPT_CHARACTERS = 64 * 1024
 _SOURCE_CHARACTERS = 200
 #: The last one stands for bytes that are not UTF-8.
 _NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+#: Methods of handshakes, besides ``POST``.
+HANDSHAKE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Admission:
     """The rules of one node. Safe to use from any number of threads."""
 
     def __init__(self, settings: Settings) -> None:
+        self._sources = settings.sources
+        self._public_url = settings.public_url
         self._kept = KeptParts(
             settings.keep_headers, settings.keep_credential_headers, settings.sources.rows
         )
+
+    def check_head(self, source: str, content_type: str, content_encoding: str | None) -> None:
+        """Raise an error for a head that cannot come before a webhook of this source.
+
+        ``NotFound`` for a name that no source has, ``BadRequest`` for a body of another kind,
+        ``UnsupportedEncoding`` for a compressed body. Handshakes have bodies of any kind, so where
+        a source has them, the kind is checked after them.
+        """
+        check_source(source)
+        check_encoding(content_encoding)
+        row = self._sources.row(source)
+        if not row.handshakes:
+            check_body_kind(row.body, content_type)
+
+    def make_request(
+        self, source: str, method: str, headers: Headers, query: str, body: bytes
+    ) -> SourceRequest:
+        """Return the request on which a source decides."""
+        url = ""
+        if self._public_url:
+            url = f"{self._public_url}{WEBHOOK_PATH}{'/' * bool(source)}{source}"
+            url += f"?{query}" if query else ""
+        return SourceRequest(headers, body, method, query, url)
+
+    def answer_handshake(
+        self, source: str, method: str, headers: Headers, query: str
+    ) -> Answer | None:
+        """Return the response to a handshake without a body; None for any other request.
+
+        Raises ``BadRequest`` for an invalid handshake.
+        """
+        if not self._sources.row(source).handshakes:
+            return None
+        request = self.make_request(source, method, headers, query, b"")
+        answer = self._sources.answer_handshake(source, request)
+        if answer is not None:
+            report_handshake(source, answer)
+        return answer
+
+    def respond(self, source: str, pair: Pair) -> tuple[int, str, bytes]:
+        """Return status, type and body of the response to a webhook that is stored."""
+        response = self._sources.row(source).response
+        if response is None:
+            document = b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
+            return 200, "application/json", document
+        return response.status, response.type, response.body
 
     def read_meta(self, source: str, headers: Iterable[tuple[str, str]], query: str) -> Meta:
         """Return what is kept of a request's head.
@@ -54,6 +110,18 @@ class Admission:
                 f"than {MAX_KEPT_CHARACTERS}; KEEP_HEADERS names the headers"
             )
         return Meta(source, kept, query)
+
+
+def report_handshake(source: str, answer: Answer) -> None:
+    """Log that a handshake was answered; with the secret that the provider has chosen, if any."""
+    logger.info("source %r: answered a handshake with %d", source, answer.status)
+    if answer.reveal:
+        logger.warning(
+            "source %r: the provider sent this secret: %s. Enter it where the provider asks for "
+            "it, or in SOURCES.",
+            source,
+            answer.reveal,
+        )
 
 
 def find_source(path: str) -> str | None:
@@ -86,19 +154,3 @@ def _is_source(text: str) -> bool:
         and text.isprintable()
         and not set(text) & _NOT_IN_SOURCES
     )
-
-
-def check_kind(content_type: str, content_encoding: str | None) -> None:
-    """Raise an error for the headers of a body that no webhook has.
-
-    ``BadRequest`` for a form, ``UnsupportedEncoding`` for a compressed body.
-    """
-    if content_encoding is not None and content_encoding.strip().lower() != "identity":
-        raise UnsupportedEncoding(
-            f"Content-Encoding {content_encoding[:40]!r}: send the body uncompressed"
-        )
-    if content_type.partition(";")[0].strip().lower() in _FORMS:
-        raise BadRequest(
-            "the body is a form; choose application/json as the content type where the webhook is "
-            "configured (GitHub: Settings, Webhooks, Content type)"
-        )

@@ -143,7 +143,9 @@ class KeptParts:
         names, anyway = tuple(keep), tuple(override)
         self._default = choose_kept(names, override=anyway)
         self._by_source = {
-            source: choose_kept(names, read=row.rule.headers, override=anyway)
+            source: choose_kept(
+                names, read=row.rule.headers, secret=row.secret_headers, override=anyway
+            )
             for source, row in rows.items()
         }
 

@@ -7,30 +7,62 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-from portable_core.payload_hash.identity import IdentityRule
-from portable_core.sources.rows import read_row
+import msgspec
+
+from portable_core.documents import convert_document
+from portable_core.sources.rows import SourceRow, read_row
+
+
+class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the documentation says of a provider; empty for what is not verified.
+
+    - ``title``: its name.
+    - ``facts``: where the statements of the row come from.
+    - ``vector``: where the test's signature comes from.
+    - ``setup``: what to enter where, and where the secret comes from.
+    - ``addresses``: whether it can send to several addresses.
+    - ``retries``: how often it sends again.
+    - ``log``: whether its deliveries can be fetched afterwards.
+    """
+
+    title: str
+    facts: str
+    vector: str = ""
+    setup: str = ""
+    addresses: str = ""
+    retries: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One row. ``signature`` is a scheme without its secret, ``facts`` the source of the row."""
+    """One row of the table. ``parameter`` is the name of what follows ``@``, if anything does."""
 
     name: str
-    signature: str
-    rule: IdentityRule
-    secret_parameters: tuple[str, ...]
-    facts: str
+    row: SourceRow
+    page: Page
+    parameter: str = ""
+
+    @property
+    def form(self) -> str:
+        """The preset as ``SOURCES`` names it."""
+        return f"{self.name}@{self.parameter}" if self.parameter else self.name
 
 
-def _read_presets() -> dict[str, Preset]:
-    text = files(__package__).joinpath("presets.toml").read_text("utf-8")
+def read_presets(text: str) -> dict[str, Preset]:
+    """Return the presets of a table by name. Raises ``ValueError`` with preset and column."""
     presets = {}
     for name, columns in tomllib.loads(text).items():
-        signature, facts = columns.pop("signature"), columns.pop("facts")
-        row = read_row(columns)
-        presets[name] = Preset(name, signature, row.rule, row.secret_parameters, facts)
+        try:
+            page = convert_document(columns.pop("page"), Page, "page")
+            parameter = columns.pop("parameter", "")
+            presets[name] = Preset(name, read_row(columns), page, parameter)
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"[{name}] {error}") from None
     return presets
 
 
 #: By name.
-PRESETS: Mapping[str, Preset] = _read_presets()
+PRESETS: Mapping[str, Preset] = read_presets(
+    files(__package__).joinpath("presets.toml").read_text("utf-8")
+)

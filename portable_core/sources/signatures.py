@@ -1,27 +1,37 @@
-"""The setting ``SOURCES``: whose webhooks must be signed, and whether one is.
+"""The setting ``SOURCES``: whose webhooks must be signed, and what a source's requests become.
 
-It names, for each source (the last part of ``/webhook/<source>``), the scheme or the preset, and
-the secret with which its sender signs; :mod:`.schemes` has the schemes, :mod:`.presets` the
-presets. A preset also says how its provider's webhooks are identified; ``SOURCES_FILE`` may say
-otherwise.
+It names, for each source (the last part of ``/webhook/<source>``), the preset and the secret with
+which its sender signs; :mod:`.presets` has the presets. A preset also says how its provider
+verifies an address, what its bodies are, how its webhooks are identified, and what the response to
+them is; ``SOURCES_FILE`` may say otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from portable_core.errors import SettingsError, Unauthorized
+from portable_core.errors import SettingsError
 from portable_core.payload_hash.identity import DEFAULT_RULE, IdentityRule
-from portable_core.sources.presets import PRESETS
-from portable_core.sources.rows import SourceRow
-from portable_core.sources.schemes import Headers, Scheme, parse_scheme
+from portable_core.sources.decision import (
+    Decision,
+    answer_handshake,
+    check_signature,
+    decide,
+)
+from portable_core.sources.handshakes import Answer
+from portable_core.sources.request import Headers, SourceRequest
+from portable_core.sources.rows import Scheme, SourceRow
+from portable_core.sources.schemes import parse_scheme
 
 #: The entry for every source without its own.
 ANY_SOURCE = "*"
 
 _SOURCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+#: The row of every source without its own.
+PLAIN_ROW = SourceRow()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +39,8 @@ class Sources:
     """What is configured of sources.
 
     - ``entries``: the schemes of each source, of which any one admits a webhook.
-    - ``secrets``: the secrets as the setting spells them.
-    - ``rows``: how the webhooks of each source are identified, where that is not the default.
+    - ``secrets``: the secrets as the settings spell them.
+    - ``rows``: what is known of each source, where that is not the default.
     """
 
     entries: Mapping[str, tuple[Scheme, ...]]
@@ -47,33 +57,68 @@ class Sources:
         """The identity rules that are not the default, by source."""
         return {name: row.rule for name, row in self.rows.items() if row.rule != DEFAULT_RULE}
 
-    def join(self, rows: Mapping[str, SourceRow]) -> Sources:
-        """Return these sources with the rows of ``SOURCES_FILE`` in place of those of presets."""
-        return replace(self, rows={**self.rows, **rows})
+    def row(self, source: str) -> SourceRow:
+        """Return what is known of a source."""
+        return self.rows.get(source, PLAIN_ROW)
+
+    def schemes(self, source: str) -> tuple[Scheme, ...]:
+        """Return the schemes of a source; none if it is open."""
+        return self.entries.get(source) or self.entries.get(ANY_SOURCE) or ()
+
+    def join(
+        self,
+        rows: Mapping[str, SourceRow],
+        read_secret: Callable[[str], str] = lambda reference: reference,
+    ) -> Sources:
+        """Return these sources with the columns of ``SOURCES_FILE`` in place of those of presets.
+
+        ``read_secret`` returns the secret of a reference, or raises ``ValueError``. Raises
+        ``SettingsError``.
+        """
+        joined = dict(self.rows)
+        entries, secrets = dict(self.entries), list(self.secrets)
+        for source, row in rows.items():
+            joined[source] = row.put_over(self.row(source))
+            for number, reference in enumerate(row.secrets, 1):
+                try:
+                    secret = read_secret(reference)
+                    if row.form is None:
+                        raise ValueError("has no signature that a secret could be for")
+                    scheme = row.form.make(secret)
+                except ValueError as error:
+                    raise SettingsError(
+                        f"SOURCES_FILE: [{source}] secrets: number {number} {error}"
+                    ) from None
+                entries[source] = (*entries.get(source, ()), scheme)
+                secrets.append(secret)
+        return replace(self, rows=joined, entries=entries, secrets=tuple(secrets))
+
+    def decide(self, source: str, request: SourceRequest, now_ms: int) -> Decision:
+        """Return what becomes of a request to ``source``, which is empty for ``/webhook`` itself.
+
+        ``now_ms`` is the node's clock in milliseconds since the Unix epoch.
+        """
+        return decide(self.row(source), self.schemes(source), request, now_ms)
+
+    def answer_handshake(self, source: str, request: SourceRequest) -> Answer | None:
+        """Return the response to a handshake that is not signed; None for any other request.
+
+        Raises ``BadRequest`` for an invalid handshake.
+        """
+        return answer_handshake(self.row(source), self.schemes(source), request, signed=False)
 
     def verify(self, source: str, headers: Headers, body: bytes, now_ms: int) -> None:
         """Return if a webhook to ``source`` has a right signature, or needs none.
 
-        ``source`` is empty for ``/webhook`` itself. ``now_ms`` is the node's clock in milliseconds
-        since the Unix epoch. Raises ``Unauthorized``, which names the fault.
+        Raises ``Unauthorized``, which names the fault.
         """
-        schemes = self.entries.get(source) or self.entries.get(ANY_SOURCE) or ()
-        faults: dict[str, None] = {}
-        admitted = not schemes
-        for scheme in schemes:  # all of them: the time must not show which one matched
-            try:
-                scheme.check(headers, body, now_ms)
-                admitted = True
-            except Unauthorized as fault:
-                faults[str(fault)] = None
-        if not admitted:
-            raise Unauthorized("; ".join(faults))
+        check_signature(self.schemes(source), SourceRequest(headers, body), now_ms)
 
 
 def parse_sources(text: str) -> Sources:
-    """Parse ``name=scheme:secret,name=scheme:secret``, the form of ``SOURCES``.
+    """Parse ``name=preset:secret,name=preset:secret``, the form of ``SOURCES``.
 
-    A name may occur several times, with the same scheme or another: any match admits a webhook, so
+    A name may occur several times, with the same preset or another: any match admits a webhook, so
     that a secret can be rotated. An empty name stands for ``/webhook`` itself, ``*`` for every
     source without an entry; the scheme ``closed``, which has no secret, rejects all. A secret is
     any text without a comma; space around it does not count.
@@ -94,23 +139,21 @@ def parse_sources(text: str) -> Sources:
                 "letters, digits, dots, dashes or underscores (not - alone) and a secret without "
                 "commas"
             )
-        form, colon, secret = (part.strip() for part in rest.partition(":"))
-        preset = PRESETS.get(form)
-        if preset is not None:
-            form = preset.signature
         try:
-            scheme = parse_scheme(f"{form}{colon}{secret}")
+            row, scheme = parse_scheme(rest)
         except ValueError as error:
             raise SettingsError(f"SOURCES: entry {number} {error}") from None
-        if preset is not None and name != ANY_SOURCE:
-            row = SourceRow(preset.rule, preset.secret_parameters)
-            if rows.setdefault(name, row) != row:
+        if name != ANY_SOURCE and row != PLAIN_ROW:
+            try:
+                rows[name] = rows.get(name, PLAIN_ROW).merge(row)
+            except ValueError:
                 raise SettingsError(
-                    f"SOURCES: entry {number} has a preset that identifies webhooks in another way "
-                    "than an earlier entry of the same source"
-                )
-        entries[name] = (*entries.get(name, ()), scheme)
-        secrets.append(secret)
+                    f"SOURCES: entry {number} has a preset that treats webhooks in another way "
+                    "than that of an earlier entry of the same source"
+                ) from None
+        if scheme is not None:
+            entries[name] = (*entries.get(name, ()), scheme)
+            secrets.append(rest.partition(":")[2].strip())
     return Sources(entries, tuple(filter(None, secrets)), rows)
 
 

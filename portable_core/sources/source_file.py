@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from portable_core.settings_text import find_control_character
@@ -23,7 +23,7 @@ def read_sources_file(path: str) -> Mapping[str, SourceRow]:
         tables = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    presets = {name: SourceRow(p.rule, p.secret_parameters) for name, p in PRESETS.items()}
+    presets = {name: preset.row for name, preset in PRESETS.items()}
     rows = {}
     for name, columns in tables.items():
         if name and not is_source_name(name):
@@ -40,6 +40,36 @@ def read_sources_file(path: str) -> Mapping[str, SourceRow]:
         except ValueError as error:
             raise ValueError(f"{path}: [{name}] {error}") from None
     return rows
+
+
+def make_secret_reader(env: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what reads the secret of a reference: ``env:NAME`` or ``file:PATH``.
+
+    A line break at the end of a file does not count. The reader raises ``ValueError``, which quotes
+    no secret.
+    """
+
+    def read(reference: str) -> str:
+        kind, _, name = reference.partition(":")
+        if kind == "env":
+            secret = env.get(name, "").strip(" \t\r\n")
+            if not secret:
+                raise ValueError(f"names the variable {name[:60]!r}, which is not set")
+        else:
+            try:
+                secret = Path(name).read_text("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise ValueError(f"names the file {name[:200]!r}, which is not UTF-8") from None
+            except OSError as error:
+                raise ValueError(f"names a file that cannot be read: {error}") from None
+            if not secret:
+                raise ValueError(f"names the file {name[:200]!r}, which is empty")
+        fault = find_control_character(secret)
+        if fault:
+            raise ValueError(f"contains {fault}")
+        return secret
+
+    return read
 
 
 def _list_texts(value: object) -> Iterator[str]:

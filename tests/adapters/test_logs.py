@@ -29,6 +29,7 @@ from portable_core.errors import StoreError, Unauthorized
 from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
 from portable_core.settings import Settings
+from portable_core.sources.decision import Admit
 from portable_core.sync.slave import Slave
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -241,12 +242,13 @@ def test_a_trip_through_every_failure_leaves_no_payload_and_no_secret_in_the_log
     store = BrokenStore()
     faults: list[Exception] = []
 
-    def verify(*_: object) -> None:
+    def decide(*_: object) -> Admit:
         if faults:
             raise faults.pop()
+        return Admit()
 
     receiver = Receiver(settings, store, SystemClock())
-    node = Node(settings, receiver, lambda header: None, verify, slave=Slave(receiver))
+    node = Node(settings, receiver, lambda header: None, decide, slave=Slave(receiver))
     stream = io.StringIO()
     configure_logs(settings.secrets(), stream=stream)
     client = create_app(node).test_client()

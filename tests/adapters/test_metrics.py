@@ -31,6 +31,7 @@ from portable_core.ports import (
 )
 from portable_core.records import Meta, Record
 from portable_core.settings import Settings
+from portable_core.sources.decision import Admit
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import ENCODINGS
@@ -103,7 +104,7 @@ class Rig:
             settings,
             receiver,
             self._authenticate,
-            lambda *_: None,
+            lambda *_: Admit(),
             slave=Slave(receiver) if role == "slave" else None,
             master=master if role == "master" else None,
             observer=metrics,

@@ -19,6 +19,7 @@ from portable_core.cli.main import main
 from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
 from portable_core.settings import Settings
+from portable_core.sources.decision import Admit
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave
 from tests.support.deployment.deployed import Deployed, by_flags, by_gcloud, by_name, read_flags
@@ -318,7 +319,7 @@ def test_the_table_of_metrics_is_whole() -> None:
         settings,
         receiver,
         lambda header: None,
-        lambda *_: None,
+        lambda *_: Admit(),
         slave=Slave(receiver),
         master=Master(receiver, store, []),
     )

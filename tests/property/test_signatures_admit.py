@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.errors import Unauthorized
-from portable_core.sources.schemes import SCHEMES, sign
+from portable_core.sources.schemes import sign
 from portable_core.sources.signatures import parse_sources
 
 keys = st.binary(min_size=1, max_size=64)
@@ -28,7 +28,7 @@ def flip(raw: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("form", [row.form for row in SCHEMES.values()])
+@pytest.mark.parametrize("form", ["github", "stripe", "standard", "hmac-sha256@X-Signature"])
 @given(key=keys, body=bodies, now_ms=times, bit=st.integers(0, 511), data=st.data())
 def test_signed(
     form: str, key: bytes, body: bytes, now_ms: int, bit: int, data: st.DataObject

@@ -23,6 +23,7 @@ TOKEN = {"SYNC_TOKENS": "a-token"}
 
 #: A valid value of each setting whose default is none, or not a value.
 VALUES = {
+    "PUBLIC_URL": "https://hooks.example.com",
     "SLAVES": "a=http://a.example",
     "COMMIT_TIMEOUT_S": "5",
     "LINGER_MS": "0",

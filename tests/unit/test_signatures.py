@@ -14,16 +14,13 @@ import standardwebhooks
 import stripe
 
 from portable_core.errors import Unauthorized
+from portable_core.sources.request import Headers
 from portable_core.sources.schemes import (
-    MAX_HEADER_CHARACTERS,
-    SCHEMES,
-    STANDARD_TOLERANCE_S,
-    STRIPE_TOLERANCE_S,
-    Headers,
     sign,
     sign_standard,
 )
 from portable_core.sources.signatures import parse_sources
+from portable_core.sources.values import MAX_CHARACTERS
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "signatures"
 
@@ -132,15 +129,16 @@ def test_a_standard_key_may_come_without_padding(key: str) -> None:
 
 
 #: By scheme: a setting, the headers of a sender with its secret, those with another secret.
+FORMS = ("github", "stripe", "standard", "hmac-sha256@Header-Name")
 SIGNED = {
-    name: (
-        f"s={row.form}:{KEY}",
-        sign(f"{row.form}:{KEY}", BODY, NOW_S, "msg_1"),
-        sign(f"{row.form}:{OTHER_KEY}", BODY, NOW_S, "msg_1"),
+    form.partition("@")[0]: (
+        f"s={form}:{KEY}",
+        sign(f"{form}:{KEY}", BODY, NOW_S, "msg_1"),
+        sign(f"{form}:{OTHER_KEY}", BODY, NOW_S, "msg_1"),
     )
-    for name, row in SCHEMES.items()
+    for form in FORMS
 }
-OTHERS = {name: f"s={row.form}:{OTHER_KEY}" for name, row in SCHEMES.items()}
+OTHERS = {form.partition("@")[0]: f"s={form}:{OTHER_KEY}" for form in FORMS}
 
 
 @pytest.mark.parametrize("scheme", SIGNED)
@@ -187,7 +185,7 @@ def test_a_header_that_comes_twice_is_refused_even_if_both_are_right(scheme: str
 def test_a_header_too_long_is_refused(scheme: str) -> None:
     setting, right, _ = SIGNED[scheme]
     for name, value in right.items():
-        longer = value + "0" * (MAX_HEADER_CHARACTERS - len(value) + 1)
+        longer = value + "0" * (MAX_CHARACTERS - len(value) + 1)
         assert refusal(setting, *{**right, name: longer}.items()).startswith(f"{name}: longer than")
 
 
@@ -211,15 +209,12 @@ def test_no_message_tells_what_was_configured_or_sent(scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "header", "tolerance_s"),
-    [
-        ("stripe", "Stripe-Signature", STRIPE_TOLERANCE_S),
-        ("standard", "webhook-timestamp", STANDARD_TOLERANCE_S),
-    ],
+    ("scheme", "header"),
+    [("stripe", "Stripe-Signature"), ("standard", "webhook-timestamp")],
 )
-def test_a_replayed_request_is_refused(scheme: str, header: str, tolerance_s: int) -> None:
+def test_a_replayed_request_is_refused(scheme: str, header: str) -> None:
     setting, right, _ = SIGNED[scheme]
-    assert tolerance_s == 300
+    tolerance_s = 300
     for offset in (-tolerance_s, 0, tolerance_s):
         assert admits(setting, right, now_s=NOW_S + offset)
     for beyond in (-86_400, -tolerance_s - 0.001, tolerance_s + 0.001, 86_400):

@@ -201,7 +201,9 @@ class Request:
         if self.finished or connection.lost:
             self.finished = True
             return
-        parts = [*self._start_head(status, headers), b"content-length: %d\r\n" % len(body)]
+        parts = self._start_head(status, headers)
+        if status != 204:  # RFC 9110, section 8.6
+            parts.append(b"content-length: %d\r\n" % len(body))
         keep = connection.keeps(self)
         if not keep:
             parts.append(b"connection: close\r\n")

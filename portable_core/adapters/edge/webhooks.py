@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from portable_core.adapters.edge.bridge import Bridge
@@ -22,7 +23,12 @@ from portable_core.adapters.edge.forwarded import find_client
 from portable_core.adapters.edge.pool import Pool
 from portable_core.adapters.edge.request import Body, Header, Request
 from portable_core.errors import BufferFull, WebhookSyncError
-from portable_core.ingest.admission import Admission, check_kind, check_source, find_source
+from portable_core.ingest.admission import (
+    HANDSHAKE_METHODS,
+    Admission,
+    find_source,
+    report_handshake,
+)
 from portable_core.node import Node
 from portable_core.problems import (
     PROBLEM_TYPE,
@@ -34,10 +40,12 @@ from portable_core.problems import (
 )
 from portable_core.records import Pair
 from portable_core.settings import Network
+from portable_core.sources.decision import Refuse
+from portable_core.sources.handshakes import Answer
+from portable_core.sources.request import Headers
 
 logger = logging.getLogger(__name__)
 
-_JSON: Sequence[Header] = ((b"Content-Type", b"application/json"),)
 #: How often a slave looks whether its retention is due, in seconds.
 _RETAIN_S = 1.0
 #: For how many turns of the loop the commit waits while webhooks keep coming.
@@ -73,7 +81,7 @@ class WebhookHandler:
         self._arrived = self._turns = 0
         self._retained_at = time.monotonic()
         self._noting = threading.Lock()
-        self._outcomes: list[tuple[_Arrival, Future[Pair]]] = []
+        self._outcomes: list[tuple[_Arrival, Future[Pair | Answer]]] = []
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -82,17 +90,20 @@ class WebhookHandler:
         if not path.startswith(b"/"):  # in absolute form (RFC 9112, section 3.2.2)
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         source = None
-        if request.method == b"POST" and path.startswith(b"/webhook"):
+        if path.startswith(b"/webhook"):
             source = find_source(unquote_to_bytes(path).decode("latin-1"))
-        if source is None:
+        if source is not None and request.method == b"POST":
+            self._begin_webhook(request, source)
+        elif source is None or not self._answer_handshake(request, source, query):
             peer, _ = request.connection.describe_ends()
             client = find_client(peer[0], request.headers, self._trusted)
             self._bridge.begin(request, path, query, client)
-            return
+
+    def _begin_webhook(self, request: Request, source: str) -> None:
         request.data = arrival = _Arrival(request, source)
         try:
-            check_source(source)
-            check_kind(
+            self._admission.check_head(
+                source,
                 _find(request.headers, b"content-type") or "",
                 _join(request.headers, b"content-encoding"),
             )
@@ -100,6 +111,24 @@ class WebhookHandler:
             self._answer_problem(arrival, describe_problem(error), name_problem(error))
             return
         request.collect(self._limit)
+
+    def _answer_handshake(self, request: Request, source: str, query: bytes) -> bool:
+        """Respond to a handshake without a body; return whether the request is one."""
+        method = request.method.decode("latin-1")
+        if method not in HANDSHAKE_METHODS:
+            return False
+        arrival = _Arrival(request, source)
+        read_headers = _make_reader(request.headers)
+        try:
+            answer = self._admission.answer_handshake(
+                source, method, read_headers, query.decode("latin-1")
+            )
+        except WebhookSyncError as error:
+            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            return True
+        if answer is not None:
+            self._respond_to_handshake(arrival, answer)
+        return answer is not None
 
     def complete(self, request: Request) -> None:
         arrival = request.data
@@ -134,22 +163,27 @@ class WebhookHandler:
         """Verify a webhook and add it to the buffer, which ``commit_soon`` lets commit."""
         headers = arrival.request.headers
         node, source = self._node, arrival.source
-
-        def read_headers(name: str) -> list[str]:
-            wanted = name.lower().encode("latin-1")
-            return [value.decode("latin-1") for given, value in headers if given == wanted]
+        read_headers = _make_reader(headers)
 
         def read_header(name: str) -> str | None:
             return next(iter(read_headers(name)), None)
 
-        future: Future[Pair]
+        future: Future[Any]
         try:
             node.observer.begin_request(read_header)
-            node.verify_signature(source, read_headers, payload, node.receiver.clock.now())
-            kept = ((name.decode("latin-1"), text.decode("latin-1")) for name, text in headers)
             query = arrival.request.target.partition(b"?")[2].decode("latin-1")
-            future = node.submit(payload, self._admission.read_meta(source, kept, query))
-            commit_soon()
+            request = self._admission.make_request(source, "POST", read_headers, query, payload)
+            decision = node.decide(source, request, node.receiver.clock.now())
+            if isinstance(decision, Refuse):
+                raise decision.error
+            if isinstance(decision, Answer):
+                report_handshake(source, decision)
+                future = Future()
+                future.set_result(decision)
+            else:
+                kept = ((name.decode("latin-1"), text.decode("latin-1")) for name, text in headers)
+                future = node.submit(payload, self._admission.read_meta(source, kept, query))
+                commit_soon()
         except Exception as error:  # noqa: BLE001  # answered and, if unexpected, logged
             future = Future()
             future.set_exception(error)
@@ -178,7 +212,7 @@ class WebhookHandler:
 
     # -- outcomes ------------------------------------------------------------------------------
 
-    def _note(self, arrival: _Arrival, future: Future[Pair]) -> None:
+    def _note(self, arrival: _Arrival, future: Future[Pair | Answer]) -> None:
         """Answer soon, on the loop's thread, together with the others of the batch."""
         with self._noting:
             self._outcomes.append((arrival, future))
@@ -201,17 +235,26 @@ class WebhookHandler:
             self._retained_at = now
             self._pool.submit(self._node.slave.retain)
 
-    def _answer(self, arrival: _Arrival, future: Future[Pair]) -> None:
+    def _answer(self, arrival: _Arrival, future: Future[Pair | Answer]) -> None:
         error = future.exception()
         if error is None:
-            pair = future.result()
+            result = future.result()
+            if isinstance(result, Answer):
+                self._respond_to_handshake(arrival, result)
+                return
             self._observe(arrival, "kept")
-            document = b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
-            arrival.request.respond(200, _JSON, document)
+            status, kind, document = self._admission.respond(arrival.source, result)
+            headers = ((b"Content-Type", kind.encode()),) if kind else ()
+            arrival.request.respond(status, headers, document)
         elif isinstance(error, WebhookSyncError):
             self._answer_problem(arrival, describe_problem(error), name_problem(error))
         else:
             self._answer_problem(arrival, describe_fault(error), ":internal-error")
+
+    def _respond_to_handshake(self, arrival: _Arrival, answer: Answer) -> None:
+        self._observe(arrival, "handshake")
+        headers = [(name.encode("ascii"), text.encode("ascii")) for name, text in answer.headers]
+        arrival.request.respond(answer.status, headers, answer.body)
 
     def _answer_problem(self, arrival: _Arrival, problem: ProblemResponse, name: str) -> None:
         self._observe(arrival, name.rpartition(":")[2])
@@ -227,6 +270,16 @@ class WebhookHandler:
 
     def describe(self, status: int, detail: str) -> bytes:
         return make_document(status, _TITLES.get(status, "Request rejected"), detail)
+
+
+def _make_reader(headers: Sequence[Header]) -> Headers:
+    """Return what reads all values of a header by its name."""
+
+    def read(name: str) -> list[str]:
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for given, value in headers if given == wanted]
+
+    return read
 
 
 def _join(headers: Iterable[Header], name: bytes) -> str | None:

@@ -17,7 +17,6 @@ from portable_core.errors import (
     PayloadTooLarge,
     Unavailable,
 )
-from portable_core.ingest.admission import check_kind
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -45,11 +44,10 @@ class BodyReader:
         """Yield the whole body; a large one occupies one of few places during the block.
 
         A body that is announced as too large is not read. Raises ``PayloadTooLarge``,
-        ``UnsupportedEncoding`` for a compressed one (RFC 9110, section 8.4), ``BadRequest`` for a
-        form or a body that is shorter than announced, ``Unavailable`` if a large one cannot be
-        written to a file.
+        ``BadRequest`` for a body that is shorter than announced, ``Unavailable`` if a large one
+        cannot be written to a file.
         """
-        length = self._check_head(environ)
+        length = self._read_length(environ)
         body = self._read(environ, length)
         if isinstance(body, bytes):
             yield body
@@ -57,9 +55,8 @@ class BodyReader:
             with self._large, body:
                 yield body.read()
 
-    def _check_head(self, environ: WSGIEnvironment) -> int | None:
+    def _read_length(self, environ: WSGIEnvironment) -> int | None:
         """Return the announced length, or None if there is none."""
-        check_kind(environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING"))
         announced: str = environ.get("CONTENT_LENGTH") or ""
         if not announced:
             return None

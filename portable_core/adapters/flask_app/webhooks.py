@@ -9,18 +9,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from portable_core.adapters.flask_app.problems import answer_fault, answer_problem
 from portable_core.adapters.flask_app.webhook_bodies import BodyReader, check_framing
 from portable_core.errors import NotFound, WebhookSyncError
-from portable_core.ingest.admission import Admission, check_source, find_source
+from portable_core.ingest.admission import (
+    HANDSHAKE_METHODS,
+    Admission,
+    find_source,
+    report_handshake,
+)
 from portable_core.node import Node
 from portable_core.problems import name_problem
-from portable_core.records import Meta
+from portable_core.records import Meta, Pair
+from portable_core.sources.decision import Refuse
+from portable_core.sources.handshakes import Answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class WebhookMiddleware:
@@ -41,7 +52,8 @@ class WebhookMiddleware:
             _check_path(path)
         except WebhookSyncError as error:
             return answer_problem(error)(environ, start_response)
-        source = find_source(path) if environ["REQUEST_METHOD"] == "POST" else None
+        method = environ["REQUEST_METHOD"]
+        source = find_source(path) if method in ("POST", *HANDSHAKE_METHODS) else None
         if source is None:
             return self._app(environ, start_response)
         return self._answer(source, environ, start_response)
@@ -52,22 +64,31 @@ class WebhookMiddleware:
         started = time.perf_counter()
         outcome = "internal-error"
         try:
-            body = self._receive(source, environ)
-            outcome = "kept"
+            received = self._receive(source, environ)
+            if received is None:
+                outcome = ""
+                return self._app(environ, start_response)
+            outcome = "handshake" if isinstance(received, Answer) else "kept"
         except WebhookSyncError as error:
             outcome = name_problem(error).rpartition(":")[2]
             return answer_problem(error)(environ, start_response)
         except Exception as error:  # noqa: BLE001  # answered and logged, as Flask does it elsewhere
             return answer_fault(error)(environ, start_response)
         finally:
-            self._node.observer.observe_webhook(source, outcome, time.perf_counter() - started)
-        start_response(
-            "200 OK",
-            [("Content-Type", "application/json"), ("Content-Length", str(len(body)))],
-        )
-        return [body]
+            if outcome:
+                self._node.observer.observe_webhook(source, outcome, time.perf_counter() - started)
+        if isinstance(received, Answer):
+            status, headers, body = received.status, [*received.headers], received.body
+        else:
+            status, kind, body = self._admission.respond(source, received)
+            headers = [("Content-Type", kind)] if kind else []
+        if status != 204:
+            headers.append(("Content-Length", str(len(body))))
+        start_response(_STATUS_LINES[status], headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _receive(self, source: str, environ: WSGIEnvironment) -> bytes:
+    def _receive(self, source: str, environ: WSGIEnvironment) -> Pair | Answer | None:
+        """Return the pair of a webhook, the answer to a handshake, None for neither."""
         node = self._node
 
         def read_header(name: str) -> str | None:
@@ -78,13 +99,23 @@ class WebhookMiddleware:
             value = read_header(name)
             return [] if value is None else [value]
 
+        method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
+        if method != "POST":
+            return self._admission.answer_handshake(source, method, read_headers, query)
         self._started()
         node.observer.begin_request(read_header)
-        check_source(source)
+        self._admission.check_head(
+            source, environ.get("CONTENT_TYPE", ""), environ.get("HTTP_CONTENT_ENCODING")
+        )
         with self._bodies.read(environ) as payload:
-            node.verify_signature(source, read_headers, payload, node.receiver.clock.now())
-            pair = node.receive(payload, self._read_meta(source, environ))
-        return b'{"hash":%d,"timestamp":%d}' % (pair.hash, pair.timestamp)
+            request = self._admission.make_request(source, method, read_headers, query, payload)
+            decision = node.decide(source, request, node.receiver.clock.now())
+            if isinstance(decision, Refuse):
+                raise decision.error
+            if isinstance(decision, Answer):
+                report_handshake(source, decision)
+                return decision
+            return node.receive(payload, self._read_meta(source, environ))
 
     def _read_meta(self, source: str, environ: WSGIEnvironment) -> Meta:
         headers = ((_name_header(key), value) for key, value in environ.items())

@@ -18,6 +18,7 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Settings
+from portable_core.sources.decision import Admit
 from portable_core.sync.master import Master
 
 #: Never in one piece in the code, of which a traceback shows lines.
@@ -46,7 +47,7 @@ def make() -> Node:
     store = BreakingStore()
     receiver = Receiver(settings, store, SystemClock())
     master = Master(receiver, store, [])
-    return Node(settings, receiver, lambda header: None, lambda *_: None, master=master)
+    return Node(settings, receiver, lambda header: None, lambda *_: Admit(), master=master)
 
 
 if __name__ == "__main__":

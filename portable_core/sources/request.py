@@ -1,0 +1,74 @@
+"""The part of a request that decides about a webhook, in the form that both servers fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from portable_core.payload_hash.pointers import ABSENT
+
+#: All values of a header, in order, by its name in any case; an empty list for an absent header.
+Headers = Callable[[str], list[str]]
+
+#: The most parameters of a query string or fields of a form that are read.
+MAX_FIELDS = 1000
+
+#: Larger bodies are not parsed for the values in them.
+MAX_PARSED_BYTES = 2**22
+
+FORM = "application/x-www-form-urlencoded"
+
+_decode = msgspec.json.Decoder(float_hook=str).decode
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """A request to a source's address.
+
+    - ``headers``: values have a character a byte.
+    - ``query``: the query string, with a character a byte.
+    - ``url``: the address to which the sender sent the request; empty if it is unknown.
+    """
+
+    headers: Headers
+    body: bytes = b""
+    method: str = "POST"
+    query: str = ""
+    url: str = ""
+
+    @cached_property
+    def document(self) -> Any:
+        """The JSON value of the body; ``ABSENT`` if it has none. Floats are their text."""
+        if not self.body or len(self.body) > MAX_PARSED_BYTES:
+            return ABSENT
+        try:
+            return _decode(self.body)
+        except (ValueError, RecursionError):
+            return ABSENT
+
+    @cached_property
+    def parameters(self) -> Sequence[tuple[str, str]]:
+        """The parameters of the query string."""
+        return _read_fields(self.query)
+
+    @cached_property
+    def fields(self) -> Sequence[tuple[str, str]]:
+        """The fields of a body that is a form, in order; values are decoded as UTF-8."""
+        kind = next(iter(self.headers("Content-Type")), "").partition(";")[0].strip().lower()
+        if kind != FORM or len(self.body) > MAX_PARSED_BYTES:
+            return ()
+        return _read_fields(self.body.decode("latin-1"))
+
+
+def _read_fields(text: str) -> Sequence[tuple[str, str]]:
+    if not text:
+        return ()
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return ()
