@@ -16,6 +16,7 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
 from portable_core.records import Meta
 from portable_core.settings import Settings
+from portable_core.sources.decision import Admit
 from portable_core.sync.slave import Slave
 
 START = 1_700_000_000_000
@@ -37,7 +38,7 @@ class ClockedNode:
         settings = Settings.from_env("slave", env)
         self.receiver = Receiver(settings, SqliteStore(self.folder), self.clock)
         self.slave = Slave(self.receiver)
-        node = Node(settings, self.receiver, lambda _: None, lambda *_: None, slave=self.slave)
+        node = Node(settings, self.receiver, lambda _: None, lambda *_: Admit(), slave=self.slave)
         self.client: FlaskClient = create_app(node).test_client()
 
     def restart(self) -> None:
