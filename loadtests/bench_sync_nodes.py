@@ -23,6 +23,7 @@ from msgspec import structs
 from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.processes import NodeProcess
+from portable_core.epochs import Stint
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncRequest, wait_on
 from portable_core.records import Meta, Pair, Record
@@ -83,8 +84,10 @@ class OneEncodingClient(HttpSlaveClient):
 
     media_type = ""
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
-        return structs.replace(super().describe(keep_waiting), encodings=(self.media_type,))
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
+        return structs.replace(super().describe(keep_waiting, stint), encodings=(self.media_type,))
 
 
 def make_client(url: str, media_type: str) -> OneEncodingClient:

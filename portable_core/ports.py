@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
+from portable_core.epochs import MAX_LOSSES, Loss, NotedLoss, Stint
 from portable_core.records import MAX_INTEGER, Integer, Pair, Record
 
 #: Integer milliseconds since the Unix epoch, UTC.
@@ -25,6 +26,9 @@ MAX_SPAN_MS = 3_600_000
 
 #: The form of a store's UUID.
 UUID_PATTERN = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+#: The form of the id of a stint.
+STINT_PATTERN = r"[0-9a-f]{32}"
 
 
 class Clock(Protocol):
@@ -267,7 +271,8 @@ class SlaveState:
     represented in the master. ``window``: how many milliseconds the next request may cover, None
     for no limit of that kind. ``report``: the last sync's report as JSON-ready values. ``part``:
     the progress within a window that is compared by parts; a store that loses records drops the
-    parts of all slaves.
+    parts of all slaves. ``stint``: a stint of the slave's store with a horizon that is not before
+    the cursor; None for slaves before 0.2. ``losses``: what the slave has lost.
     """
 
     cursor: Milliseconds | None = None
@@ -276,6 +281,8 @@ class SlaveState:
     window: Milliseconds | None = None
     report: Mapping[str, object] = field(default_factory=dict)
     part: PartState | None = None
+    stint: Stint | None = None
+    losses: tuple[NotedLoss, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +384,11 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     that it would assign at that moment. ``rules`` has, by source, the text of each identity rule
     that is not the default; None stands for versions before 0.2, which hash the payload alone.
     ``ranges``: whether the slave compares a range of hashes, if a request names one.
+
+    ``stint`` has reported ``horizon``, or a later one; empty for versions before 0.2.
+    ``continues``: whether the store is the one that has reported the stint of the request, or a
+    later state of it; None if the request named none. ``ephemeral``: whether the store ends with
+    its process. ``losses``: the parts of the store that have lost acknowledged webhooks.
     """
 
     store: Annotated[str, msgspec.Meta(pattern=rf"\A{UUID_PATTERN}\Z")]
@@ -389,6 +401,10 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     encodings: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=16)]
     rules: dict[str, str] | None = None
     ranges: bool = False
+    stint: Annotated[str, msgspec.Meta(pattern=rf"\A({STINT_PATTERN})?\Z")] = ""
+    continues: bool | None = None
+    ephemeral: bool = False
+    losses: Annotated[tuple[Loss, ...], msgspec.Meta(max_length=MAX_LOSSES)] = ()
 
 
 #: Called in the caller's thread about twice a second while the other side sends nothing. An
@@ -407,6 +423,7 @@ class SyncRequest:
     ``keep_waiting`` is called while the response, or its next chunk, is awaited. ``epoch``
     is the epoch of the slave's store in which ``start`` was reached; a slave whose store is in
     another epoch rejects the request. ``compare_only``: the slave must not advance its retention.
+    ``stint``: a stint of that store; a slave whose store does not continue it rejects the request.
     ``hashes``: only pairs with these hashes are sent and compared. ``master``: the UUID of the
     master's store; the slave keeps a retention mark for each master.
     """
@@ -422,6 +439,7 @@ class SyncRequest:
     compare_only: bool = False
     hashes: HashRange = ALL_HASHES
     master: str = ""
+    stint: Stint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,8 +467,10 @@ class SlaveClient(Protocol):
     @property
     def name(self) -> str: ...
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
-        """``GET /sync``."""
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
+        """``GET /sync``. With a ``stint``, the slave returns whether its store continues it."""
         ...
 
     def exchange(self, request: SyncRequest) -> AbstractContextManager[SyncAnswer]:

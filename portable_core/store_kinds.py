@@ -15,7 +15,8 @@ class StoreKind:
     """``form`` is how ``STORE`` names such a store, ``path`` the pattern of its part after ``:``.
 
     ``shared``: other processes may append to the same store at the same time (:attr:`.Store.shared`
-    of the adapter is the same). ``outlives_instance``: its records survive the end of an instance
+    of the adapter is the same). ``outlives_process``: its records survive the end of the process.
+    ``outlives_instance``: its records survive the end of an instance
     whose file system is in memory. ``default_linger_ms``: the default of ``LINGER_MS``; 0 where a
     commit takes long enough for a batch to form by itself.
     """
@@ -24,6 +25,7 @@ class StoreKind:
     form: str
     path: re.Pattern[str]
     shared: bool
+    outlives_process: bool
     outlives_instance: bool
     default_linger_ms: int
 
@@ -31,13 +33,14 @@ class StoreKind:
 STORE_KINDS: Mapping[str, StoreKind] = {
     kind.name: kind
     for kind in (
-        StoreKind("memory", "memory:", re.compile(""), False, False, 0),
-        StoreKind("sqlite", "sqlite:PATH", re.compile(".+", re.DOTALL), False, False, 0),
+        StoreKind("memory", "memory:", re.compile(""), False, False, False, 0),
+        StoreKind("sqlite", "sqlite:PATH", re.compile(".+", re.DOTALL), False, True, False, 0),
         StoreKind(
             "firestore",
             "firestore:PROJECT/DATABASE",
             re.compile(r"[^/\s]+/[^/\s]+"),
             shared=True,
+            outlives_process=True,
             outlives_instance=True,
             default_linger_ms=5,  # each commit costs money
         ),

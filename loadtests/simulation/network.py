@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from loadtests.simulation.process_store import Killed
+from portable_core.epochs import Stint
 from portable_core.errors import SlaveRefused, SlaveUnreachable, StreamCut, WebhookSyncError
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
 from portable_core.records import Pair
@@ -84,14 +85,16 @@ class SimulatedClient:
     def name(self) -> str:
         return self._name
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
         self._pause()
         keep_waiting()
         if self._pick_fault().unreachable:
             raise SlaveUnreachable(f"{self._name}: silence")
         slave = self._find_slave()
         try:
-            info = slave.describe()
+            info = slave.describe(stint)
         except WebhookSyncError as error:
             raise SlaveRefused(f"{self._name}: {error}", error.status) from error
         except Killed as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from portable_core.epochs import Stint
 from portable_core.errors import (
     PayloadTooLarge,
     Stopping,
@@ -30,6 +31,7 @@ from portable_core.ingest.pending import BufferStatus
 from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ingest.rule_history import remember_rules
+from portable_core.ingest.stints import Stints
 from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
@@ -112,6 +114,7 @@ class Receiver:
         self._following = threading.Lock()
         self._followed_at: float | None = None
         self._buffer: Buffer | None = None
+        self._stints = Stints(store)
         self._drained = False
         self._flusher: Flusher | None = None
         self._committer: Committer | None = None
@@ -140,6 +143,7 @@ class Receiver:
     def _open(self) -> Buffer:
         settings, store = self.settings, self.store
         self.store_uuid = store.open(self.algorithm).uuid
+        self._stints = Stints(store)  # not that of the process before a fork
         remember_rules(store, self.identifier.rules)
         limits = BufferLimits(
             commit_timeout_s=settings.commit_timeout_ms / 1000,
@@ -281,6 +285,23 @@ class Receiver:
             logger.warning("the horizon stands still: %s", error)
             horizon = min(horizon, self._find_floor())
         return horizon
+
+    def report_horizon(self) -> Stint:
+        """Return the horizon for a master, with a stint that has reported it.
+
+        The id is empty if the store cannot make the report durable. See :meth:`horizon`.
+        """
+        horizon = self.horizon()
+        try:
+            self._stints.note(horizon)
+        except StoreError as error:
+            logger.warning("the stint is not saved: %s", error)
+        return Stint(self._stints.find(horizon), horizon)
+
+    def knows(self, stint: Stint) -> bool:
+        """Return whether the store is the one that has reported this horizon, or a later state."""
+        self.open()
+        return self._stints.knows(stint)
 
     def _current_horizon(self) -> Milliseconds:
         """Return the horizon as it is now; it need not hold after a restart."""

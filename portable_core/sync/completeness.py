@@ -1,6 +1,7 @@
 """The time up to which a master is complete: every webhook before it is in the master.
 
-``GET /status``, the console, the metrics and the feed all use these functions.
+``GET /status``, the console and the metrics use :func:`complete_until`. The feed uses
+:func:`synced_until`: what is lost cannot be added to it any more, and must not end it.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from portable_core.ports import Milliseconds, SlaveState
+from portable_core.sync.resuming import find_open_losses
 
 
 def slave_complete_until(state: SlaveState) -> Milliseconds:
-    """Return the time before which every record of one slave is represented in the master.
+    """Return the time before which every webhook of one slave is represented in the master.
 
-    0 for a slave that was never synced.
+    It is not after the start of a loss that no operator has acknowledged. 0 for a slave that was
+    never synced.
     """
-    return state.cursor or 0
+    lost = [loss.start or 0 for loss in find_open_losses(state.losses)]
+    return min([state.cursor or 0, *lost])
 
 
 def complete_until(horizon: Milliseconds, states: Iterable[SlaveState]) -> Milliseconds:
@@ -25,3 +29,11 @@ def complete_until(horizon: Milliseconds, states: Iterable[SlaveState]) -> Milli
     0 if one of them was never synced.
     """
     return min([horizon, *map(slave_complete_until, states)])
+
+
+def synced_until(horizon: Milliseconds, states: Iterable[SlaveState]) -> Milliseconds:
+    """Return the time before which no sync will add a webhook to the master.
+
+    The arguments are those of :func:`complete_until`; losses do not count.
+    """
+    return min([horizon, *(state.cursor or 0 for state in states)])

@@ -45,12 +45,14 @@ class Progress:
     warning_type: str = ""
     error: str = ""
     error_type: str = ""
+    losses: int = 0
     refused: int = 0
     missed: Counter[int] = field(default_factory=Counter)
 
-    def warn(self, problem: WebhookSyncError | str) -> None:
+    def warn(self, problem: WebhookSyncError | str, warning_type: str = "") -> None:
         """Set the warning; a later one replaces it."""
         self.warning, self.warning_type = _describe(problem)
+        self.warning_type = warning_type or self.warning_type
 
     def fail(self, problem: WebhookSyncError | str, error_type: str = "") -> None:
         """Set the error."""

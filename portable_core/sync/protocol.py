@@ -16,8 +16,10 @@ from collections.abc import Mapping
 import msgspec
 
 from portable_core.documents import convert_document
+from portable_core.epochs import Stint
 from portable_core.ports import (
     ALL_HASHES,
+    STINT_PATTERN,
     UUID_PATTERN,
     HashRange,
     SlaveInfo,
@@ -41,6 +43,9 @@ QUERY_HASH = "hash"
 #: ``<uuid>/<generation>``: the epoch in which ``start`` was reached; a slave whose store is in
 #: another epoch rejects the request.
 QUERY_STORE = "store"
+#: ``<id>/<ms>``: a stint of the slave's store, and a horizon that it has reported. ``GET /sync``
+#: returns whether the store continues it; ``POST /sync`` is rejected if it does not.
+QUERY_STINT = "stint"
 #: ``1``: compare only. Without it a slave assumes that every record before ``start`` is in the
 #: master, and its retention may remove them.
 QUERY_COMPARE_ONLY = "compare_only"
@@ -71,6 +76,7 @@ THROUGH_HEADER = "Sync-Through"
 STORE_HEADER = "Sync-Store"
 
 _UUID = re.compile(UUID_PATTERN)
+_STINT = re.compile(STINT_PATTERN)
 _DIGITS = re.compile(r"[0-9]{1,16}")
 
 
@@ -97,6 +103,19 @@ def parse_store(text: str) -> StoreEpoch:
     if not slash or not _UUID.fullmatch(uuid):
         raise ValueError(f"must be <uuid>/<generation> in lower case, not {text[:80]!r}")
     return StoreEpoch(uuid, parse_integer(generation))
+
+
+def format_stint(stint: Stint) -> str:
+    """Return ``<id>/<ms>``."""
+    return f"{stint.id}/{stint.horizon}"
+
+
+def parse_stint(text: str) -> Stint:
+    """Return the stint that ``<id>/<ms>`` names; the inverse of :func:`format_stint`."""
+    id_, slash, horizon = text.partition("/")
+    if not slash or not _STINT.fullmatch(id_):
+        raise ValueError(f"must be <id>/<ms> with 32 hexadecimal digits, not {text[:80]!r}")
+    return Stint(id_, parse_integer(horizon))
 
 
 def format_hashes(hashes: HashRange) -> dict[str, str]:
@@ -149,6 +168,8 @@ def format_sync_query(request: SyncRequest) -> dict[str, str]:
         query[QUERY_MASTER] = request.master
     if request.epoch is not None:
         query[QUERY_STORE] = format_store(*request.epoch)
+    if request.stint is not None:
+        query[QUERY_STINT] = format_stint(request.stint)
     if request.compare_only:
         query[QUERY_COMPARE_ONLY] = query[QUERY_COMPARE_ONLY_DEPRECATED] = "1"
     return query

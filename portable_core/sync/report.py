@@ -35,6 +35,7 @@ class SlaveReport(msgspec.Struct, frozen=True):
       chance, at most a span apart, by the number of webhooks and the length of the hash.
     - ``cursor``: every record before it is represented in the master; ``behind_ms``: how far it
       lies behind the end that the sync aimed at.
+    - ``losses``: the losses of the slave that no operator has acknowledged.
     - ``error`` and ``warning``: texts, empty if there is none. ``error_type`` and ``warning_type``:
       the name of the class of the error behind the text, such as ``SlaveUnreachable``; empty in
       reports of older releases and for warnings without an error behind them.
@@ -65,6 +66,7 @@ class SlaveReport(msgspec.Struct, frozen=True):
     warning_type: str = ""
     error: str = ""
     error_type: str = ""
+    losses: Integer = 0
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from portable_core.epochs import Stint
 from portable_core.errors import (
     BadRequest,
     Conflict,
@@ -56,6 +57,7 @@ class SyncQuery:
 
     - ``epoch``: the epoch of this node's store in which the master's cursor reached ``start``;
       None if the request does not name one.
+    - ``stint``: a stint of this node's store that the master has seen; None likewise.
     - ``compare_only``: do not advance retention; the master may lack records before ``start``.
     - ``hashes``: the range of hashes that is compared.
     - ``master``: the UUID of the master's store; empty for masters of older releases.
@@ -69,6 +71,7 @@ class SyncQuery:
     compare_only: bool = False
     hashes: HashRange = ALL_HASHES
     master: str = ""
+    stint: Stint | None = None
 
     @classmethod
     def of(cls, request: SyncRequest) -> SyncQuery:
@@ -82,6 +85,7 @@ class SyncQuery:
             request.compare_only,
             request.hashes,
             request.master,
+            request.stint,
         )
 
 
@@ -183,21 +187,29 @@ class Slave:
         self._retained = receiver.clock.monotonic()
         self._retaining = threading.Lock()
 
-    def describe(self) -> SlaveInfo:
-        """Return what a master must know before it asks for a window."""
-        horizon = self.receiver.horizon()
+    def describe(self, stint: Stint | None = None) -> SlaveInfo:
+        """Return what a master must know before it asks for a window.
+
+        ``stint`` is one of this node's store that the master has seen.
+        """
+        # In this order: this report may make a stint of a restored store as it was.
+        continues = None if stint is None else self.receiver.knows(stint)
+        reported = self.receiver.report_horizon()
         info = self.receiver.info()
         return SlaveInfo(
             store=info.uuid,
             generation=info.generation,
             first=self.receiver.store.first(),
-            horizon=horizon,
+            horizon=reported.horizon,
             now=self.receiver.now(),
             span=self._settings.span_ms,
             hash=self.receiver.algorithm,
             encodings=tuple(ENCODINGS),
             rules={name: rule.text for name, rule in self.receiver.identifier.rules.items()},
             ranges=True,
+            stint=reported.id,
+            continues=continues,
+            ephemeral=not self._settings.store.kind.outlives_process,
         )
 
     def answer(self, query: SyncQuery, theirs: Iterable[Sequence[Pair]]) -> Answer:
@@ -215,6 +227,11 @@ class Slave:
                 raise Conflict(
                     f"store: this slave's is {info.uuid} in generation {info.generation} now, "
                     "not the one in the request; begin with GET /sync again"
+                )
+            if query.stint is not None and not self.receiver.knows(query.stint):
+                raise Conflict(
+                    "stint: this slave's store does not continue the one in the request; "
+                    "begin with GET /sync again"
                 )
             horizon = self.receiver.horizon()
             through = min(query.end, horizon)

@@ -6,6 +6,7 @@ cursor passes them, and the cursor moves only over what a response has proved.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -35,9 +36,18 @@ from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, To
 from portable_core.sync.parts import expect_collisions
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import SlaveReport, extend_day, read_report
+from portable_core.sync.resuming import (
+    LOSSES_WARNING,
+    describe_loss,
+    describe_losses,
+    find_open_losses,
+    resume,
+)
 from portable_core.sync.sending import PairSender
 from portable_core.sync.windows import Step, WindowLimits, WindowPlan
 from portable_core.wire.negotiation import ENCODINGS, Encoding
+
+logger = logging.getLogger(__name__)
 
 _LIMIT_REACHED = "a limit of this sync was reached; the next one continues"
 
@@ -149,6 +159,10 @@ class SlaveSync:
         progress.similar = self._copies.find_members()
         if progress.expected_collisions >= 1 and not progress.warning:
             progress.warn(_COLLISIONS.format(count=progress.expected_collisions))
+        losses = find_open_losses(self._state.losses)
+        progress.losses = len(losses)
+        if losses:
+            progress.warn(describe_losses(losses), LOSSES_WARNING)
         progress.seconds = self._context.clock.monotonic() - started
         self._save_state()
         return progress.report()
@@ -171,11 +185,10 @@ class SlaveSync:
 
     def _sync_windows(self, now: Callable[[], Milliseconds], end: Milliseconds) -> None:
         asked = now()
-        info = self._client.describe(self._keep_waiting)
+        info = self._client.describe(self._keep_waiting, self._state.stint)
         # The slave read its clock somewhere between the two readings of the master's.
         self._check_agreement(info, info.now - min(max(info.now, asked), now()))
-        if (info.store, info.generation) != (self._state.store, self._state.generation):
-            self._state = SlaveState(store=info.store, generation=info.generation)
+        self._resume_from(info)
         end = min(end, info.horizon)
         # Before its first record there is nothing to ask for.
         start = max(self._state.cursor or 0, end if info.first is None else min(info.first, end))
@@ -205,6 +218,18 @@ class SlaveSync:
                 self._progress.warn("the slave's horizon has moved back; the next sync continues")
                 return
         self._progress.behind_ms = max(0, end - plan.cursor)
+
+    def _resume_from(self, info: SlaveInfo) -> None:
+        """Go back to the first record if the slave's store is not the one that was synced."""
+        before = {loss.id for loss in find_open_losses(self._state.losses)}
+        self._state = resume(self._state, info)
+        for loss in find_open_losses(self._state.losses):
+            if loss.id not in before:
+                logger.warning(
+                    "slave %s: acknowledged webhooks may be lost: %s",
+                    self._client.name,
+                    describe_loss(loss),
+                )
 
     def _make_plan(self, info: SlaveInfo) -> WindowPlan:
         settings = self._settings
@@ -307,6 +332,7 @@ class SlaveSync:
             sender.encode(encoding),
             keep_waiting,
             StoreEpoch(self._state.store, self._state.generation),
+            stint=self._state.stint,
             hashes=step.hashes,
             master=self._context.master,
         )

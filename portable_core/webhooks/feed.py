@@ -2,8 +2,8 @@
 
 A recovered webhook keeps the timestamp of the node that received it, so it is inserted between
 records that are already there. A consumer that has read past that timestamp would miss it. So the
-feed ends at the time up to which the master is complete
-(:func:`portable_core.sync.completeness.complete_until`): no record is added before that time, and
+feed ends at the time up to which all slaves are synced
+(:func:`portable_core.sync.completeness.synced_until`): no record is added before that time, and
 each webhook is listed once, in order.
 
 A server may end a response cleanly although its application has stopped early. So the last line of

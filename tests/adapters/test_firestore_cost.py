@@ -15,6 +15,7 @@ from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.documents import BUCKET_MS
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.epochs import Stint
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
@@ -36,8 +37,10 @@ class DirectClient:
     def __init__(self, slave: Slave) -> None:
         self._slave = slave
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
-        return self._slave.describe()
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
+        return self._slave.describe(stint)
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

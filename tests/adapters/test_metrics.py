@@ -17,6 +17,7 @@ from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.metrics import MAX_DAMAGED, MAX_SOURCES, Metrics
 from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.epochs import Stint
 from portable_core.errors import SlaveUnreachable, StoreError, Unauthorized
 from portable_core.ingest.receiver import Receiver
 from portable_core.node import Node
@@ -70,10 +71,12 @@ class LocalClient:
         self.slave = slave
         self.error: Exception | None = None
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
         if self.error is not None:
             raise self.error
-        return self.slave.describe()
+        return self.slave.describe(stint)
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

@@ -9,6 +9,7 @@ import pytest
 
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.epochs import Stint
 from portable_core.errors import LeaseHeld
 from portable_core.ingest.receiver import Receiver
 from portable_core.payload_hash.canonical import hash_payload
@@ -44,7 +45,9 @@ class SilentSlave:
             keep_waiting()
         self.look(where)
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
         self._stay_silent("describe", keep_waiting)
         now = self._clock.now()
         return SlaveInfo(UUID, 1, FIRST, now, now, 120_000, "crc32c", tuple(ENCODINGS))

@@ -10,20 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portable_core.epochs import Loss, Stint
 from portable_core.ports import ALL_HASHES, HashRange, SlaveInfo, StoreEpoch, SyncRequest
 from portable_core.records import MAX_INTEGER
 from portable_core.sync.protocol import (
     format_hashes,
+    format_stint,
     format_store,
     format_sync_query,
     info_from_json,
     info_to_json,
     parse_hashes,
     parse_integer,
+    parse_stint,
     parse_store,
 )
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+ID = "0123456789abcdef" * 2
+#: Members that slaves of older releases do not send.
+NEWER = {"rules", "ranges", "stint", "continues", "ephemeral", "losses"}
 INFO = SlaveInfo(UUID, 7, 5, 1000, 1001, 120_000, "crc32c", ("application/json", "a/b"))
 
 
@@ -59,6 +65,19 @@ def test_invalid_store_headers(text: str) -> None:
         parse_store(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["", ID, "/1", f"{ID[:-1]}/1", f"{ID}0/1", f"{ID.upper()}/1", f"{ID}/", f"{ID}/-1"]
+)
+def test_invalid_stints(text: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        parse_stint(text)
+
+
+@pytest.mark.parametrize("horizon", [0, MAX_INTEGER])
+def test_stints(horizon: int) -> None:
+    assert parse_stint(format_stint(Stint(ID, horizon))) == (ID, horizon)
+
+
 @pytest.mark.parametrize(("uuid", "generation"), [("alpha", 1), (UUID, -1), (UUID, 2**53)])
 def test_a_store_that_cannot_be_written(uuid: str, generation: int) -> None:
     with pytest.raises(ValueError, match="must be"):
@@ -75,6 +94,8 @@ def test_query() -> None:
     assert format_sync_query(replace(request, compare_only=True)) == compared
     named = replace(request, epoch=StoreEpoch(UUID, 7))
     assert format_sync_query(named) == {**query, "store": f"{UUID}/7"}
+    stint = replace(request, stint=Stint(ID, 9))
+    assert format_sync_query(stint) == {**query, "stint": f"{ID}/9"}
     part = replace(request, hashes=HashRange(7, 9))
     assert format_sync_query(part) == {**query, "hash_start": "7", "hash_end": "9"}
 
@@ -109,6 +130,21 @@ def test_info_through_json(first: int | None) -> None:
     assert info_from_json({**document, "more": [1]}) == info
 
 
+def test_stints_and_losses_through_json() -> None:
+    info = msgspec.structs.replace(
+        INFO,
+        stint=ID,
+        continues=False,
+        ephemeral=True,
+        losses=(Loss("a1", "2.0.sqlite3", "it is damaged", 5, None),),
+    )
+    document = json.loads(json.dumps(info_to_json(info)))
+    assert info_from_json(document) == info
+    for name in NEWER:
+        del document[name]
+    assert info_from_json(document) == INFO
+
+
 def test_rules_come_from_newer_slaves_alone() -> None:
     document = info_to_json(
         msgspec.structs.replace(INFO, rules={"linear": '{"without":["/webhookId"]}'})
@@ -118,7 +154,7 @@ def test_rules_come_from_newer_slaves_alone() -> None:
     assert info_from_json(document).rules is None
 
 
-@pytest.mark.parametrize("member", sorted(set(info_to_json(INFO)) - {"rules", "ranges"}))
+@pytest.mark.parametrize("member", sorted(set(info_to_json(INFO)) - NEWER))
 def test_a_missing_member(member: str) -> None:
     document = info_to_json(INFO)
     del document[member]

@@ -55,6 +55,7 @@ def test_a_report_of_an_older_release_is_read() -> None:
         **OLD,
         "error_type": "",
         "warning_type": "",
+        "losses": 0,
         "repeats": 0,
         "similar": {},
         "parts": 0,

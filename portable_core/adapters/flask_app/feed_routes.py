@@ -22,7 +22,7 @@ from portable_core.errors import BadRequest
 from portable_core.node import Node
 from portable_core.ports import Milliseconds
 from portable_core.records import parse_id
-from portable_core.sync.completeness import complete_until
+from portable_core.sync.completeness import synced_until
 from portable_core.sync.master import Master
 from portable_core.sync.parts import select_pairs
 from portable_core.sync.protocol import (
@@ -141,7 +141,7 @@ def _answer_feed(node: Node, master: Master) -> Response:
     end = node.receiver.horizon()
     if upto == _COMPLETE:
         states = master.slave_states()
-        end = complete_until(end, [states[name] for name in master.clients])
+        end = synced_until(end, [states[name] for name in master.clients])
     end = min(end, _read_bound(QUERY_END, FOREVER))
     source = read_source(query)
     records = (

@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.queries import read_hashes
 from portable_core.adapters.flask_app.request_stream import check_identity, read_chunks
+from portable_core.epochs import Stint
 from portable_core.errors import BadRequest, Conflict, WebhookSyncError
 from portable_core.node import Node
 from portable_core.ports import StoreEpoch, StoreInfo
@@ -26,6 +27,7 @@ from portable_core.sync.protocol import (
     QUERY_MASTER,
     QUERY_SPAN,
     QUERY_START,
+    QUERY_STINT,
     QUERY_STORE,
     STORE_HEADER,
     SYNC_PATH,
@@ -33,6 +35,7 @@ from portable_core.sync.protocol import (
     format_store,
     parse_integer,
     parse_master,
+    parse_stint,
     parse_store,
 )
 from portable_core.sync.slave import Slave, SyncQuery
@@ -62,7 +65,7 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
     @app.get(SYNC_PATH)
     def describe() -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        response = answer_json(slave.describe())
+        response = answer_json(slave.describe(_read_stint()))
         _name_store(response, slave.receiver.info())
         return response
 
@@ -140,6 +143,7 @@ def _read_query(node: Node) -> SyncQuery:
         compare_only=_read_compare_only(),
         hashes=read_hashes(request.args),
         master=_read_master(request.args.get(QUERY_MASTER)),
+        stint=_read_stint(),
     )
 
 
@@ -169,6 +173,18 @@ def _read_store(given: str | None) -> StoreEpoch | None:
         return parse_store(given)
     except ValueError as error:
         raise BadRequest(f"{QUERY_STORE}: {error}") from error
+
+
+def _read_stint() -> Stint | None:
+    given = request.args.getlist(QUERY_STINT)
+    if not given:
+        return None
+    try:
+        if len(given) > 1:
+            raise ValueError(f"must occur once in the query (got {len(given)} values)")
+        return parse_stint(given[0])
+    except ValueError as error:
+        raise BadRequest(f"{QUERY_STINT}: {error}") from error
 
 
 def _until_stopped(node: Node, chunks: Iterable[bytes]) -> Iterator[bytes]:

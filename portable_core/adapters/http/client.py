@@ -14,6 +14,7 @@ from portable_core.adapters.http.connection import shorten
 from portable_core.adapters.http.exchange import Timeouts
 from portable_core.adapters.http.peer import Credentials, Peer
 from portable_core.documents import convert_document
+from portable_core.epochs import Stint
 from portable_core.errors import (
     AnswerInvalid,
     HandOverFailed,
@@ -24,10 +25,12 @@ from portable_core.errors import (
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
 from portable_core.sync.protocol import (
     QUERY_SLAVE,
+    QUERY_STINT,
     RECORDS_PATH,
     STORE_HEADER,
     SYNC_PATH,
     THROUGH_HEADER,
+    format_stint,
     format_sync_query,
     info_from_json,
     parse_integer,
@@ -85,10 +88,13 @@ class HttpSlaveClient(_Client):
     def name(self) -> str:
         return self._name
 
-    def describe(self, keep_waiting: KeepWaiting = wait_on) -> SlaveInfo:
+    def describe(
+        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+    ) -> SlaveInfo:
         """See the port. Returns within ``connect_s`` and twice ``idle_s``."""
         limits, peer = self._limits, self._peer
-        with peer.ask("GET", SYNC_PATH, limits, keep_waiting=keep_waiting) as exchange:
+        query = {} if stint is None else {QUERY_STINT: format_stint(stint)}
+        with peer.ask("GET", SYNC_PATH, limits, query=query, keep_waiting=keep_waiting) as exchange:
             try:
                 return info_from_json(peer.read_document(exchange, limits.idle_s))
             except ValueError as error:

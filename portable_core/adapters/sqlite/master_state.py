@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from portable_core.adapters.sqlite.state import State
+from portable_core.epochs import NotedLoss, Stint
 from portable_core.errors import LeaseHeld, LeaseLost
 from portable_core.ports import Lease, Milliseconds, PartState, SlaveState
 
@@ -66,12 +69,16 @@ class SqliteMasterState:
             }
             if state.part is not None:
                 value["part"] = list(state.part)
+            if state.stint is not None:
+                value["stint"] = list(state.stint)
+            if state.losses:
+                value["losses"] = msgspec.to_builtins(state.losses)
             self._state.commit_with_files({("slave", name): value}, until)
 
 
 def _decode_slave(value: Mapping[str, Any]) -> SlaveState:
     """Return the saved state of a slave; members of newer releases are ignored."""
-    part = value.get("part")
+    part, stint = value.get("part"), value.get("stint")
     return SlaveState(
         value["cursor"],
         value["store"],
@@ -79,4 +86,6 @@ def _decode_slave(value: Mapping[str, Any]) -> SlaveState:
         value["window"],
         value["report"],
         None if part is None else PartState(*part),
+        None if stint is None else Stint(*stint),
+        msgspec.convert(value.get("losses", ()), tuple[NotedLoss, ...]),
     )

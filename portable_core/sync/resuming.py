@@ -1,0 +1,146 @@
+"""Whether a sync may continue from its cursor, and what the slave has lost.
+
+A cursor holds for one store of the slave: its UUID, its generation, and its stints. If the slave
+comes back with another store, or with an earlier or a copied state of its store, the sync compares
+from the first record again. What the slave received after the cursor may then be lost, which the
+master keeps as a loss until an operator acknowledges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+
+from portable_core.epochs import MAX_LOSSES, Loss, NotedLoss, Stint
+from portable_core.ports import Milliseconds, SlaveInfo, SlaveState
+
+#: The ``warning_type`` of a report while losses are not acknowledged.
+LOSSES_WARNING = "LossesNotAcknowledged"
+
+ANOTHER_STORE = "the slave came back with another store"
+EARLIER_STORE = "the slave came back with an earlier state or a copy of its store"
+
+
+def resume(state: SlaveState, info: SlaveInfo) -> SlaveState:
+    """Return the state from which a sync continues, for a slave that describes itself so.
+
+    ``cursor`` is None if all records are to be compared again.
+    """
+    known = bool(state.store)
+    same_store = info.store == state.store
+    continues = not known or (same_store and info.continues is not False)
+    state = replace(state, losses=merge_losses(state, info, continues=continues))
+    if not (same_store and continues and info.generation == state.generation):
+        state = replace(
+            state, cursor=None, store=info.store, generation=info.generation, window=None, part=None
+        )
+    return replace(state, stint=_choose_stint(state, info, continues=continues))
+
+
+def _choose_stint(state: SlaveState, info: SlaveInfo, *, continues: bool) -> Stint | None:
+    reported = Stint(info.stint, info.horizon) if info.stint else None
+    if state.stint is None or not continues:
+        return reported
+    if reported is None or reported.horizon < state.stint.horizon:
+        return state.stint  # it holds for the cursor, which may lie after the new horizon
+    return reported
+
+
+def merge_losses(state: SlaveState, info: SlaveInfo, *, continues: bool) -> tuple[NotedLoss, ...]:
+    """Return the losses of a slave, with those that it reports now.
+
+    ``continues``: the slave's store is the one that was synced, or a later state of it. A loss that
+    lies before the cursor is then acknowledged at once, because the master has these webhooks. A
+    loss that is no longer reported, because its records can be read again, is dropped.
+    """
+    known = {loss.id: loss for loss in state.losses}
+    reported = {loss.id for loss in info.losses}
+    cursor = (state.cursor or 0) if continues else 0
+    losses = [
+        loss
+        for loss in state.losses
+        if loss.id in reported or (loss.acknowledged is None and not (loss.reported and continues))
+    ]
+    for loss in info.losses:
+        if loss.id not in known:
+            covered = loss.end is not None and loss.end <= cursor
+            losses.append(_note(loss, info.now, info.now if covered else None))
+    if not continues and info.stint and not info.ephemeral:
+        losses.append(_note_return(state, info))
+    return _bound(losses)
+
+
+def _note(loss: Loss, now: Milliseconds, acknowledged: Milliseconds | None) -> NotedLoss:
+    return NotedLoss(
+        loss.id, loss.name, loss.reason, loss.start, loss.end, now, acknowledged, reported=True
+    )
+
+
+def _note_return(state: SlaveState, info: SlaveInfo) -> NotedLoss:
+    """Return the loss of a slave that came back with another or an earlier store."""
+    start = state.cursor or 0
+    return NotedLoss(
+        make_loss_id(state.store, info.store, info.stint),
+        info.store,
+        EARLIER_STORE if info.store == state.store else ANOTHER_STORE,
+        start,
+        max(start, info.now),
+        info.now,
+        reported=False,
+    )
+
+
+def make_loss_id(*parts: object) -> str:
+    """Return an id that is the same for the same parts."""
+    return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def _bound(losses: list[NotedLoss]) -> tuple[NotedLoss, ...]:
+    """Return at most :data:`MAX_LOSSES`: beyond that, those acknowledged go first.
+
+    The oldest of the others are joined, so that no loss is forgotten.
+    """
+    excess = len(losses) - MAX_LOSSES
+    if excess <= 0:
+        return tuple(losses)
+    spare = [loss for loss in losses if loss.acknowledged is not None][:excess]
+    kept = [loss for loss in losses if loss not in spare]
+    while len(kept) > MAX_LOSSES:
+        first, second, *rest = kept
+        kept = [_join(first, second), *rest]
+    return tuple(kept)
+
+
+def _join(first: NotedLoss, second: NotedLoss) -> NotedLoss:
+    start = end = None
+    if first.start is not None and second.start is not None:
+        start = min(first.start, second.start)
+    if first.end is not None and second.end is not None:
+        end = max(first.end, second.end)
+    return NotedLoss(
+        second.id, second.name, second.reason, start, end, second.noted, reported=False
+    )
+
+
+def find_open_losses(losses: Iterable[NotedLoss]) -> list[NotedLoss]:
+    """Return the losses that no operator has acknowledged."""
+    return [loss for loss in losses if loss.acknowledged is None]
+
+
+def describe_losses(losses: Sequence[NotedLoss]) -> str:
+    """Return one sentence for people about losses, of which there is at least one."""
+    more = f" and {len(losses) - 1} more" if len(losses) > 1 else ""
+    return (
+        f"acknowledged webhooks may be lost: {describe_loss(losses[0])}{more}. See "
+        "“webhook-sync losses list”"
+    )
+
+
+def describe_loss(loss: Loss) -> str:
+    """Return the name, the reason and the window of a loss."""
+    return f"{loss.name}: {loss.reason} ({_format(loss.start)} to {_format(loss.end)})"
+
+
+def _format(time: Milliseconds | None) -> str:
+    return "unknown" if time is None else str(time)

@@ -1,0 +1,248 @@
+"""A slave whose disk was restored or replaced: its webhooks are in the master, or named as lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from loadtests.simulation.network import SimulatedClient
+from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.adapters.sqlite import SqliteStore
+from portable_core.epochs import NotedLoss
+from portable_core.ingest.receiver import Receiver
+from portable_core.records import MAX_INTEGER, Meta, Pair
+from portable_core.settings import Settings
+from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.master import Master
+from portable_core.sync.report import SlaveReport
+from portable_core.sync.resuming import ANOTHER_STORE, EARLIER_STORE, LOSSES_WARNING
+from portable_core.sync.slave import Slave
+from tests.support.stores.disk_images import DiskImage
+from tests.support.stores.samples import NOON
+
+_SPAN_S = 120
+
+
+@dataclass
+class Rig:
+    """A master and a slave, each on a disk of its own, and what senders got 200 for."""
+
+    path: Path
+    clock: SimulatedClock = field(default_factory=lambda: SimulatedClock(NOON))
+    acknowledged: list[Pair] = field(default_factory=list)
+
+    @property
+    def disk(self) -> Path:
+        return self.path / "slave"
+
+    @contextmanager
+    def slave(self, disk: Path | None = None) -> Iterator[Slave]:
+        """Run a slave on a disk."""
+        disk = disk or self.disk
+        env = {"STORE": f"sqlite:{disk}", "SYNC_AUTH": "none"}
+        receiver = Receiver(Settings.from_env("slave", env), SqliteStore(disk), self.clock)
+        receiver.open()
+        try:
+            yield Slave(receiver)
+        finally:
+            receiver.close()
+
+    def receive(self, slave: Slave, count: int = 3) -> list[Pair]:
+        """Receive webhooks that no other node gets, a second apart."""
+        pairs = []
+        for _ in range(count):
+            self.clock.sleep(1)
+            number = len(self.acknowledged)
+            pairs.append(slave.receiver.receive(b'{"number":%d}' % number, Meta()))
+            self.acknowledged.append(pairs[-1])
+        return pairs
+
+    def run(self, count: int = 3, disk: Path | None = None) -> list[Pair]:
+        """Run a slave for some webhooks."""
+        with self.slave(disk) as slave:
+            return self.receive(slave, count)
+
+    @contextmanager
+    def master(self, slave: Slave) -> Iterator[Master]:
+        disk = self.path / "master"
+        env = {"STORE": f"sqlite:{disk}", "SYNC_AUTH": "none"}
+        store = SqliteStore(disk)
+        receiver = Receiver(Settings.from_env("master", env), store, self.clock)
+        try:
+            yield Master(receiver, store, [SimulatedClient("s", lambda: slave)])
+        finally:
+            receiver.close()
+
+    def sync(self, slave: Slave) -> SlaveReport:
+        """Let the span pass, and sync."""
+        self.clock.sleep(2 * _SPAN_S)
+        with self.master(slave) as master:
+            (report,) = master.sync().slaves
+        assert not report.error
+        return report
+
+    def run_and_sync(self, count: int = 3) -> SlaveReport:
+        with self.slave() as slave:
+            if count:
+                self.receive(slave, count)
+            return self.sync(slave)
+
+    def find_unnamed(self) -> list[Pair]:
+        """Return what was acknowledged, and is neither in the master nor in a loss."""
+        with self.slave() as slave, self.master(slave) as master:
+            losses = master.slave_states()["s"].losses
+            there = set(master.receiver.store.pairs(0, MAX_INTEGER))
+            return [p for p in self.acknowledged if p not in there and not _names(losses, p)]
+
+    def read_losses(self) -> tuple[NotedLoss, ...]:
+        with self.slave() as slave, self.master(slave) as master:
+            return master.slave_states()["s"].losses
+
+
+def _names(losses: tuple[NotedLoss, ...], pair: Pair) -> bool:
+    return any(
+        (loss.start or 0) <= pair.timestamp and (loss.end is None or pair.timestamp < loss.end)
+        for loss in losses
+    )
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_a_clone_that_received_webhooks_takes_the_place_of_the_other(rig: Rig) -> None:
+    rig.run_and_sync()
+    DiskImage.take(rig.disk).put_back(rig.path / "clone")
+    own = rig.run(disk=rig.path / "clone")
+    rig.run_and_sync()  # the cursor passes the webhooks of the clone
+    DiskImage.take(rig.path / "clone").put_back(rig.disk)
+    report = rig.run_and_sync(0)
+    assert report.saved == len(own)
+    assert report.warning_type == LOSSES_WARNING
+    assert rig.find_unnamed() == []
+
+
+def test_a_snapshot_is_put_back(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.run_and_sync()
+    snapshot = DiskImage.take(rig.disk)
+    rig.run_and_sync()
+    lost = rig.run()  # never synced
+    snapshot.put_back(rig.disk)
+    with caplog.at_level(logging.WARNING):
+        report = rig.run_and_sync()
+    assert report.saved == 3
+    assert (report.losses, report.warning_type) == (1, LOSSES_WARNING)
+    assert "slave s: acknowledged webhooks may be lost" in caplog.text
+    (loss,) = rig.read_losses()
+    assert loss.reason == EARLIER_STORE
+    assert all(_names((loss,), pair) for pair in lost)
+    assert rig.find_unnamed() == []
+    caplog.clear()
+    assert rig.run_and_sync().losses == 1  # until it is acknowledged
+    assert "may be lost" not in caplog.text
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_snapshot_of_a_running_slave_is_put_back(rig: Rig, *, synced: bool) -> None:
+    """The image has write-ahead logs. It may be older or newer than the last report."""
+    with rig.slave() as slave:
+        rig.receive(slave)
+        rig.sync(slave)
+        rig.receive(slave)
+        snapshot = DiskImage.take(rig.disk)
+        kept = rig.receive(slave, 2) if synced else []
+        if synced:
+            rig.sync(slave)
+    snapshot.put_back(rig.disk)
+    report = rig.run_and_sync()
+    assert report.losses == (1 if synced else 0)
+    assert report.saved == (3 if synced else 6)
+    assert len(kept) == (2 if synced else 0)
+    assert rig.find_unnamed() == []
+
+
+def test_two_clones_of_one_parent_take_turns(rig: Rig) -> None:
+    rig.run_and_sync()
+    parent = DiskImage.take(rig.disk)
+    images = [parent, parent]
+    for turn in range(6):
+        images[turn % 2].put_back(rig.disk)
+        report = rig.run_and_sync()
+        assert report.saved == (3 if turn < 2 else 6)
+        assert report.losses == turn  # the first one continues where the parent was
+        rig.run()
+        images[turn % 2] = DiskImage.take(rig.disk)
+    assert rig.run_and_sync(0).saved == 3
+    assert rig.find_unnamed() == []
+
+
+def test_a_snapshot_is_put_back_while_the_master_was_restored_too(rig: Rig) -> None:
+    rig.run_and_sync()
+    rig.run_and_sync()
+    disks = [rig.disk, rig.path / "master"]
+    snapshots = [DiskImage.take(disk) for disk in disks]
+    rig.run_and_sync()
+    del rig.acknowledged[6:]
+    for disk, snapshot in zip(disks, snapshots, strict=True):
+        snapshot.put_back(disk)
+    assert rig.run_and_sync().losses == 0  # neither has seen what came later
+    assert rig.find_unnamed() == []
+    snapshots[0].put_back(rig.disk)
+    assert rig.run_and_sync().losses == 1
+    assert rig.find_unnamed() == []
+
+
+def test_an_older_master_continues(rig: Rig) -> None:
+    rig.run_and_sync()
+    snapshot = DiskImage.take(rig.path / "master")
+    for _ in range(3):
+        rig.run_and_sync()
+    snapshot.put_back(rig.path / "master")
+    report = rig.run_and_sync()
+    assert (report.saved, report.losses) == (12, 0)
+
+
+def test_another_disk_takes_the_place(rig: Rig) -> None:
+    rig.run_and_sync()
+    rig.run()
+    DiskImage({}).put_back(rig.disk)
+    report = rig.run_and_sync()
+    assert (report.saved, report.losses, report.warning_type) == (3, 1, LOSSES_WARNING)
+    (loss,) = rig.read_losses()
+    assert loss.reason == ANOTHER_STORE
+    assert rig.find_unnamed() == []
+
+
+def test_a_swap_between_two_requests_is_noticed(rig: Rig) -> None:
+    """The clone does not answer for the window that begins where the other one's has ended."""
+    rig.run_and_sync()
+    DiskImage.take(rig.disk).put_back(rig.path / "clone")
+    own = rig.run(disk=rig.path / "clone")
+    with rig.slave() as slave, rig.slave(rig.path / "clone") as clone:
+        rig.receive(slave)
+        rig.clock.sleep(2 * _SPAN_S)
+        answering = [slave, clone]
+        client = SimulatedClient("s", lambda: answering.pop(0) if len(answering) > 1 else clone)
+        with rig.master(slave) as master:
+            master.clients["s"] = client
+            (report,) = master.sync().slaves
+            assert "begin with GET /sync again" in report.error
+            (report,) = master.sync().slaves
+            assert (report.error, report.saved) == ("", len(own))
+
+
+def test_restarts_and_unchanged_disks_are_no_alarm(rig: Rig) -> None:
+    for _ in range(3):
+        assert rig.run_and_sync().losses == 0
+        DiskImage.take(rig.disk).put_back(rig.disk)
+        rig.run()
+    assert rig.read_losses() == ()
+    with rig.slave() as slave, rig.master(slave) as master:
+        state = master.slave_states()["s"]
+        assert slave_complete_until(state) == state.cursor
