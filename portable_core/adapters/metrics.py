@@ -228,6 +228,11 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
             buffer.bytes / node.settings.buffer_bytes,
         ),
     )
+    yield _counter(
+        "webhooks_collapsed",
+        "Repeats that got the pair of an equal webhook of the same moment.",
+        buffer.collapsed,
+    )
     yield _gauge(
         "horizon_age_seconds",
         "Age of the horizon in seconds: everything received before it is committed.",

@@ -15,31 +15,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 
 from portable_core.errors import BatchTooLate, Stopping, StoreError, WebhookSyncError
+from portable_core.ingest.buffer_limits import BufferLimits
 from portable_core.ingest.pending import BufferStatus, PendingBatch, PendingRecord
+from portable_core.ingest.repeats import Repeats
 from portable_core.ingest.timestamps import Timestamps
 from portable_core.ports import Clock, Milliseconds
 from portable_core.records import Meta, Pair, Record
 
+_TOO_LATE = "the store did not commit in time; send the webhook again"
+
 #: Appends the records durably within so many seconds, or raises.
 Append = Callable[[Sequence[Record], float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class BufferLimits:
-    """Limits of a buffer.
-
-    - ``commit_timeout_s``: the longest time from a record's timestamp to its commit.
-    - ``linger_s``: the longest time that the first record of a batch waits for more.
-    - ``records`` and ``bytes``: the most that may be pending.
-    """
-
-    commit_timeout_s: float
-    linger_s: float
-    records: int
-    bytes: int
 
 
 class Buffer:
@@ -64,7 +53,8 @@ class Buffer:
         self._limits = limits
         self._keep_failed = keep_failed
         self._lock = threading.Lock()
-        self._timestamps = Timestamps(clock, floor)
+        self._timestamps = Timestamps(clock, floor, limits.lead_ms)
+        self._repeats = Repeats(self._timestamps, limits)
         self._pending = PendingBatch(limits.records, limits.bytes)
         self._committing = False
         self._idle = threading.Condition(self._lock)
@@ -84,12 +74,21 @@ class Buffer:
         """
         future: Future[Pair] = Future()
         future.set_running_or_notify_cancel()
-        self._submit(hash_, payload, meta, future)
+        with self._lock:
+            pending, is_repeat = self._admit(hash_, payload, meta)
+            committed = is_repeat and pending.done
+            if is_repeat and not committed:
+                self._repeats.collapse(pending, future)
+            elif not is_repeat:
+                pending.future = future
+        if committed:
+            future.set_result(pending.record.pair)
         return future
 
     def add(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Add a record without waiting for its commit, and return the pair it will have."""
-        return self._submit(hash_, payload, meta).record.pair
+        with self._lock:
+            return self._admit(hash_, payload, meta)[0].record.pair
 
     def commit(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Add a record, wait for its commit and return its pair.
@@ -97,29 +96,44 @@ class Buffer:
         Raises the error of its batch, and :class:`BatchTooLate` after ``commit_timeout_s`` at the
         latest.
         """
-        pending = self._submit(hash_, payload, meta)
-        self._wait(pending)
+        follower: Future[Pair] | None = None
+        with self._lock:
+            pending, is_repeat = self._admit(hash_, payload, meta)
+            if is_repeat and not pending.done:
+                follower = Future()
+                self._repeats.collapse(pending, follower)
+        if follower is not None:
+            try:
+                return follower.result(self._limits.commit_timeout_s + 1)
+            except TimeoutError:
+                raise BatchTooLate(_TOO_LATE) from None
+        if not is_repeat:
+            self._wait(pending)
         if pending.error is not None:
             raise pending.error
         return pending.record.pair
 
-    def _submit(
-        self, hash_: int, payload: bytes, meta: Meta, future: Future[Pair] | None = None
-    ) -> PendingRecord:
+    def _admit(self, hash_: int, payload: bytes, meta: Meta) -> tuple[PendingRecord, bool]:
+        """Return a new pending record, or the one whose outcome a repeat gets, and True for that.
+
+        The caller holds the lock.
+        """
+        if self._closed:
+            raise Stopping("this node is being stopped; send the webhook again")
+        repeat = self._repeats.find(meta.key)
+        if repeat is not None:
+            self._repeats.collapsed += 1
+            return repeat, True
         size = len(payload) + meta.size
-        with self._lock:
-            if self._closed:
-                raise Stopping("this node is being stopped; send the webhook again")
-            self._pending.check_room(size)
-            # Read before the timestamp is assigned: if this thread is delayed in between, the
-            # commit has less time, never more.
-            since = self._clock.monotonic()
-            pending = PendingRecord(
-                Record(self._timestamps.next(hash_), payload, meta), size, since, future
-            )
-            pending.wakeup.acquire()
-            self._pending.add(pending)
-            return pending
+        self._pending.check_room(size)
+        # Read before the timestamp is assigned: if this thread is delayed in between, the
+        # commit has less time, never more.
+        since = self._clock.monotonic()
+        pending = PendingRecord(Record(self._timestamps.next(hash_), payload, meta), size, since)
+        pending.wakeup.acquire()
+        self._pending.add(pending)
+        self._repeats.note(pending)
+        return pending, False
 
     def reserve(self, pairs: Sequence[Pair]) -> None:
         """Never assign these pairs, which the store holds already, to a record."""
@@ -161,14 +175,15 @@ class Buffer:
             else:
                 pending.has_waiter = True
         timeout = self._limits.commit_timeout_s + 1
+        futures: list[Future[Pair]] = []
         if not pending.leads and not pending.wakeup.acquire(timeout=timeout):
             with self._lock:
                 if not pending.leads and not pending.done:
                     self._pending.withdraw(pending)
                     pending.has_waiter = False
-                    pending.resolve(
-                        BatchTooLate("the store did not commit in time; send the webhook again")
-                    )
+                    pending.resolve(BatchTooLate(_TOO_LATE))
+                    futures = self._repeats.detach(pending)
+            pending.resolve_all(futures)
         if pending.leads:
             self._lead()
 
@@ -227,7 +242,7 @@ class Buffer:
     def _resolve_batch(self, error: WebhookSyncError | None) -> None:
         """Give the records of the batch their outcome and wake the next leader."""
         keep = error is not None and self._keep_failed
-        with_future: list[PendingRecord] = []
+        detached: list[tuple[PendingRecord, list[Future[Pair]]]] = []
         with self._lock:
             batch = self._pending.end_batch(keep=keep)
             if batch:
@@ -235,7 +250,7 @@ class Buffer:
             if not keep:
                 for pending in batch:
                     pending.resolve(error)
-                with_future = [pending for pending in batch if pending.future is not None]
+                detached = [(pending, self._repeats.detach(pending)) for pending in batch]
             leader = next((p for p in self._pending.waiting if p.has_waiter), None)
             self._committing = leader is not None
             if leader is not None:
@@ -244,8 +259,8 @@ class Buffer:
                 leader.wakeup.release()
             self._idle.notify_all()
         # Without the lock: the callbacks of a future may use the buffer.
-        for pending in with_future:
-            pending.resolve_future()
+        for pending, futures in detached:
+            pending.resolve_all(futures)
 
     def _note_outcome(self, batch: Sequence[PendingRecord], error: WebhookSyncError | None) -> None:
         if error is None:
@@ -300,7 +315,7 @@ class Buffer:
 
     def status(self) -> BufferStatus:
         with self._lock:
-            return self._pending.status()
+            return replace(self._pending.status(), collapsed=self._repeats.collapsed)
 
     @property
     def half_full(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -17,11 +17,15 @@ _NOT_DONE = StoreError("this webhook is not committed yet; send it again")
 
 @dataclass(frozen=True, slots=True)
 class BufferStatus:
-    """``oldest``: the timestamp of the oldest pending record, None if there is none."""
+    """``oldest``: the timestamp of the oldest pending record, None if there is none.
+
+    ``collapsed``: the repeats since the start that got the pair of an equal webhook.
+    """
 
     records: int
     bytes: int
     oldest: Milliseconds | None
+    collapsed: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +36,7 @@ class PendingRecord:
     - ``since``: when it came, in seconds of the monotonic clock.
     - ``future``: holds the outcome for callers that asked for one. It costs as much as everything
       else here, so only they get it.
+    - ``followers``: the futures of repeats that get the same outcome.
     - ``wakeup``: locked until the waiting thread has something to do.
     - ``has_waiter``: a thread sleeps on ``wakeup``.
     - ``leads``: that thread commits the next batch.
@@ -41,7 +46,8 @@ class PendingRecord:
     record: Record
     size: int
     since: float
-    future: Future[Pair] | None
+    future: Future[Pair] | None = None
+    followers: list[Future[Pair]] | None = None
     wakeup: threading.Lock = field(default_factory=threading.Lock)
     has_waiter: bool = False
     leads: bool = False
@@ -54,21 +60,35 @@ class PendingRecord:
             return
         self.done, self.error = True, None
         if error is not None:
-            # A copy for each: an error raised in many threads collects the tracebacks of all.
-            self.error = copy.copy(error)
-            self.error.__cause__ = error
+            self.error = _copy_error(error, error)
         if self.has_waiter:
             self.has_waiter = False
             self.wakeup.release()
 
-    def resolve_future(self) -> None:
-        """Pass the outcome to the future."""
-        if self.future is None:
-            return
-        if self.error is None:
-            self.future.set_result(self.record.pair)
-        else:
-            self.future.set_exception(self.error)
+    def detach_futures(self) -> list[Future[Pair]]:
+        """Return the futures that have no outcome yet, once; pass it on with :meth:`resolve_all`.
+
+        The buffer holds its lock.
+        """
+        futures = [self.future] if self.future is not None else []
+        futures += self.followers or ()
+        self.future = self.followers = None
+        return futures
+
+    def resolve_all(self, futures: Sequence[Future[Pair]]) -> None:
+        """Pass the outcome to detached futures, without the buffer's lock."""
+        for future in futures:
+            if self.error is None:
+                future.set_result(self.record.pair)
+            else:
+                future.set_exception(_copy_error(self.error, self.error.__cause__))
+
+
+def _copy_error(error: WebhookSyncError, cause: BaseException | None) -> WebhookSyncError:
+    """Return a copy: an error raised in many threads collects the tracebacks of all."""
+    copied = copy.copy(error)
+    copied.__cause__ = cause
+    return copied
 
 
 class PendingBatch:

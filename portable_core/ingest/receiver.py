@@ -22,7 +22,8 @@ from portable_core.errors import (
     StoreFull,
     StoreLocked,
 )
-from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.buffer import Buffer
+from portable_core.ingest.buffer_limits import BufferLimits
 from portable_core.ingest.clock_status import ClockStatus, describe_clock
 from portable_core.ingest.committer import Committer
 from portable_core.ingest.flusher import Flusher
@@ -32,6 +33,7 @@ from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ingest.rule_history import remember_rules
 from portable_core.ingest.stints import Stints
+from portable_core.ingest.timestamps import find_most_lead
 from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Clock, Milliseconds, Store, StoreInfo, StoreStatus
@@ -150,6 +152,7 @@ class Receiver:
             linger_s=settings.linger_ms / 1000,
             records=settings.buffer_records,
             bytes=settings.buffer_bytes,
+            lead_ms=find_most_lead(settings.span_ms),
         )
         buffered = settings.ack == "buffered"
         floor = self._find_floor()

@@ -54,6 +54,7 @@ class BufferDocument(msgspec.Struct, frozen=True):
     records: Integer
     bytes: Integer = 0
     oldest: Milliseconds | None = None
+    collapsed: Integer = 0
 
 
 class ClockDocument(msgspec.Struct, frozen=True):
@@ -140,7 +141,7 @@ def describe_status(
             store.gaps,
             store.unchecked,
         ),
-        buffer=BufferDocument(buffer.records, buffer.bytes, buffer.oldest),
+        buffer=BufferDocument(buffer.records, buffer.bytes, buffer.oldest, buffer.collapsed),
         horizon=status.horizon,
         now=status.now,
         clock=ClockDocument(status.clock.ahead_ms, status.clock.since, status.clock.store_ahead_ms),

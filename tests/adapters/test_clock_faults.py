@@ -97,6 +97,19 @@ def test_a_moment_ahead_leaves_no_trace(node: ClockedNode, use: str, ahead: int)
     assert node.slave.describe().now <= node.clock.now() + 1
 
 
+def test_one_sender_of_equal_webhooks_pushes_no_timestamps_ahead(node: ClockedNode) -> None:
+    for number in range(2_000):
+        node.clock.sleep(0.001)
+        for _ in range(2 + (number % 5 == 0)):
+            node.receiver.submit(b"{}", Meta())
+        if number % 100 == 0:
+            node.receiver.flush()
+    assert node.receive() - node.clock.now() <= 51
+    buffer = node.read("/status")["buffer"]
+    assert isinstance(buffer, dict)
+    assert buffer["collapsed"] > 1_000
+
+
 def test_a_clock_that_is_ahead_is_reported(node: ClockedNode) -> None:
     node.receive()
     node.clock.set(START + YEAR)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.buffer import Buffer
+from portable_core.ingest.buffer_limits import BufferLimits
 from portable_core.records import Meta, Pair
 
 LIMITS = BufferLimits(commit_timeout_s=10, linger_s=0, records=1000, bytes=1_000_000)

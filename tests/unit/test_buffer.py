@@ -11,7 +11,8 @@ import pytest
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import BatchTooLate, BufferFull, Stopping, StoreError
-from portable_core.ingest.buffer import Buffer, BufferLimits
+from portable_core.ingest.buffer import Buffer
+from portable_core.ingest.buffer_limits import BufferLimits
 from portable_core.ports import Clock
 from portable_core.records import Meta, Pair, Record
 
@@ -244,7 +245,7 @@ def test_reserved_pairs_are_not_assigned() -> None:
 def test_a_record_committed_before_its_thread_waits_is_acknowledged_at_once() -> None:
     disk = Disk()
     buffer = make(disk)
-    early = buffer._submit(1, b"{}", META)
+    early, _ = buffer._admit(1, b"{}", META)
     buffer.flush()
     disk.gate.clear()
     disk.entered.clear()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.errors import BufferFull
 from portable_core.ingest.timestamps import MOST_PER_MS, Timestamps
 from portable_core.records import Pair
 
@@ -75,7 +77,12 @@ def test_a_call_costs_the_same_whatever_is_reserved(
         timestamps = Timestamps(clock, floor=0)
         timestamps.reserve(reserved)
         clock.set(5_000 + passed)
-        return max(count_steps(lambda: timestamps.next(7)) for _ in range(5))
+
+        def call() -> None:
+            with suppress(BufferFull):  # a run of reserved pairs is too long to be passed over
+                timestamps.next(7)
+
+        return max(count_steps(call) for _ in range(5))
 
     assert count(make(100_000)) <= count([]) + 5_000
 
