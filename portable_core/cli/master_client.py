@@ -17,7 +17,7 @@ from portable_core.cli.responses import DOUBT, parse_response
 from portable_core.documents import Problem
 from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
 from portable_core.webhooks.feed import NDJSON
-from portable_core.webhooks.replay import check_target
+from portable_core.webhooks.replay_targets import check_target
 
 T = TypeVar("T")
 

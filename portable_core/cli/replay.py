@@ -27,8 +27,8 @@ from portable_core.webhooks.replay import (
     ReplayStatus,
     Result,
     ResultDocument,
-    check_target,
 )
+from portable_core.webhooks.replay_targets import check_target
 
 
 @click.command(

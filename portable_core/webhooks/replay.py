@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 
-from portable_core.errors import BadRequest, Forbidden, WebhookSyncError
+from portable_core.errors import WebhookSyncError
 from portable_core.records import Pair, Record, format_id
 from portable_core.sources.schemes import (
     STANDARD_ID_HEADER,
@@ -91,38 +90,6 @@ class Result:
         """Return the document of this result."""
         outcome = self.outcome
         return ResultDocument(format_id(self.pair), outcome.ok, outcome.status, outcome.reason)
-
-
-def check_target(url: str, allowed: Sequence[str] | None) -> str:
-    """Return ``url`` if it is a valid target that begins with one of ``allowed``.
-
-    None allows every target. Raises ``BadRequest``, ``Forbidden``.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise BadRequest(f"invalid address {url[:200]!r}: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRequest(f"{url[:200]!r} is not an http:// or https:// address")
-    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        raise BadRequest(
-            "the address contains a user name, a space, or a character that is not printable ASCII"
-        )
-    if allowed is None:
-        return url
-    # A server may treat "/a/../b" and "/a/%2e%2e/b" as "/b".
-    segments = parts.path.lower().replace("%2e", ".").replace("\\", "/").split("/")
-    if ".." not in segments and "%2f" not in parts.path.lower():
-        for beginning in allowed:
-            known = urlsplit(beginning)
-            root = known.path.rstrip("/")
-            if (
-                (known.scheme, known.hostname, known.port) == (parts.scheme, parts.hostname, port)
-                and (parts.path or "/").startswith(f"{root}/" if parts.path != root else root)
-            ):  # fmt: skip
-                return url
-    raise Forbidden(f"REPLAY_TARGETS does not allow {url[:200]!r}, only {', '.join(allowed)}")
 
 
 def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:

@@ -11,10 +11,16 @@ import pytest
 from portable_core.errors import BadRequest, Forbidden, StoreError
 from portable_core.records import Meta, Pair, Record
 from portable_core.sources.signatures import parse_sources
-from portable_core.webhooks.replay import Outcome, Replay, check_target, make_headers
+from portable_core.webhooks.replay import Outcome, Replay, make_headers
+from portable_core.webhooks.replay_targets import check_target
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw=="
-ALLOWED = ("https://shop.example/hooks", "http://127.0.0.1:9000")
+ALLOWED = (
+    "https://shop.example/hooks",
+    "http://127.0.0.1:9000",
+    "https://sh\u00f6p.example/in",
+    "http://[::1]",
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,12 @@ ALLOWED = ("https://shop.example/hooks", "http://127.0.0.1:9000")
         "https://SHOP.example/hooks",
         "http://127.0.0.1:9000",
         "http://127.0.0.1:9000/any",
+        "https://shop.example:443/hooks",
+        "https://shop.example/hooks/100%25",
+        "https://shop.example/%68ooks/a",
+        "https://shop.example/hooks/%C3%A9;v=1/..a/.well-known",
+        "https://xn--shp-tna.example/in",
+        "http://[0:0:0:0:0:0:0:1]/x",
     ],
 )
 def test_allowed_targets(url: str) -> None:
@@ -48,6 +60,27 @@ def test_allowed_targets(url: str) -> None:
         "http://127.0.0.1:9001/",
         "http://127.0.0.1",
         "http://[::1]:9000/",
+        "http://2130706433:9000/",
+        "https://shop.example/hooks/.",
+        "https://shop.example/hooks/..;/admin",
+        "https://shop.example/hooks/..;v=1/admin",
+        "https://shop.example/hooks/..%3b/admin",
+        "https://shop.example/hooks/%252e%252e/admin",
+        "https://shop.example/hooks/%2525252e%2525252e/admin",
+        "https://shop.example/hooks/%25252525252e%25252525252e/admin",
+        "https://shop.example/hooks/..%5cadmin",
+        "https://shop.example/hooks/..%255cadmin",
+        "https://shop.example/hooks/..%20/admin",
+        "https://shop.example/hooks/..%00/admin",
+        "https://shop.example/hooks/..%c0%afadmin",
+        "https://shop.example/hooks/%c0%ae%c0%ae/admin",
+        "https://shop.example/hooks/%ef%bc%8e%ef%bc%8e/admin",
+        "https://shop.example/hooks/..%ef%bc%8fadmin",
+        "https://shop.example/hooks/.../admin",
+        "https://shop.example/hooks/x%3f/../admin",
+        "https://shop.example//hooks/a",
+        "https://shop.example./hooks/a",
+        "https://shop.example/Hooks/a",
     ],
 )
 def test_other_targets(url: str) -> None:
@@ -62,6 +95,8 @@ def test_other_targets(url: str) -> None:
         "shop.example/hooks",
         "file:///etc/passwd",
         "https://shop.example@evil.example/hooks",
+        "https://@shop.example/hooks",
+        "https://shop.example\\@evil.example/hooks",
         "https://shop.example/hooks\r\nX: y",
         "https://shop.example/a b",
         "https://shop.example:port/",
