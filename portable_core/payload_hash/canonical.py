@@ -20,6 +20,7 @@ are rejected with the offset of the fault. ``docs/hash.md`` has the reasons and 
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from portable_core.errors import PayloadTooComplex
+from portable_core.errors import MalformedPayload, PayloadTooComplex
 from portable_core.payload_hash.algorithms import ALGORITHMS, check_algorithm
 from portable_core.payload_hash.exact import (
     MAX_DEPTH,
@@ -54,9 +55,11 @@ __all__ = [
     "MAX_VALUES",
     "canonicalize",
     "canonicalize_parts",
+    "canonicalize_value",
     "check_algorithm",
     "hash_payload",
     "is_plain",
+    "read_values",
 ]
 
 #: The most ``,`` ``[`` and ``{`` outside strings: a bound of the values, and thus of the memory.
@@ -131,6 +134,38 @@ def canonicalize_parts(
         return _canonicalize_parts(payload, select, without)
 
 
+def canonicalize_value(payload: bytes, without: Sequence[Pointer] = ()) -> bytes | None:
+    """Return the canonical bytes of any JSON value, less some members; None for a rare value.
+
+    Rare values are those outside objects that no fast parser represents: integers beyond 64 bits,
+    lone surrogates. They count byte for byte. Raises what :func:`canonicalize` raises.
+    """
+    if payload.lstrip(b" \t\r\n").startswith(b"{"):
+        return canonicalize_parts(payload, (), without)[0]
+    if len(payload) <= LARGE:
+        return _canonicalize_value(payload, without)
+    with _one_at_a_time:
+        _check_values(payload)
+        return _canonicalize_value(payload, without)
+
+
+def read_values(payload: bytes, select: Sequence[Pointer]) -> list[bytes | None]:
+    """Return the canonical bytes of the values that ``select`` names in a body of any kind.
+
+    None stands for absent ones, and for all of them in a body that is not JSON.
+    """
+    if getrecursionlimit() > _DEEP and _is_deep(payload):
+        return [None] * len(select)
+    try:
+        if len(payload) > LARGE:
+            _check_values(payload)
+        value = _load(payload)
+        found = [read_member(value, pointer) for pointer in select]
+        return [None if v is ABSENT else _dump(v, None, _SORTED) for v in found]
+    except (ValueError, TypeError, RecursionError, PayloadTooComplex):
+        return [None] * len(select)
+
+
 def is_plain(payload: bytes) -> bool:
     """Return whether every common JSON reader preserves the payload's value exactly.
 
@@ -189,6 +224,29 @@ def _canonicalize_parts(
     for pointer in without:
         canonical = remove_canonical(canonical, pointer)
     return canonical, texts
+
+
+def _canonicalize_value(payload: bytes, without: Sequence[Pointer]) -> bytes | None:
+    if getrecursionlimit() > _DEEP and _is_deep(payload):
+        raise PayloadTooComplex("nested too deep")
+    try:
+        value = _load(payload)
+        for pointer in without:
+            remove_member(value, pointer)
+        return _dump(value, None, _SORTED)
+    except (ValueError, TypeError, RecursionError):
+        pass
+    try:
+        json.loads(payload.decode(), parse_int=str, parse_float=str, parse_constant=_reject)
+    except RecursionError:
+        raise PayloadTooComplex("nested too deep") from None
+    except ValueError as error:
+        raise MalformedPayload(f"not a JSON value: {error}") from None
+    return None
+
+
+def _reject(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _canonicalize_large(payload: bytes) -> bytes:

@@ -8,19 +8,23 @@ a rule of its own (:class:`IdentityRule`):
 - ``id``: some values identify a webhook, and nothing else does: headers, query parameters, members
   of the body. A delivery that lacks one of them gets the default identity.
 - ``without``: the default identity, less some members of the body.
+- ``body``: the body is not always a JSON object. ``json``: any JSON value, which counts by its
+  value; ``bytes``: any bytes, which count byte for byte.
 
-The encoding is injective: different sources, values or bodies never share a document.
+A UTF-8 byte order mark before a JSON value does not count. The encoding is injective: different
+sources, values or bodies never share a document.
 
 - The default identity of a body that is a JSON object, with an empty source and no event header,
   is the canonical JSON of the body. It starts with ``{``.
 - Every other document is a sequence of netstrings (``<length>:<bytes>,``, the length in decimal
-  digits, in bytes), and so starts with a digit: the kind (``json`` or ``id``); the source in UTF-8;
-  for each value its name and its bytes, in the order of the names; and, for the kind ``json``, the
-  canonical JSON of the body.
+  digits, in bytes), and so starts with a digit: the kind (``json``, ``bytes`` or ``id``); the
+  source in UTF-8; for each value its name and its bytes, in the order of the names; and, for the
+  kind ``json``, the canonical JSON of the body, for the kind ``bytes``, the body.
 
-A value's name is ``header:<name in lower case>``, ``query:<name>`` or ``body:<JSON Pointer>``. Its
-bytes are, for headers and query parameters, the UTF-8 of the text whose characters are the bytes
-received (ISO 8859-1); for members of the body their canonical JSON.
+A value's name is ``header:<name in lower case>``, ``query:<name>``, ``form:<name>`` or
+``body:<JSON Pointer>``. Its bytes are, for headers, query parameters and fields of a form, the
+UTF-8 of the text whose characters are the bytes received (ISO 8859-1); for members of the body
+their canonical JSON.
 
 ``docs/identity.md`` has examples; ``tests/vectors/hash/identity.json`` has vectors.
 """
@@ -37,7 +41,13 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from portable_core.payload_hash.canonical import canonicalize, canonicalize_parts
+from portable_core.errors import MalformedPayload
+from portable_core.payload_hash.canonical import (
+    canonicalize,
+    canonicalize_parts,
+    canonicalize_value,
+    read_values,
+)
 from portable_core.payload_hash.pointers import Pointer, parse_pointer
 
 #: Headers that name the event or its origin where providers put them only there, in order. They
@@ -76,7 +86,10 @@ _EVENT_HEADERS = frozenset(EVENT_HEADERS)
 #: Members that identify nothing.
 _EMPTY = (b"null", b'""')
 
-_SELECTOR = re.compile(r"(header|query):([!-~]{1,128})")
+_SELECTOR = re.compile(r"(header|query|form):([!-~]{1,128})")
+
+_BODIES = ("", "json", "bytes")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
@@ -94,21 +107,22 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True)
 class IdentityRule:
-    """How a source's webhooks are identified. Without ``id`` and ``without``: the default.
+    """How a source's webhooks are identified. The default has none of the members.
 
     ``id`` holds the names of values in order, ``without`` the pointers in order; never both.
+    ``body`` is empty for bodies that are JSON objects.
     """
 
     id: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    body: str = ""
 
     @cached_property
     def text(self) -> str:
         """The rule in one line: its version, stored with each record. The default is empty."""
-        if not self.id and not self.without:
-            return ""
-        rule = {"id": list(self.id)} if self.id else {"without": list(self.without)}
-        return msgspec.json.encode(rule).decode()
+        members = (("body", self.body), ("id", self.id), ("without", self.without))
+        rule = {name: value for name, value in members if value}
+        return msgspec.json.encode(rule).decode() if rule else ""
 
     @cached_property
     def headers(self) -> tuple[str, ...]:
@@ -134,16 +148,22 @@ class IdentityRule:
 DEFAULT_RULE = IdentityRule()
 
 
-def make_rule(id: Iterable[str] = (), without: Iterable[str] = ()) -> IdentityRule:
+def make_rule(id: Iterable[str] = (), without: Iterable[str] = (), body: str = "") -> IdentityRule:
     """Return the rule of these values or members. Raises ``ValueError`` with what is wrong.
 
     ``id`` holds names such as ``header:X-Request-Id``, ``query:id``, ``body:/event/id``;
-    ``without`` holds JSON Pointers. Their order does not matter.
+    ``without`` holds JSON Pointers. Their order does not matter. ``body`` is empty for bodies that
+    are JSON objects, or ``json`` or ``bytes``.
     """
     rule = IdentityRule(
         tuple(sorted({_check_name(name) for name in id})),
         tuple(sorted({parse_pointer(text).text for text in without})),
+        body,
     )
+    if body not in _BODIES:
+        raise ValueError(f"body: must be one of json, bytes (got {body[:60]!r})")
+    if rule.without and body == "bytes":
+        raise ValueError("without needs a body that is JSON")
     if rule.id and rule.without:
         raise ValueError("a rule has id or without, not both")
     if len(rule.id) + len(rule.without) > MAX_NAMED or len(rule.text) > MAX_RULE_CHARACTERS:
@@ -157,6 +177,7 @@ def make_rule(id: Iterable[str] = (), without: Iterable[str] = ()) -> IdentityRu
 class _RuleText(msgspec.Struct, forbid_unknown_fields=True):
     id: list[str] = []
     without: list[str] = []
+    body: str = ""
 
 
 @lru_cache(maxsize=256)
@@ -167,7 +188,7 @@ def parse_rule(text: str) -> IdentityRule:
     if len(text) > MAX_RULE_CHARACTERS:
         raise ValueError(f"an identity rule has at most {MAX_RULE_CHARACTERS} characters")
     parsed = msgspec.json.decode(text, type=_RuleText)  # its errors are ValueErrors
-    rule = make_rule(parsed.id, parsed.without)
+    rule = make_rule(parsed.id, parsed.without, parsed.body)
     if rule.text != text:
         raise ValueError("an identity rule is not in its canonical form")
     return rule
@@ -178,6 +199,10 @@ def identify(rule: IdentityRule, parts: Parts) -> bytes:
 
     Raises :class:`.MalformedPayload` as :func:`.canonicalize` does.
     """
+    if parts.payload.startswith(_BYTE_ORDER_MARK) and rule.body != "bytes":
+        parts = parts._replace(payload=parts.payload[len(_BYTE_ORDER_MARK) :])
+    if rule.body:
+        return _identify_any(rule, parts)
     if rule.id:
         return _identify_by_values(rule, parts)
     if rule.without:
@@ -206,34 +231,68 @@ def encode_document(
 
 
 def _encode_default(parts: Parts, body: bytes) -> bytes:
-    headers = parts.headers
-    names = _EVENT_HEADERS.intersection(headers) if headers else ()
-    if not parts.source and not names:
-        return body
-    values = [(f"header:{n}", _encode_text(headers[n])) for n in sorted(names) if headers[n]]
+    values = _list_events(parts)
     if not parts.source and not values:
         return body
     return encode_document("json", parts.source, values, body)
 
 
+def _list_events(parts: Parts) -> list[tuple[str, bytes]]:
+    """Return the event headers that are present, in order."""
+    headers = parts.headers
+    names = _EVENT_HEADERS.intersection(headers) if headers else ()
+    return [(f"header:{n}", _encode_text(headers[n])) for n in sorted(names) if headers[n]]
+
+
+def _identify_any(rule: IdentityRule, parts: Parts) -> bytes:
+    """Return the document under a rule whose body is not always a JSON object."""
+    if rule.id:
+        values = _find_values(rule, parts, read_values(parts.payload, rule.selected))
+        if values is not None:
+            return encode_document("id", parts.source, values, None)
+    if not parts.payload:
+        raise MalformedPayload("the payload is empty", 0)
+    body = canonicalize_value(parts.payload, rule.removed) if rule.body == "json" else None
+    if body is not None and body.startswith(b"{"):
+        return _encode_default(parts, body)
+    events = _list_events(parts)
+    if body is None:
+        return encode_document("bytes", parts.source, events, parts.payload)
+    return encode_document("json", parts.source, events, body)
+
+
 def _identify_by_values(rule: IdentityRule, parts: Parts) -> bytes:
     body, members = canonicalize_parts(parts.payload, rule.selected, ())
+    values = _find_values(rule, parts, members)
+    if values is None:
+        return _encode_default(parts, body)
+    return encode_document("id", parts.source, values, None)
+
+
+def _find_values(
+    rule: IdentityRule, parts: Parts, members: list[bytes | None]
+) -> list[tuple[str, bytes]] | None:
+    """Return the values that the rule names; None if the delivery lacks one of them."""
     found = iter(members)
     query = _read_query(parts.query) if rule.parameters else {}
+    form: dict[str, str] | None = None
     values: list[tuple[str, bytes]] = []
     for name in rule.id:
-        if name.startswith("body:"):
+        place, _, rest = name.partition(":")
+        if place == "body":
             value = next(found)
             if value is None or value in _EMPTY:
-                return _encode_default(parts, body)
+                return None
         else:
-            place, _, rest = name.partition(":")
-            text = parts.headers.get(rest) if place == "header" else query.get(rest)
+            if place == "form" and form is None:
+                form = _read_query(parts.payload.decode("latin-1"))
+            given = {"header": parts.headers, "query": query, "form": form or {}}[place]
+            text = given.get(rest)
             if not text:
-                return _encode_default(parts, body)
+                return None
             value = _encode_text(text)
         values.append((name, value))
-    return encode_document("id", parts.source, values, None)
+    return values
 
 
 def _read_query(query: str) -> dict[str, str]:
@@ -258,7 +317,8 @@ def _check_name(name: str) -> str:
     match = _SELECTOR.fullmatch(name)
     if match is None:
         raise ValueError(
-            f"a value is header:<name>, query:<name> or body:<JSON Pointer> (got {name[:60]!r})"
+            "a value is header:<name>, query:<name>, form:<name> or body:<JSON Pointer> "
+            f"(got {name[:60]!r})"
         )
     if match[1] == "header":
         name = name.lower()

@@ -161,8 +161,9 @@ class SourceRow:
         return (self.rule, self.handshakes, self.body, self.response)
 
     def put_over(self, base: SourceRow) -> SourceRow:
-        """Return ``base`` with the fields that this row sets."""
-        return replace(base, **{name: getattr(self, name) for name in self.given})
+        """Return ``base`` with the fields that this row sets. Raises ``ValueError``."""
+        joined = replace(base, **{name: getattr(self, name) for name in self.given})
+        return _fit_rule(joined)
 
 
 def read_row(
@@ -203,9 +204,18 @@ def read_row(
     row = replace(base, **set_, given=base.given | set_.keys())
     if given.signature is not None:
         row = row.sign_with(_read_signature(given.signature))
+    row = _fit_rule(row)
     _check(row)
     return row
 
+
+#: How the identity rule reads bodies of each kind.
+_IDENTIFIED: Mapping[BodyKind, str] = {
+    "object": "",
+    "json": "json",
+    "form": "bytes",
+    "any": "bytes",
+}
 
 _FIELDS = (
     "rule",
@@ -257,6 +267,17 @@ def _read_handshake(numbered: tuple[int, HandshakeColumns]) -> Handshake:
         return columns.compile()
     except ValueError as error:
         raise ValueError(f"handshake: number {number}: {error}") from None
+
+
+def _fit_rule(row: SourceRow) -> SourceRow:
+    """Return the row with an identity rule that reads bodies of its kind."""
+    body = _IDENTIFIED[row.body]
+    if row.rule.body == body:
+        return row
+    try:
+        return replace(row, rule=make_rule(row.rule.id, row.rule.without, body))
+    except ValueError as error:
+        raise ValueError(f"identity: {error}") from None
 
 
 def _check(row: SourceRow) -> None:

@@ -78,7 +78,10 @@ class Sources:
         joined = dict(self.rows)
         entries, secrets = dict(self.entries), list(self.secrets)
         for source, row in rows.items():
-            joined[source] = row.put_over(self.row(source))
+            try:
+                joined[source] = row = row.put_over(self.row(source))
+            except ValueError as error:
+                raise SettingsError(f"SOURCES_FILE: [{source}] {error}") from None
             for number, reference in enumerate(row.secrets, 1):
                 try:
                     secret = read_secret(reference)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from portable_core.errors import MalformedPayload
 from portable_core.ingest.identifier import Identifier
@@ -63,9 +64,13 @@ class OtherRules:
             rules[""] = DEFAULT_RULE
         if meta.key:
             rules.pop(meta.rule, None)
-        hashes = {self._identifier.identify(record.payload, meta, r).hash for r in rules.values()}
+        hashes = set()
+        for rule in rules.values():
+            with suppress(MalformedPayload):  # a body of a kind that was not allowed under it
+                hashes.add(self._identifier.identify(record.payload, meta, rule).hash)
         if meta.key and record.pair.timestamp - self._span < history.body_until:
-            hashes.add(self._identifier.identify_body(record.payload, meta).hash)
+            with suppress(MalformedPayload):
+                hashes.add(self._identifier.identify_body(record.payload, meta).hash)
         hashes.discard(record.pair.hash)
         yield from hashes
 
@@ -88,7 +93,9 @@ class OtherRules:
 
     def _is_among(self, record: Record, pairs: Sequence[Pair]) -> bool:
         key = self._find_key(record)
-        return any(self._find_key(stored) == key for stored in self._store.fetch(pairs))
+        return key != "" and any(
+            self._find_key(stored) == key for stored in self._store.fetch(pairs)
+        )
 
     def _find_key(self, record: Record) -> str:
         """Return the key under the current rule of the record's source."""

@@ -1,8 +1,8 @@
 """A payload as text for people: search in its values, preview, indented form.
 
-A payload is well-formed JSON (a receiver has checked it), so a regular expression finds its tokens:
-no value is built, no depth and no number is too large, and the text shows the bytes as they were
-received, escapes and repeated keys included.
+JSON is well-formed (a receiver has checked it), so a regular expression finds its tokens: no value
+is built, no depth and no number is too large, and the text shows the bytes as they were received,
+escapes and repeated keys included. Forms, XML and other payloads are shown and searched as text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*+:)?|([^\s",:\[\]{}]++)', re.DOTALL)
 _PART = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},:]|[^\s",:\[\]{}]++', re.DOTALL)
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _INDENT = "  "
 _PREVIEW_BYTES = 600
 _PREVIEW_CHARACTERS = 160
@@ -22,9 +23,11 @@ _PREVIEW_CHARACTERS = 160
 def contains_value(payload: bytes, wanted: str) -> bool:
     """Return whether a string contains ``wanted``, or another value is spelled like it.
 
-    Keys are not searched. Case counts.
+    Keys are not searched. Case counts. The whole text of a payload that is not JSON is searched.
     """
     text = payload.decode("utf-8", "replace")
+    if not is_structured(payload):
+        return wanted in text
     # Without escapes, a match has the same spelling in the text itself.
     if "\\" not in text and wanted not in text:
         return False
@@ -47,6 +50,11 @@ def _read_string(token: str) -> str:
         return token
 
 
+def is_structured(payload: bytes) -> bool:
+    """Return whether a payload is a JSON object or array: anything else is text or bytes."""
+    return payload.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] in (b"{", b"[")
+
+
 def preview(payload: bytes) -> str:
     """Return the start of the payload on one line."""
     text = " ".join(payload[:_PREVIEW_BYTES].decode("utf-8", "replace").split())
@@ -60,6 +68,8 @@ def indent(payload: bytes, limit: int) -> tuple[str, bool]:
     below the 40th are not indented further, so that the size of the text is linear in the bytes.
     """
     text = payload.decode("utf-8", "replace")
+    if not is_structured(payload):
+        return text[:limit], len(text) <= limit
     parts: list[str] = []
     length, depth, opened = 0, 0, False
     for match in _PART.finditer(text):

@@ -66,3 +66,19 @@ def test_only_the_start_is_indented() -> None:
 def test_a_preview_is_one_short_line() -> None:
     assert preview(b'{\n  "a": 1\n}') == '{ "a": 1 }'
     assert len(preview(b'{"a":"%b"}' % (b"\xc3\xa9" * 5000))) <= 161
+
+
+@pytest.mark.parametrize(
+    "payload", [b"From=%2B1&Body=hello", b"<a>hello, [x]</a>", b"\xff\xfe hello", b"", b'"a"']
+)
+def test_what_is_not_json_is_shown_and_searched_as_text(payload: bytes) -> None:
+    text = payload.decode("utf-8", "replace")
+    assert indent(payload, 1000) == (text, True)
+    assert indent(payload, 3) == (text[:3], len(text) <= 3)
+    assert contains_value(payload, "hello") is (b"hello" in payload)
+
+
+def test_an_array_and_a_byte_order_mark_are_json() -> None:
+    assert indent(b'[{"a":1}]', 100)[0] == '[\n  {\n    "a": 1\n  }\n]'
+    assert contains_value(b'\xef\xbb\xbf{"key":"value"}', "value")
+    assert not contains_value(b'\xef\xbb\xbf{"key":"value"}', "key")

@@ -188,4 +188,4 @@ def test_columns_of_the_file_replace_those_of_a_preset(tmp_path: Path) -> None:
     settings = configure(tmp_path, 'body = "json"', SOURCES="s=stripe:x")
     row = settings.sources.row("s")
     assert row.body == "json"
-    assert json.loads(row.rule.text) == {"without": ["/pending_webhooks"]}
+    assert json.loads(row.rule.text) == {"body": "json", "without": ["/pending_webhooks"]}

@@ -17,7 +17,7 @@ from portable_core.ports import Quarantined
 from portable_core.records import format_id, parse_id
 from portable_core.sync.master import Master
 from portable_core.webhooks.comparison import compare_records
-from portable_core.webhooks.payload_text import indent
+from portable_core.webhooks.payload_text import indent, is_structured
 from portable_core.webhooks.related import find_copies, find_similar_rows
 from portable_core.webhooks.search import Page, find_by_id, find_record, read_page
 
@@ -108,7 +108,7 @@ class WebhookPages:
     def _download(self, webhook: str) -> Response:
         self._node.receiver.open()
         record = find_record(self._node.receiver.store, parse_id(webhook))
-        return make_download(record.payload, f"webhook-{format_id(record.pair)}.json")
+        return make_download(record.payload, f"webhook-{format_id(record.pair)}")
 
     def _show_quarantine(self) -> str:
         """Show the newest items."""
@@ -123,13 +123,14 @@ class WebhookPages:
 
     def _download_quarantined(self, item: str) -> Response:
         record = self._master.quarantine.find(item).record
-        return make_download(record.payload, f"quarantined-{format_id(record.pair)}.json")
+        return make_download(record.payload, f"quarantined-{format_id(record.pair)}")
 
 
 def make_download(payload: bytes, name: str) -> Response:
     """Return the bytes as a file that no browser displays or runs."""
+    extension = "json" if is_structured(payload) else "bin"
     headers = {
-        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Disposition": f'attachment; filename="{name}.{extension}"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
     return Response(payload, 200, headers, content_type="application/octet-stream")
