@@ -6,9 +6,10 @@ properties determine this module (sqlitedict 2.1):
 1. ``commit()`` waits without a limit, and if the commit fails (a full disk), the thread ends
    without a response. So ``COMMIT`` is sent like any other statement: sqlitedict then catches and
    keeps its error, and this module waits for the response with a deadline.
-2. sqlitedict keeps an error until the next call asks for it. A failed statement may have rolled
-   back the transaction, and the statement after it would begin a new one. So all statements are
-   confirmed before ``COMMIT`` is sent.
+2. sqlitedict keeps an error until the next call asks for it, and executes what follows. A failed
+   statement may have rolled back the transaction, and the statement after it would begin a new one.
+   So all statements are confirmed before ``COMMIT`` is sent, unless there is only one: SQLite
+   executes it as a whole or not at all, so a ``COMMIT`` after a failed one commits nothing.
 3. sqlitedict sets ``synchronous=OFF`` on every connection. This module sets it to ``FULL``
    afterwards, and reads it back.
 
@@ -22,10 +23,10 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Empty, Queue, SimpleQueue
 from typing import Any
 
 from sqlitedict import SqliteDict
@@ -46,6 +47,7 @@ Rows = list[tuple[Any, ...]]
 #: Seconds for which SQLite itself waits for a lock that another program holds.
 BUSY_TIMEOUT_S = 1.0
 
+_NO_TRANSACTION = "no transaction is active"  # part of SQLite's error of COMMIT
 _FULL = 2  # the value of PRAGMA synchronous for FULL
 _POLL_S = 0.25
 _JOIN_S = 0.2
@@ -203,42 +205,58 @@ class Writer:
 
         After an error, either all of the transaction is in the database or nothing.
         """
-        self._run(statements, until)
+        sent = list(statements)
         after: list[Statement] = [("COMMIT", ())]
         if then:
             after.append((then, ()))
-        return self._run(after, until)
+        with self._abandoned_on_error():
+            if len(sent) == 1:
+                try:
+                    return self._run([*sent, *after], until)
+                except sqlite3.OperationalError as error:
+                    if _NO_TRANSACTION not in str(error):
+                        raise
+                    # The statement has failed, and COMMIT's error has replaced the statement's.
+            self._run(sent, until)
+            return self._run(after, until)
 
     def query(self, sql: str, until: float) -> Rows:
         """Return the rows of one statement, executed on the writing connection."""
-        return self._run([(sql, ())], until)
+        with self._abandoned_on_error():
+            return self._run([(sql, ())], until)
 
-    def _run(self, statements: Iterable[Statement], until: float) -> Rows:
-        database = self._database
-        if database is None or self._abandoned:
-            raise StoreError(f"{self._path.name}: the connection was abandoned. Try again.")
-        answers: Queue[Any] = Queue()
-        rows: Rows = []
+    @contextmanager
+    def _abandoned_on_error(self) -> Iterator[None]:
+        """Abandon the connection after any error; translate errors of SQLite and of the system."""
         try:
-            open_statements = 0
-            for sql, values in statements:
-                database.conn.execute(sql, values, answers)
-                open_statements += 1
-            while open_statements:
-                answer = self._wait_for_answer(database.conn, answers, until)
-                if isinstance(answer, tuple):
-                    rows.append(answer)
-                else:
-                    open_statements -= 1  # a marker follows the rows of each statement
-            database.conn.check_raise_error()
+            yield
         except (sqlite3.Error, OSError, RuntimeError) as error:
             self._fail(error)
         except BaseException:
             self.abandon()
             raise
+
+    def _run(self, statements: Sequence[Statement], until: float) -> Rows:
+        """Execute statements in one round trip; return the rows of the last one."""
+        database = self._database
+        if database is None or self._abandoned:
+            raise StoreError(f"{self._path.name}: the connection was abandoned. Try again.")
+        answers: SimpleQueue[Any] = SimpleQueue()
+        for sql, values in statements[:-1]:
+            database.conn.execute(sql, values)
+        for sql, values in statements[-1:]:
+            database.conn.execute(sql, values, answers)
+        rows: Rows = []
+        while statements and isinstance(
+            row := self._wait_for_answer(database.conn, answers, until), tuple
+        ):
+            rows.append(row)  # a marker follows the last one
+        database.conn.check_raise_error()
         return rows
 
-    def _wait_for_answer(self, thread: threading.Thread, answers: Queue[Any], until: float) -> Any:
+    def _wait_for_answer(
+        self, thread: threading.Thread, answers: SimpleQueue[Any], until: float
+    ) -> Any:
         while True:
             rest = until - time.monotonic()
             try:
