@@ -186,7 +186,7 @@ def build_app(
     the store is opened; raises ``SettingsError`` for a store made with another ``HASH``.
     """
     from portable_core.adapters.flask_app import create_app
-    from portable_core.adapters.http.replay_sender import connect
+    from portable_core.adapters.http.sender import connect
     from portable_core.adapters.logs import LogObserver
     from portable_core.adapters.metrics import Metrics
     from portable_core.adapters.server.stopping import close_at_exit

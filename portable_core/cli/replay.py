@@ -22,12 +22,7 @@ from portable_core.errors import BadRequest, SettingsError, Unavailable
 from portable_core.records import Pair, Record, format_id, parse_id
 from portable_core.sources.schemes import check_standard_secret
 from portable_core.webhooks.feed import decode_line
-from portable_core.webhooks.replay import (
-    Replay,
-    ReplayStatus,
-    Result,
-    ResultDocument,
-)
+from portable_core.webhooks.replay import Replay, ReplayStatus, Result, ResultDocument
 from portable_core.webhooks.replay_targets import check_target
 
 
@@ -85,7 +80,7 @@ def replay_command(
 
     Exit code 0 if all were delivered (status 2xx), 1 otherwise.
     """
-    from portable_core.adapters.http.replay_sender import connect
+    from portable_core.adapters.http.sender import connect
 
     check_target(url, None)
     _check_secret(secret)

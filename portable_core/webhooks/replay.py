@@ -1,7 +1,6 @@
-"""Replay: send stored webhooks again. The headers of a request, a run, and its results.
+"""Replay: send stored webhooks again. A run and its results.
 
-The payload is sent byte for byte, with the headers that were kept. A :data:`Connect` argument makes
-connections; a failure of a connection is a result, never an exception.
+Requests are those of :mod:`.delivery_request`; a failure of a connection is a result.
 """
 
 from __future__ import annotations
@@ -9,65 +8,22 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
 from portable_core.errors import WebhookSyncError
 from portable_core.records import Pair, Record, format_id
-from portable_core.sources.schemes import (
-    STANDARD_ID_HEADER,
-    STANDARD_SIGNATURE_HEADER,
-    STANDARD_TIMESTAMP_HEADER,
-    sign_standard,
+from portable_core.webhooks.delivery_request import (
+    Connect,
+    Outcome,
+    describe_delivery,
+    make_headers,
 )
 
 #: Failures of a run that are kept with their webhook; further ones are only counted.
 MAX_FAILURES = 10_000
-
-#: Headers that belong to one connection or one message (RFC 9110, sections 7.6.1 and 8.6).
-_OF_THE_CONNECTION = {
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
-
-_SIGNATURE_HEADERS = (STANDARD_ID_HEADER, STANDARD_TIMESTAMP_HEADER, STANDARD_SIGNATURE_HEADER)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of a request.
-
-    ``status`` is 0 without a response; ``reason`` is the cause then, or the phrase of the status.
-    """
-
-    status: int
-    reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-
-class Connection(Protocol):
-    """A connection to one address: no redirects, verified TLS certificates, no exceptions."""
-
-    def post(self, headers: Mapping[str, str], body: bytes) -> Outcome: ...
-
-
-#: Opens a connection to an ``http://`` or ``https://`` address, for one thread.
-Connect = Callable[[str], AbstractContextManager[Connection]]
 
 
 class ResultDocument(msgspec.Struct, frozen=True):
@@ -90,35 +46,6 @@ class Result:
         """Return the document of this result."""
         outcome = self.outcome
         return ResultDocument(format_id(self.pair), outcome.ok, outcome.status, outcome.reason)
-
-
-def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
-    """Return the headers of a replay of ``record``: those that were kept.
-
-    With a ``secret``, a signature of Standard Webhooks made at ``now_s`` replaces a kept one.
-    """
-    kept = {
-        name: value
-        for name, value in record.meta.headers.items()
-        if name not in _OF_THE_CONNECTION and _can_be_sent(value)
-    }
-    headers = {"content-type": "application/json", **kept}
-    if not secret:
-        return headers
-    message_id = kept.get(STANDARD_ID_HEADER, "")
-    if not message_id or " " in message_id:
-        message_id = f"msg_{format_id(record.pair)}"
-    for name in _SIGNATURE_HEADERS:
-        headers.pop(name, None)
-    return {**headers, **sign_standard(secret, message_id, now_s, record.payload)}
-
-
-def _can_be_sent(value: str) -> bool:
-    """Return whether ``value`` is a valid field value (RFC 9110, section 5.5).
-
-    Valid are visible characters, spaces, tabs, and bytes beyond ASCII as Latin-1 (PEP 3333).
-    """
-    return all(char == "\t" or " " <= char <= "~" or "\x80" <= char <= "\xff" for char in value)
 
 
 #: ``running`` until the last response; ``failed`` if the store or the feed failed.
@@ -239,7 +166,9 @@ class Replay:
             with self.connect(self.url) as connection:
                 while (record := self._read_next(source)) is not None:
                     headers = make_headers(record, self.secret, self.now_s())
-                    self._note(Result(record.pair, connection.post(headers, record.payload)))
+                    headers |= describe_delivery(record, "replayed")
+                    outcome = connection.post(headers, record.payload, record.meta.query)
+                    self._note(Result(record.pair, outcome))
         except WebhookSyncError as error:
             self._fail(f"{error.title}: {error}")
         except Exception as error:

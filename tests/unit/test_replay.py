@@ -11,7 +11,8 @@ import pytest
 from portable_core.errors import BadRequest, Forbidden, StoreError
 from portable_core.records import Meta, Pair, Record
 from portable_core.sources.signatures import parse_sources
-from portable_core.webhooks.replay import Outcome, Replay, make_headers
+from portable_core.webhooks.delivery_request import Outcome, make_headers
+from portable_core.webhooks.replay import Replay
 from portable_core.webhooks.replay_targets import check_target
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw=="
@@ -146,7 +147,7 @@ class Sink:
         self.opened.append(url)
         yield self
 
-    def post(self, headers: Mapping[str, str], body: bytes) -> Outcome:
+    def post(self, headers: Mapping[str, str], body: bytes, query: str = "") -> Outcome:
         with self.lock:
             self.bodies.append(body)
         return Outcome(503, "Service Unavailable") if b"no" in body else Outcome(200, "OK")

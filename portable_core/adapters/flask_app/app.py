@@ -17,7 +17,7 @@ from portable_core.errors import NotFound
 from portable_core.ingest.admission import WEBHOOK_PATH
 from portable_core.node import Node
 from portable_core.sync.status import HealthDocument, describe_slaves, describe_status
-from portable_core.webhooks.replay import Connect
+from portable_core.webhooks.delivery_request import Connect
 
 #: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
 Expose = Callable[[str], tuple[bytes, str]]

@@ -1,4 +1,4 @@
-"""A receiver of webhooks for tests: notes what comes, and fails where it is told to."""
+"""A receiver of webhooks for tests: notes each request, and answers as the test chooses."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(slots=True)
 class ReplayTarget:
-    """``taken``: headers and body of each request. ``answer`` is asked for each status."""
+    """``taken``: headers and body of each request; ``targets``: the target of each request.
+
+    ``answer`` chooses each status.
+    """
 
     answer: Callable[[bytes], int]
     url: str = ""
     taken: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def run_receiver(answer: Callable[[bytes], int] = lambda body: 200) -> Iterator[ReplayTarget]:
+def run_receiver(
+    answer: Callable[[bytes], int] = lambda body: 200, retry_after: str = ""
+) -> Iterator[ReplayTarget]:
     """One on a free port of the loopback interface."""
     receiver = ReplayTarget(answer)
 
@@ -30,11 +36,14 @@ def run_receiver(answer: Callable[[bytes], int] = lambda body: 200) -> Iterator[
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            receiver.targets.append(self.path)
             receiver.taken.append((headers, body))
             status = receiver.answer(body)
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", receiver.url)
+            if retry_after:
+                self.send_header("Retry-After", retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

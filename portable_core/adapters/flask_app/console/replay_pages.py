@@ -17,7 +17,8 @@ from portable_core.errors import BadRequest, Forbidden
 from portable_core.node import Node
 from portable_core.records import Pair, Record, parse_id
 from portable_core.sync.protocol import parse_integer
-from portable_core.webhooks.replay import Connect, Replay
+from portable_core.webhooks.delivery_request import Connect
+from portable_core.webhooks.replay import Replay
 from portable_core.webhooks.replay_targets import check_target
 from portable_core.webhooks.search import Search, find_record
 

@@ -25,7 +25,7 @@ from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import NotFound
 from portable_core.node import Node
 from portable_core.sync.master import Master
-from portable_core.webhooks.replay import Connect
+from portable_core.webhooks.delivery_request import Connect
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from portable_core.adapters.http.replay_sender import HttpConnection
+from portable_core.adapters.http.sender import HttpConnection, connect
 from portable_core.records import Meta, Pair, Record
-from portable_core.webhooks.replay import make_headers
+from portable_core.webhooks.delivery_request import Outcome, make_headers
 from tests.support.nodes.receivers import run_receiver
 
 
@@ -70,3 +70,25 @@ def test_headers_arrive_as_they_were_kept() -> None:
         connection.close()
     ((headers, _body),) = receiver.taken
     assert {name: headers[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("address", "query", "target"),
+    [
+        ("", "", "/hook"),
+        ("", "a=%20b&a", "/hook?a=%20b&a"),
+        ("?t=1", "a=\u00e9", "/hook?t=1&a=%E9"),
+    ],
+)
+def test_the_query_string_follows_that_of_the_address(
+    address: str, query: str, target: str
+) -> None:
+    with run_receiver() as receiver, connect(receiver.url + address) as connection:
+        assert connection.post({}, b"{}", query).ok
+    assert receiver.targets == [target]
+
+
+def test_the_delay_that_a_receiver_asks_for_is_reported() -> None:
+    receiving = run_receiver(lambda body: 503, retry_after="7")
+    with receiving as receiver, connect(receiver.url) as connection:
+        assert connection.post({}, b"{}") == Outcome(503, "Service Unavailable", "7")

@@ -1,4 +1,4 @@
-"""Send webhooks again over HTTP, on one connection for as long as the receiver keeps it open."""
+"""Deliver webhooks over HTTP, on one connection for as long as the receiver keeps it open."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from portable_core.webhooks.replay import Outcome
+from portable_core.webhooks.delivery_request import Outcome, quote_query
 
 #: The timeout in seconds without a byte from the receiver, and for the whole of one webhook.
 TIMEOUT_S = 15.0
 TOTAL_S = 30.0
 _MAX_RESPONSE_BYTES = 65_536
+_WATCH_S = 0.1  # between two looks at the deadlines
+_IDLE_LOOKS = 50  # without a deadline; then the thread ends
 
 _FAILURES = (OSError, http.client.HTTPException, ValueError)
 
@@ -41,7 +44,8 @@ class HttpConnection:
             None  # http.client drops its own reference before the response is read
         )
         parts = urlsplit(url)
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._path = parts.path or "/"
+        self._query = parts.query
         host = parts.hostname or ""
         self._http: http.client.HTTPConnection
         if parts.scheme == "https":
@@ -52,30 +56,30 @@ class HttpConnection:
             self._http = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
         self._used = False
 
-    def post(self, headers: Mapping[str, str], body: bytes) -> Outcome:
+    def post(self, headers: Mapping[str, str], body: bytes, query: str = "") -> Outcome:
         """Send one ``POST``. A connection that the receiver has closed is opened once more."""
         reused = self._used
         self._expired.clear()
-        # A receiver that sends a byte now and then never causes a timeout of the socket.
-        timer = threading.Timer(self._total_s, self._expire)
-        timer.daemon = True
-        timer.start()
+        queries = "&".join(filter(None, (self._query, quote_query(query))))
+        target = f"{self._path}?{queries}" if queries else self._path
+        _WATCHDOG.watch(self, time.monotonic() + self._total_s)
         try:
-            return self._post(headers, body)
+            return self._post(target, headers, body)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
             self.close()
             if not reused or self._expired.is_set():
                 return self._fail(error)
             try:
-                return self._post(headers, body)
+                return self._post(target, headers, body)
             except _FAILURES as again:
                 return self._fail(again)
         except _FAILURES as error:
             return self._fail(error)
         finally:
-            timer.cancel()
+            _WATCHDOG.leave(self)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End the request in progress, from another thread."""
         self._expired.set()
         sock = self._sock
         if sock is not None:
@@ -88,14 +92,15 @@ class HttpConnection:
             return Outcome(0, f"no complete response within {self._total_s:g} s")
         return Outcome(0, _explain(error))
 
-    def _post(self, headers: Mapping[str, str], body: bytes) -> Outcome:
-        self._http.request("POST", self._path, body=body, headers=dict(headers))
+    def _post(self, target: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        self._http.request("POST", target, body=body, headers=dict(headers))
         self._sock = self._http.sock
         self._used = True
         response = self._http.getresponse()
         if self._expired.is_set():  # a head that was cut looks like a complete one
             raise TimeoutError
-        outcome = Outcome(response.status, response.reason[:100])
+        retry_after = response.headers.get("Retry-After", "")[:100]
+        outcome = Outcome(response.status, response.reason[:100], retry_after)
         # The status decides; the rest only decides whether the connection can be reused.
         with contextlib.suppress(OSError, http.client.HTTPException):
             response.read(_MAX_RESPONSE_BYTES)
@@ -106,6 +111,48 @@ class HttpConnection:
     def close(self) -> None:
         self._http.close()
         self._used = False
+
+
+class _Watchdog:
+    """One thread that ends requests at their deadlines; it runs while there are requests.
+
+    A receiver that sends a byte now and then never causes a timeout of the socket.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deadlines: dict[HttpConnection, float] = {}
+        self._runs = False
+
+    def watch(self, connection: HttpConnection, deadline: float) -> None:
+        """End the request of ``connection`` at ``deadline``, unless it leaves before."""
+        with self._lock:
+            self._deadlines[connection] = deadline
+            if self._runs:
+                return
+            self._runs = True
+        threading.Thread(target=self._run, name="delivery deadlines", daemon=True).start()
+
+    def leave(self, connection: HttpConnection) -> None:
+        with self._lock:
+            self._deadlines.pop(connection, None)
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            time.sleep(_WATCH_S)
+            now = time.monotonic()
+            with self._lock:
+                idle = 0 if self._deadlines else idle + 1
+                if idle > _IDLE_LOOKS:
+                    self._runs = False
+                    return
+                # Below the lock, so that no later request of the same connection is ended.
+                for connection in [c for c, end in self._deadlines.items() if end <= now]:
+                    connection.expire()
+
+
+_WATCHDOG = _Watchdog()
 
 
 def _explain(error: Exception) -> str:
