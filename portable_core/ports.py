@@ -323,7 +323,10 @@ class MasterState(Protocol):
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
         """Acquire the lease if it is free or has expired; tokens only grow.
 
-        Raises ``LeaseHeld`` otherwise.
+        ``now`` is the date of this node. A wrong date of an earlier holder does not keep the lease:
+        a store with one writer ends the lease when it is opened, since no other process can hold
+        it, and a shared store also lets it expire by the time of its server. Raises ``LeaseHeld``
+        otherwise.
         """
         ...
 

@@ -64,6 +64,8 @@ class MemoryStore:
                     f"HASH: the store was created with {self._algorithm} (got {algorithm}). "
                     "Restore HASH and HASH_KEY."
                 )
+            if not self._opened and not self.shared:
+                self.end_lease()
             self._opened = True
             return self.info()
 
@@ -239,6 +241,12 @@ class MemoryStore:
             self._check_open()
             if lease.token == self._lease.token:
                 self._lease = Lease(lease.token + 1, "", 0)
+
+    def end_lease(self) -> None:
+        """End the lease of a process that has ended; no other process can hold it."""
+        with self._lock:
+            if self._lease.holder:
+                self._lease = Lease(self._lease.token + 1, "", 0)
 
     def _check_lease(self, lease: Lease) -> None:
         self._check_open()

@@ -86,14 +86,14 @@ def test_each_kind_of_write_may_lose_its_response(
     proxy.cut_before_answer()
     assert store.raise_mark("asked", 7) == 7
     proxy.cut_before_answer()
-    lease = store.acquire_lease("a", 1000, 500)
+    lease = store.acquire_lease("a", 1000, 60_000)
     with pytest.raises(LeaseHeld):
-        store.acquire_lease("b", 1000, 500)
+        store.acquire_lease("b", 1000, 60_000)
     proxy.cut_before_answer()
     store.save_records(lease, make_records(3))
     proxy.cut_before_answer()
     store.release_lease(lease)
-    assert store.acquire_lease("b", 1000, 500).token > lease.token
+    assert store.acquire_lease("b", 1000, 60_000).token > lease.token
     proxy.cut_before_answer()
     assert store.prune(MAX_INTEGER) == 3
     assert proxy.cuts == 5
@@ -111,7 +111,7 @@ def test_an_acquisition_that_did_happen_is_recognized(
         return commit(database, writes, timeout_s=options.get("timeout_s", 9.0))
 
     monkeypatch.setattr(Database, "commit", commit_and_lose)
-    lease = store.acquire_lease("a", 1000, 500)
+    lease = store.acquire_lease("a", 1000, 60_000)
     assert proxy.cuts == 1
     store.save_records(lease, make_records(2))
     assert proxy.cuts == 2

@@ -102,10 +102,10 @@ def test_opening_at_the_same_moment_makes_one_store() -> None:
 def test_only_one_of_two_masters_gets_the_lease(connect: Connect) -> None:
     a, b = connect(), connect()
     for turn in range(20):
-        now = turn * 1000
+        now = turn * 100_000
         results = run_all(
-            partial(a.acquire_lease, "a", now, 500),
-            partial(b.acquire_lease, "b", now, 500),
+            partial(a.acquire_lease, "a", now, 60_000),
+            partial(b.acquire_lease, "b", now, 60_000),
         )
         leases = [result for result in results if isinstance(result, Lease)]
         assert len(leases) == 1
@@ -116,24 +116,24 @@ def test_only_one_of_two_masters_gets_the_lease(connect: Connect) -> None:
 def test_a_stalled_master_writes_nothing(connect: Connect) -> None:
     """The stalled master does not know that it lost the lease; the service rejects its write."""
     stalled, other = connect(), connect()
-    old = stalled.acquire_lease("stalled", 1000, 500)
+    old = stalled.acquire_lease("stalled", 1000, 60_000)
     stalled.save_slave(old, "s", SlaveState(cursor=1))
-    new = other.acquire_lease("other", 1500, 500)
+    new = other.acquire_lease("other", 61_000, 60_000)
     other.save_slave(new, "s", SlaveState(cursor=2))
     for write in (
         lambda: stalled.save_records(old, [make_record(1000, 1)]),
         lambda: stalled.save_records(old, [Record(Pair(1000, 1), bytes(9_000_000))]),
         lambda: stalled.save_slave(old, "s", SlaveState(cursor=9)),
-        lambda: stalled.renew_lease(old, 1400, 500),
+        lambda: stalled.renew_lease(old, 60_900, 60_000),
     ):
         with pytest.raises(LeaseLost):
             write()
     stalled.release_lease(old)
     with pytest.raises(LeaseHeld):
-        stalled.acquire_lease("stalled", 1600, 500)
+        stalled.acquire_lease("stalled", 61_100, 60_000)
     assert other.slave_states()["s"].cursor == 2
     assert list(other.pairs(*ALL)) == []
-    other.save_records(other.renew_lease(new, 1900, 500), [make_record(1000, 1)])
+    other.save_records(other.renew_lease(new, 61_400, 60_000), [make_record(1000, 1)])
 
 
 def test_a_save_during_a_lease_change_is_complete_or_nothing(connect: Connect) -> None:

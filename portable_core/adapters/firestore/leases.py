@@ -8,7 +8,7 @@ The lease relies on four guarantees, which the service and every emulator give:
 3. A rejected commit writes nothing.
 4. A query sees everything that was committed before it.
 
-It relies on no transaction and on no document's update time.
+It relies on no transaction.
 
 To acquire the lease, a commit deletes document N, provided that it exists, and creates document
 N + 1. Of several concurrent attempts, only one can delete document N. To release the lease is to
@@ -16,7 +16,9 @@ acquire it without a holder.
 
 Each write under a lease is a commit that begins with an update of the lease's document, provided
 that it exists. So the service itself rejects a write under an older token, however late the write
-arrives, and no clock is involved. (Clocks only decide when a lease has expired.)
+arrives, and no clock is involved. Clocks only decide when a lease has expired: that of the instance
+that wants it, or the service's, by which the document's last change lies longer ago than the lease
+was to last. So an instance whose clock was ahead holds no lease longer than others.
 """
 
 from __future__ import annotations
@@ -38,12 +40,25 @@ _LEASES = "leases"
 def acquire_lease(database: Database, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
     """Acquire the lease if it is free or expired. Raise ``LeaseHeld``."""
     held, _ = _read_lease(database)
-    if now < held.expires:
+    if now < held.expires and not _has_expired(database, held, ttl):
         raise LeaseHeld(f"{held.holder} is syncing. Try again when that sync has ended.")
     lease = Lease(held.token + 1, holder, now + ttl)
-    if not _replace_lease(database, held, lease):
+    if not _replace_lease(database, held, lease, ttl):
         raise LeaseHeld("another sync began at the same time. Try again when that sync has ended.")
     return lease
+
+
+def _has_expired(database: Database, held: Lease, ttl: Milliseconds) -> bool:
+    """Return whether a lease has lasted longer than it was to last, by the clock of Firestore."""
+    name = _locate_lease(database, held.token)
+    found, read_at = database.get([name])
+    if name not in found:
+        return False  # another instance has just replaced it
+    document = found[name]
+    lasts = document.fields["ttl"].integer_value if "ttl" in document.fields else ttl
+    changed = document.update_time
+    age = read_at - (changed.seconds * 1_000_000_000 + changed.nanos)
+    return bool(age > lasts * 1_000_000)
 
 
 def renew_lease(database: Database, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
@@ -51,7 +66,8 @@ def renew_lease(database: Database, lease: Lease, now: Milliseconds, ttl: Millis
     renewed = Lease(lease.token, lease.holder, now + ttl)
     write = make_fence(database, lease)
     write.update.fields["expires"].integer_value = renewed.expires
-    write.update_mask.field_paths.append("expires")
+    write.update.fields["ttl"].integer_value = ttl
+    write.update_mask.field_paths.extend(["expires", "ttl"])
     commit_fenced(database, lease, [write])
     return renewed
 
@@ -83,13 +99,13 @@ def explain_rejection(database: Database, lease: Lease, error: CommitRejected) -
     return LeaseLost("this sync lost its lease to a newer one; nothing was written")
 
 
-def _replace_lease(database: Database, old: Lease, new: Lease) -> bool:
+def _replace_lease(database: Database, old: Lease, new: Lease, ttl: Milliseconds = 0) -> bool:
     """Replace ``old`` by ``new``; return whether this call did so."""
     delete = delete_document(_locate_lease(database, old.token))
     delete.current_document.exists = True
     nonce = uuid.uuid4().hex
     try:
-        database.commit([delete, write_lease(database, new, nonce)])
+        database.commit([delete, write_lease(database, new, nonce, ttl)])
     except CommitRejected:
         # Either another caller replaced the lease, or the first attempt of this call did and its
         # response was lost. The nonce shows which.
@@ -97,7 +113,7 @@ def _replace_lease(database: Database, old: Lease, new: Lease) -> bool:
     return True
 
 
-def write_lease(database: Database, lease: Lease, nonce: str) -> Any:
+def write_lease(database: Database, lease: Lease, nonce: str, ttl: Milliseconds = 0) -> Any:
     write = write_document(
         _locate_lease(database, lease.token),
         {
@@ -105,6 +121,7 @@ def write_lease(database: Database, lease: Lease, nonce: str) -> Any:
             "token": lease.token,
             "holder": lease.holder,
             "expires": lease.expires,
+            "ttl": ttl,
             "nonce": nonce,
         },
     )

@@ -121,6 +121,7 @@ class SqliteFolder:
             restored = self._state.open(algorithm, witness, self._until())
             self._registry.open(self._until, new_generation=restored)
             self._appender.finish_removals(self._until())
+            self._master.end_lease(self._until())
             if restored:
                 self._state.save_witness(witness, self._until())
             self._merge_logs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,30 +23,40 @@ class SqliteMasterState:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        #: The end of this process's lease by a clock that the date does not move.
+        self._expires_at = float("inf")
 
     def acquire_lease(
         self, holder: str, now: Milliseconds, ttl: Milliseconds, until: float
     ) -> Lease:
         with self._state.writing(until):
             held = self._state.lease()
-            if now < held.expires:
+            if now < held.expires and time.monotonic() < self._expires_at:
                 raise LeaseHeld(f"{held.holder} is syncing. Try again when that sync has ended.")
-            return self._save_lease(Lease(held.token + 1, holder, now + ttl), until)
+            return self._save_lease(Lease(held.token + 1, holder, now + ttl), ttl, until)
 
     def renew_lease(
         self, lease: Lease, now: Milliseconds, ttl: Milliseconds, until: float
     ) -> Lease:
         with self._state.writing(until):
             self.check_lease(lease)
-            return self._save_lease(Lease(lease.token, lease.holder, now + ttl), until)
+            return self._save_lease(Lease(lease.token, lease.holder, now + ttl), ttl, until)
 
     def release_lease(self, lease: Lease, until: float) -> None:
         with self._state.writing(until):
             if self._state.lease().token == lease.token:
-                self._save_lease(Lease(lease.token + 1, "", 0), until)
+                self._save_lease(Lease(lease.token + 1, "", 0), 0, until)
 
-    def _save_lease(self, lease: Lease, until: float) -> Lease:
+    def end_lease(self, until: float) -> None:
+        """End the lease of an earlier process; to be called under the lock of the folder."""
+        with self._state.writing(until):
+            held = self._state.lease()
+            if held.holder:
+                self._save_lease(Lease(held.token + 1, "", 0), 0, until)
+
+    def _save_lease(self, lease: Lease, ttl: Milliseconds, until: float) -> Lease:
         self._state.commit({("store", "lease"): [lease.token, lease.holder, lease.expires]}, until)
+        self._expires_at = time.monotonic() + ttl / 1000
         return lease
 
     def check_lease(self, lease: Lease) -> None:
