@@ -261,7 +261,8 @@ class SettingsTable:
         "PUBLIC_URL",
         "",
         optional_url,
-        "Address of this node as senders know it, for signatures that cover the address.",
+        "Address of this node as senders know it, for signatures that cover the address; its path "
+        "is that of the console behind a proxy.",
     )
     sources_file: Mapping[str, SourceRow] = setting(
         "SOURCES_FILE",

@@ -103,8 +103,6 @@ def test_the_cookie_is_signed_and_sent_only_to_this_host() -> None:
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
     client = app.test_client()
-    behind_tls = {"X-Forwarded-Proto": "https"}
-    assert "Secure" in client.get("/login", headers=behind_tls).headers["Set-Cookie"]
     name, _, value = cookie.partition(";")[0].partition("=")
     other_character = "y" if value[3] == "x" else "x"
     for forged in (value[:-2], f"{value[:3]}{other_character}{value[4:]}", ""):

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -127,11 +128,32 @@ def test_a_visitor_without_a_login_sees_only_the_login(cluster: Cluster) -> None
         assert "Wrong token" in read(browser)
         log_in(browser, cluster)
         assert read(browser, "h1") == "Overview"
-        cookie = browser.get_cookie("webhook-sync-console")
+        (cookie,) = browser.get_cookies()
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         follow(browser, browser.find_element("xpath", "//button[. = 'Log out']").click)
         browser.get(cluster.master.url)
         assert "/login" in browser.current_url
+
+
+def log_out(browser: Any, cluster: Cluster) -> None:
+    browser.get(cluster.master.url)
+    browser.delete_all_cookies()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_link_of_another_site_opens_the_page_and_logs_nobody_out(
+    cluster: Cluster, scripts: bool
+) -> None:
+    with open_browser(scripts=scripts) as browser:
+        link = f'<a href="{cluster.master.url}/webhooks">webhooks</a>'
+        for action, heading in ((log_out, "Log in"), (log_in, "Webhooks")):
+            action(browser, cluster)
+            browser.get(f"data:text/html,{quote(link)}")
+            follow(browser, find(browser, "a").click)
+            shown = f"//h1[. = '{heading}']"
+            wait_for(browser, partial(browser.find_element, "xpath", shown), "no such page")
+        browser.get(cluster.master.url)
+        assert read(browser, "h1") == "Overview"
 
 
 def test_a_late_slave_is_shown_and_synced(cluster: Cluster, browser: Any) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import msgspec
-from flask import Flask, Response, redirect, render_template, request
+from flask import Flask, Response, render_template, request
 
-from portable_core.adapters.flask_app.console.access import Access
+from portable_core.adapters.flask_app.console.access import Access, go_to
 from portable_core.adapters.flask_app.console.jobs import Replays
 from portable_core.adapters.flask_app.console.pages import frame
 from portable_core.adapters.flask_app.queries import read_search
@@ -100,7 +100,7 @@ class ReplayPages:
             parallel=parallel,
             total=total,
         )
-        return redirect(f"/replays/{self._replays.start(replay)}", 303)
+        return go_to(f"/replays/{self._replays.start(replay)}")
 
     def _read_pairs(self, pairs: list[Pair]) -> Iterator[Record]:
         for pair in pairs:
@@ -146,7 +146,7 @@ class ReplayPages:
 
     def _stop(self, name: str) -> object:
         self._replays.get(name).stop()
-        return redirect(f"/replays/{name}", 303)
+        return go_to(f"/replays/{name}")
 
 
 def _read_parallel(text: str) -> int:

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Callable, Iterator
 
 import msgspec
-from flask import Flask, Response, redirect, render_template, request
+from flask import Flask, Response, render_template, request
 
 from portable_core.adapters.flask_app.console.access import (
     Access,
     Visitor,
     add_headers,
     check_next,
+    go_to,
 )
 from portable_core.adapters.flask_app.console.jobs import Replays, SyncJob
 from portable_core.adapters.flask_app.console.overview import read_overview
 from portable_core.adapters.flask_app.console.pages import frame, make_blueprint
+from portable_core.adapters.flask_app.console.public_path import PublicPath
 from portable_core.adapters.flask_app.console.replay_pages import ReplayPages
 from portable_core.adapters.flask_app.console.webhook_pages import WebhookPages
 from portable_core.adapters.flask_app.feed_routes import add_feed_routes
@@ -48,7 +50,8 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
             )
 
         return
-    access = Access(token)
+    access = Access(node)
+    app.wsgi_app = PublicPath(app.wsgi_app, node.settings.public_url)  # type: ignore[method-assign]
     app.register_blueprint(make_blueprint(access), name="console")
     app.after_request(_add_static_headers)
     replays = Replays()
@@ -68,9 +71,22 @@ def _add_static_headers(response: Response) -> Response:
     return response
 
 
+def is_from_another_site() -> bool:
+    """Return whether a link of another site led here: the browser then sends no cookie yet."""
+    return (
+        request.method == "GET"
+        and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        and "again" not in request.args
+    )
+
+
 def _add_login(app: Flask, access: Access) -> None:
     def show_login(wrong: bool = False) -> Response:
         following = check_next(request.values.get("next", "/"))
+        if is_from_another_site():
+            return Response(render_template("arrival.html", next=following))
+        if "again" in request.args and access.identify().logged_in:
+            return go_to(following)
         page = render_template("login.html", wrong=wrong, next=following)
         response = Response(page, 401 if wrong else 200)
         visitor = access.identify()
@@ -83,13 +99,13 @@ def _add_login(app: Flask, access: Access) -> None:
         if not access.check_token(request.form.get("token", "").strip()):
             logger.warning("a login to the console failed: wrong token")
             return show_login(wrong=True)
-        response = redirect(check_next(request.form.get("next", "/")), 303)
-        access.log_in(response)  # type: ignore[arg-type]  # Flask's is a Response of werkzeug
+        response = go_to(check_next(request.form.get("next", "/")))
+        access.log_in(response)
         return response
 
     def log_out() -> object:
-        response = redirect("/login", 303)
-        access.log_out(response)  # type: ignore[arg-type]  # likewise
+        response = go_to("/login")
+        access.log_out(response)
         return response
 
     def add(path: str, view: Callable[..., object], method: str, *, public: bool) -> None:
@@ -116,7 +132,7 @@ def _add_overview(app: Flask, node: Node, master: Master, access: Access) -> Non
 
     def start_sync() -> object:
         job.start()
-        return redirect("/", 303)
+        return go_to("/")
 
     def follow_sync() -> Response:
         def events() -> Iterator[bytes]:

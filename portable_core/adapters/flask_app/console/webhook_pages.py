@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from flask import Flask, Response, redirect, render_template, request
+from flask import Flask, Response, render_template, request
 
-from portable_core.adapters.flask_app.console.access import Access
+from portable_core.adapters.flask_app.console.access import Access, go_to
 from portable_core.adapters.flask_app.console.pages import frame
 from portable_core.adapters.flask_app.queries import read_before, read_search
 from portable_core.errors import BadRequest, NotFound
@@ -75,7 +75,7 @@ class WebhookPages:
             self._node.receiver.open()
             found = find_by_id(self._node.receiver.store, search)
             if found is not None:
-                return redirect(f"/webhooks/{format_id(found.pair)}", 303)
+                return go_to(f"/webhooks/{format_id(found.pair)}")
             page = read_page(self._node.receiver.store, search, read_before(request.args))
         except BadRequest as error:
             problem = str(error)

@@ -68,7 +68,7 @@ function describe(report) {
 function followSync(form, progress) {
   const button = form.querySelector("button");
   button.disabled = true;
-  return follow("/console/events", (state) => {
+  return follow(progress.dataset.events, (state) => {
     progress.replaceChildren();
     const text = state.running ? "A sync is running." : state.problem || (state.ok ? "Synced." : "Synced, but a slave failed; see below.");
     addLine(progress, text, state.problem ? "problem" : "");
