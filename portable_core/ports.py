@@ -96,6 +96,10 @@ class Damage:
     end: Milliseconds | None = None
 
 
+#: The reason of a loss by retention; its name is ``gap``.
+GAP_REASON = "RETENTION_BYTES removed records that no master may have"
+
+
 class QuarantineSize(NamedTuple):
     """How many records the quarantine has, and how many bytes they occupy."""
 
@@ -220,6 +224,14 @@ class Store(Protocol):
         """Set the mark, durably, also to a smaller value; 0 removes it.
 
         Of two calls at the same time from two processes of a shared store, the larger value counts.
+        """
+        ...
+
+    def losses(self) -> Sequence[Damage]:
+        """Return the parts of the store that have lost records which were stored.
+
+        A part whose records can be read again is no longer among them; one that an operator
+        removed is.
         """
         ...
 

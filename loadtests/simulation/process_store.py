@@ -9,6 +9,7 @@ from typing import TypeVar
 from loadtests.simulation.disk import Disk
 from portable_core.errors import StoreError
 from portable_core.ports import (
+    Damage,
     Lease,
     Milliseconds,
     Quarantined,
@@ -172,6 +173,10 @@ class ProcessStore:
     ) -> tuple[Milliseconds, Milliseconds] | None:
         self._check_alive()
         return self.disk.prune_to_size(limit, asked)
+
+    def losses(self) -> list[Damage]:
+        self._check_alive()
+        return self.disk.losses()
 
     def mark(self, name: str) -> int:
         self._check_alive()

@@ -13,6 +13,8 @@ from dataclasses import replace
 
 from portable_core.errors import LeaseHeld, LeaseLost, SettingsError, StoreError
 from portable_core.ports import (
+    GAP_REASON,
+    Damage,
     Lease,
     Milliseconds,
     Quarantined,
@@ -137,6 +139,11 @@ class MemoryStore:
             del self._arrival[pair]
         del self._order[:count]
         return before - self._bytes
+
+    def losses(self) -> list[Damage]:
+        with self._lock:
+            self._check_open()
+            return [Damage("gap", GAP_REASON, *gap) for gap in self._gaps]
 
     def mark(self, name: str) -> int:
         with self._lock:

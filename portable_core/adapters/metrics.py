@@ -29,6 +29,7 @@ from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SlaveReport, SyncReport, read_report
+from portable_core.sync.resuming import find_open_losses
 
 #: Most sources with series of their own: senders choose the source in ``/webhook/<source>``.
 MAX_SOURCES = 64
@@ -290,13 +291,20 @@ def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:
         "1 if the last sync of a slave succeeded, else 0; 0 before the first one.",
         labels=["slave"],
     )
+    lost = GaugeMetricFamily(
+        "webhook_sync_slave_losses",
+        "Losses of a slave that no operator has acknowledged: its webhooks may be missing.",
+        labels=["slave"],
+    )
     for name, state in master.slave_states().items():
         complete = slave_complete_until(state)
         if complete:
             age.add_metric([name], max(0, now - complete) / 1000)
         well.add_metric([name], float(bool(state.report) and read_report(state).ok))
+        lost.add_metric([name], len(find_open_losses(state.losses)))
     yield age
     yield well
+    yield lost
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "completion": "portable_core.cli.completion",
     "demo": "portable_core.cli.demo",
     "hash": "portable_core.cli.hash",
+    "losses": "portable_core.cli.losses",
     "masters": "portable_core.cli.masters",
     "quarantine": "portable_core.cli.quarantine",
     "replay": "portable_core.cli.replay",

@@ -15,6 +15,7 @@ from portable_core.cli.options import examples, master_options
 from portable_core.cli.output import printable
 from portable_core.cli.responses import DOUBT, parse_response
 from portable_core.errors import AnswerInvalid
+from portable_core.sync.resuming import describe_losses, find_open_losses
 from portable_core.sync.status import MasterStatusDocument, SlaveDocument
 from portable_core.text import format_time
 
@@ -44,7 +45,8 @@ _COMPLETE = "complete"
 def status_command(master: str, token: str | None, late: int, as_json: bool) -> None:
     """Show the master's status and, for each slave, the time up to which the master is complete.
 
-    Exit code 0 if the last sync of every slave succeeded and no slave is late, 1 otherwise.
+    Exit code 0 if the last sync of every slave succeeded, no slave is late, and every loss of a
+    slave is acknowledged; 1 otherwise.
     """
     response = MasterClient(master, token).read("/status")
     status = parse_response(response, MasterStatusDocument)
@@ -79,6 +81,8 @@ def _judge(name: str, slave: SlaveDocument, now: int, late_s: int) -> _SlaveLine
     state, note = _COMPLETE, ""
     if report.error:
         state, note = "failed", report.error
+    elif losses := find_open_losses(slave.losses):
+        state, note = "lost webhooks", describe_losses(losses)
     elif now - slave.completed > late_s * 1000:
         state, note = "late", "does a scheduler still call /trigger-sync?"
     return _SlaveLine(name, slave.completed, report.started, report.saved, state, note)

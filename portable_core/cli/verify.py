@@ -15,7 +15,9 @@ from portable_core.cli.output import drop_output, printable
 from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.ports import SlaveInfo
 from portable_core.records import Record, format_id
-from portable_core.sync.status import MasterStatusDocument
+from portable_core.sync.protocol import parse_stint
+from portable_core.sync.resuming import find_loss_problems
+from portable_core.sync.status import MasterStatusDocument, SlaveDocument
 from portable_core.text import format_time
 from portable_core.webhooks.search import find_event
 
@@ -57,8 +59,8 @@ def verify_command(
     Nothing is changed on either node. Without --since and --until, everything that a sync could
     have fetched by now is compared: up to one span before the horizon of the master.
 
-    Exit code 0 if nothing is missing, 1 if a webhook is missing, 3 if the comparison could not be
-    completed.
+    Exit code 0 if nothing is missing, 1 if a webhook is missing or the slave has lost webhooks that
+    no operator has acknowledged, 3 if the comparison could not be completed.
     """
     if slave is not None and "://" in slave and slave_url is None:
         click.echo(
@@ -99,19 +101,21 @@ def _verify(
     until: int | None,
     as_json: bool,
 ) -> int:
-    """Compare and print. Returns the number of missing webhooks."""
+    """Compare and print. Returns the number of missing webhooks and of losses."""
     from portable_core.adapters.http.client import HttpSlaveClient
 
+    before = master.read_as(MasterStatusDocument, "/status")
     if slave_url is None:
         assert slave is not None  # noqa: S101  # one of the two is given
-        slave_url = _find_url(master.read_as(MasterStatusDocument, "/status"), slave)
+        slave_url = _find_url(before, slave)
+    known = _find_known(before, slave, slave_url)
     token = slave_token or master.token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     missing = 0
     with HttpSlaveClient(
         slave or "", slave_url, credentials=lambda: headers, idle_s=_IDLE_S
     ) as client:
-        info = client.describe()
+        info = client.describe(stint=parse_stint(known.stint) if known.stint else None)
         status = master.read_as(MasterStatusDocument, "/status")
         window = _find_window(info, status.horizon, since, until)
         if window is not None:
@@ -119,9 +123,12 @@ def _verify(
             for record in comparison.find_missing():
                 missing += 1
                 click.echo(_describe(record, as_json))
+    problems = find_loss_problems(known, info)
+    for problem in problems:
+        click.echo(f"Not complete: {printable(problem)}", err=True)
     if not as_json:
         _summarize(window, missing)
-    return missing
+    return missing + len(problems)
 
 
 def _find_url(status: MasterStatusDocument, slave: str) -> str:
@@ -136,6 +143,14 @@ def _find_url(status: MasterStatusDocument, slave: str) -> str:
             "name, or its release is older. Use --slave-url."
         )
     return url
+
+
+def _find_known(status: MasterStatusDocument, slave: str | None, url: str) -> SlaveDocument:
+    """Return the slave as the master knows it; an empty document if the master does not."""
+    for name, document in status.slaves.items():
+        if name == slave or (slave is None and document.url == url):
+            return document
+    return SlaveDocument(complete_until=0)
 
 
 def _find_window(

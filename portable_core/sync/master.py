@@ -18,6 +18,7 @@ from portable_core.errors import LeaseHeld, NotFound, WebhookSyncError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.sync.losses import Losses
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.observer import Observer
 from portable_core.sync.other_rules import OtherRules
@@ -65,6 +66,7 @@ class Master:
         self._observer = observer or Observer()
         self._stopping = threading.Event()
         self.quarantine = Quarantine(receiver, store, self._hold, self._find_missing)
+        self.losses = Losses(receiver, store, self._hold)
 
     def slave_states(self) -> dict[str, SlaveState]:
         """Return the state of each slave: of those in the settings and of those synced before."""
@@ -224,7 +226,7 @@ class Master:
 
     @contextmanager
     def _hold(self) -> Iterator[SyncContext]:
-        """Hold the turn and the lease for a change of the quarantine, as a hand-over does."""
+        """Hold the turn and the lease for a change by an operator, as a hand-over does."""
         with self._turns.hand_over(""), self._lease(lambda: True) as context:
             yield context
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import Protocol
+
+from msgspec import structs
 
 from portable_core.epochs import MAX_LOSSES, Loss, NotedLoss, Stint
 from portable_core.ports import Milliseconds, SlaveInfo, SlaveState
@@ -52,7 +56,8 @@ def merge_losses(state: SlaveState, info: SlaveInfo, *, continues: bool) -> tupl
 
     ``continues``: the slave's store is the one that was synced, or a later state of it. A loss that
     lies before the cursor is then acknowledged at once, because the master has these webhooks. A
-    loss that is no longer reported, because its records can be read again, is dropped.
+    loss that is no longer reported, because its records can be read again, is dropped; unless
+    another one covers its time, to which the store has added it.
     """
     known = {loss.id: loss for loss in state.losses}
     reported = {loss.id for loss in info.losses}
@@ -62,13 +67,21 @@ def merge_losses(state: SlaveState, info: SlaveInfo, *, continues: bool) -> tupl
         for loss in state.losses
         if loss.id in reported or (loss.acknowledged is None and not (loss.reported and continues))
     ]
+    dropped = [loss for loss in find_open_losses(state.losses) if loss not in losses]
     for loss in info.losses:
         if loss.id not in known:
-            covered = loss.end is not None and loss.end <= cursor
+            passed = loss.end is not None and loss.end <= cursor
+            covered = passed and not any(_contains(loss, other) for other in dropped)
             losses.append(_note(loss, info.now, info.now if covered else None))
     if not continues and info.stint and not info.ephemeral:
         losses.append(_note_return(state, info))
     return _bound(losses)
+
+
+def _contains(loss: Loss, other: Loss) -> bool:
+    if None in (loss.start, loss.end, other.start, other.end):
+        return loss.start == other.start and loss.end == other.end
+    return (loss.start or 0) <= (other.start or 0) and (other.end or 0) <= (loss.end or 0)
 
 
 def _note(loss: Loss, now: Milliseconds, acknowledged: Milliseconds | None) -> NotedLoss:
@@ -142,5 +155,56 @@ def describe_loss(loss: Loss) -> str:
     return f"{loss.name}: {loss.reason} ({_format(loss.start)} to {_format(loss.end)})"
 
 
-def _format(time: Milliseconds | None) -> str:
-    return "unknown" if time is None else str(time)
+def _format(milliseconds: Milliseconds | None) -> str:
+    if milliseconds is None:
+        return "unknown"
+    try:
+        return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):  # beyond the calendar
+        return f"{milliseconds} ms"
+
+
+def acknowledge_losses(state: SlaveState, id_: str, now: Milliseconds) -> SlaveState | None:
+    """Return the state with the loss of this id acknowledged; None if there is no such loss."""
+    if all(loss.id != id_ for loss in state.losses):
+        return None
+    losses = tuple(
+        structs.replace(loss, acknowledged=now)
+        if loss.id == id_ and loss.acknowledged is None
+        else loss
+        for loss in state.losses
+    )
+    return replace(state, losses=losses)
+
+
+class SeenSlave(Protocol):
+    """A slave as a master knows it: a state, or the document of one."""
+
+    @property
+    def cursor(self) -> Milliseconds | None: ...
+
+    @property
+    def store(self) -> str: ...
+
+    @property
+    def losses(self) -> Sequence[NotedLoss]: ...
+
+
+def find_loss_problems(known: SeenSlave, info: SlaveInfo) -> list[str]:
+    """Return, for people, why a slave is not complete although nothing in it is missing.
+
+    ``info``: how the slave describes itself now, which the master may not have seen yet.
+    """
+    problems = []
+    if known.store and not info.ephemeral:
+        if info.store != known.store:
+            problems.append(f"{ANOTHER_STORE} than the one that the master has synced")
+        elif info.continues is False:
+            problems.append(EARLIER_STORE)
+    seen = {loss.id for loss in known.losses}
+    new = [
+        loss
+        for loss in info.losses
+        if loss.id not in seen and not (loss.end is not None and loss.end <= (known.cursor or 0))
+    ]
+    return problems + [describe_loss(loss) for loss in (*find_open_losses(known.losses), *new)]

@@ -33,6 +33,7 @@ from portable_core.ports import (
     SyncRequest,
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.sync.losses import describe_damages
 from portable_core.sync.master_marks import MasterMark, MasterMarks
 from portable_core.sync.parts import select_pairs
 from portable_core.sync.reconcile import MAX_HELD, find_missing
@@ -209,6 +210,7 @@ class Slave:
             ranges=True,
             stint=reported.id,
             continues=continues,
+            losses=describe_damages(self.receiver.store.losses()),
             ephemeral=not self._settings.store.kind.outlives_process,
         )
 

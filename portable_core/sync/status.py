@@ -8,11 +8,13 @@ from typing import Literal
 import msgspec
 
 from portable_core.documents import convert_document
+from portable_core.epochs import NotedLoss
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.ports import Damage, Milliseconds, SlaveState
 from portable_core.records import Integer
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.master_marks import MasterMark
+from portable_core.sync.protocol import format_stint
 from portable_core.sync.report import StoredReport
 
 
@@ -69,9 +71,11 @@ class SlaveDocument(msgspec.Struct, frozen=True):
     """A slave as the master knows it.
 
     - ``url``: its address in ``SLAVES``; null if the name is no longer in ``SLAVES``.
-    - ``complete_until``: the time before which all its records are in the master; 0 before the
-      first sync. ``in_until`` is its name in older releases.
+    - ``complete_until``: the time before which all its webhooks are in the master, and no loss is
+      unacknowledged; 0 before the first sync. ``in_until`` is its name in older releases.
     - ``report``: the report of the last sync; empty before the first.
+    - ``stint``: the stint of its store, and the horizon, that the last sync saw; may be empty.
+    - ``losses``: what its store has lost.
     """
 
     url: str | None = None
@@ -81,6 +85,8 @@ class SlaveDocument(msgspec.Struct, frozen=True):
     store: str = ""
     generation: Integer = 0
     report: Mapping[str, object] = {}
+    stint: str = ""
+    losses: Sequence[NotedLoss] = ()
 
     def __post_init__(self) -> None:
         if self.complete_until is None and self.in_until is None:
@@ -165,5 +171,7 @@ def describe_slaves(
             state.store,
             state.generation,
             state.report,
+            "" if state.stint is None else format_stint(state.stint),
+            state.losses,
         )
     return documents

@@ -3,120 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from loadtests.simulation.network import SimulatedClient
-from portable_core.adapters.simulated_clock import SimulatedClock
-from portable_core.adapters.sqlite import SqliteStore
-from portable_core.epochs import NotedLoss
-from portable_core.ingest.receiver import Receiver
-from portable_core.records import MAX_INTEGER, Meta, Pair
-from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
-from portable_core.sync.master import Master
-from portable_core.sync.report import SlaveReport
 from portable_core.sync.resuming import ANOTHER_STORE, EARLIER_STORE, LOSSES_WARNING
-from portable_core.sync.slave import Slave
 from tests.support.stores.disk_images import DiskImage
-from tests.support.stores.samples import NOON
-
-_SPAN_S = 120
-
-
-@dataclass
-class Rig:
-    """A master and a slave, each on a disk of its own, and what senders got 200 for."""
-
-    path: Path
-    clock: SimulatedClock = field(default_factory=lambda: SimulatedClock(NOON))
-    acknowledged: list[Pair] = field(default_factory=list)
-
-    @property
-    def disk(self) -> Path:
-        return self.path / "slave"
-
-    @contextmanager
-    def slave(self, disk: Path | None = None) -> Iterator[Slave]:
-        """Run a slave on a disk."""
-        disk = disk or self.disk
-        env = {"STORE": f"sqlite:{disk}", "SYNC_AUTH": "none"}
-        receiver = Receiver(Settings.from_env("slave", env), SqliteStore(disk), self.clock)
-        receiver.open()
-        try:
-            yield Slave(receiver)
-        finally:
-            receiver.close()
-
-    def receive(self, slave: Slave, count: int = 3) -> list[Pair]:
-        """Receive webhooks that no other node gets, a second apart."""
-        pairs = []
-        for _ in range(count):
-            self.clock.sleep(1)
-            number = len(self.acknowledged)
-            pairs.append(slave.receiver.receive(b'{"number":%d}' % number, Meta()))
-            self.acknowledged.append(pairs[-1])
-        return pairs
-
-    def run(self, count: int = 3, disk: Path | None = None) -> list[Pair]:
-        """Run a slave for some webhooks."""
-        with self.slave(disk) as slave:
-            return self.receive(slave, count)
-
-    @contextmanager
-    def master(self, slave: Slave) -> Iterator[Master]:
-        disk = self.path / "master"
-        env = {"STORE": f"sqlite:{disk}", "SYNC_AUTH": "none"}
-        store = SqliteStore(disk)
-        receiver = Receiver(Settings.from_env("master", env), store, self.clock)
-        try:
-            yield Master(receiver, store, [SimulatedClient("s", lambda: slave)])
-        finally:
-            receiver.close()
-
-    def sync(self, slave: Slave) -> SlaveReport:
-        """Let the span pass, and sync."""
-        self.clock.sleep(2 * _SPAN_S)
-        with self.master(slave) as master:
-            (report,) = master.sync().slaves
-        assert not report.error
-        return report
-
-    def run_and_sync(self, count: int = 3) -> SlaveReport:
-        with self.slave() as slave:
-            if count:
-                self.receive(slave, count)
-            return self.sync(slave)
-
-    def find_unnamed(self) -> list[Pair]:
-        """Return what was acknowledged, and is neither in the master nor in a loss."""
-        with self.slave() as slave, self.master(slave) as master:
-            losses = master.slave_states()["s"].losses
-            there = set(master.receiver.store.pairs(0, MAX_INTEGER))
-            return [p for p in self.acknowledged if p not in there and not _names(losses, p)]
-
-    def read_losses(self) -> tuple[NotedLoss, ...]:
-        with self.slave() as slave, self.master(slave) as master:
-            return master.slave_states()["s"].losses
-
-
-def _names(losses: tuple[NotedLoss, ...], pair: Pair) -> bool:
-    return any(
-        (loss.start or 0) <= pair.timestamp and (loss.end is None or pair.timestamp < loss.end)
-        for loss in losses
-    )
+from tests.support.stores.disk_rig import SPAN_S, DiskRig, names
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+def rig(tmp_path: Path) -> DiskRig:
+    return DiskRig(tmp_path)
 
 
-def test_a_clone_that_received_webhooks_takes_the_place_of_the_other(rig: Rig) -> None:
+def test_a_clone_that_received_webhooks_takes_the_place_of_the_other(rig: DiskRig) -> None:
     rig.run_and_sync()
     DiskImage.take(rig.disk).put_back(rig.path / "clone")
     own = rig.run(disk=rig.path / "clone")
@@ -128,7 +31,7 @@ def test_a_clone_that_received_webhooks_takes_the_place_of_the_other(rig: Rig) -
     assert rig.find_unnamed() == []
 
 
-def test_a_snapshot_is_put_back(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_snapshot_is_put_back(rig: DiskRig, caplog: pytest.LogCaptureFixture) -> None:
     rig.run_and_sync()
     snapshot = DiskImage.take(rig.disk)
     rig.run_and_sync()
@@ -141,7 +44,7 @@ def test_a_snapshot_is_put_back(rig: Rig, caplog: pytest.LogCaptureFixture) -> N
     assert "slave s: acknowledged webhooks may be lost" in caplog.text
     (loss,) = rig.read_losses()
     assert loss.reason == EARLIER_STORE
-    assert all(_names((loss,), pair) for pair in lost)
+    assert all(names((loss,), pair) for pair in lost)
     assert rig.find_unnamed() == []
     caplog.clear()
     assert rig.run_and_sync().losses == 1  # until it is acknowledged
@@ -149,7 +52,7 @@ def test_a_snapshot_is_put_back(rig: Rig, caplog: pytest.LogCaptureFixture) -> N
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_a_snapshot_of_a_running_slave_is_put_back(rig: Rig, *, synced: bool) -> None:
+def test_a_snapshot_of_a_running_slave_is_put_back(rig: DiskRig, *, synced: bool) -> None:
     """The image has write-ahead logs. It may be older or newer than the last report."""
     with rig.slave() as slave:
         rig.receive(slave)
@@ -167,7 +70,7 @@ def test_a_snapshot_of_a_running_slave_is_put_back(rig: Rig, *, synced: bool) ->
     assert rig.find_unnamed() == []
 
 
-def test_two_clones_of_one_parent_take_turns(rig: Rig) -> None:
+def test_two_clones_of_one_parent_take_turns(rig: DiskRig) -> None:
     rig.run_and_sync()
     parent = DiskImage.take(rig.disk)
     images = [parent, parent]
@@ -182,7 +85,7 @@ def test_two_clones_of_one_parent_take_turns(rig: Rig) -> None:
     assert rig.find_unnamed() == []
 
 
-def test_a_snapshot_is_put_back_while_the_master_was_restored_too(rig: Rig) -> None:
+def test_a_snapshot_is_put_back_while_the_master_was_restored_too(rig: DiskRig) -> None:
     rig.run_and_sync()
     rig.run_and_sync()
     disks = [rig.disk, rig.path / "master"]
@@ -198,7 +101,7 @@ def test_a_snapshot_is_put_back_while_the_master_was_restored_too(rig: Rig) -> N
     assert rig.find_unnamed() == []
 
 
-def test_an_older_master_continues(rig: Rig) -> None:
+def test_an_older_master_continues(rig: DiskRig) -> None:
     rig.run_and_sync()
     snapshot = DiskImage.take(rig.path / "master")
     for _ in range(3):
@@ -208,7 +111,7 @@ def test_an_older_master_continues(rig: Rig) -> None:
     assert (report.saved, report.losses) == (12, 0)
 
 
-def test_another_disk_takes_the_place(rig: Rig) -> None:
+def test_another_disk_takes_the_place(rig: DiskRig) -> None:
     rig.run_and_sync()
     rig.run()
     DiskImage({}).put_back(rig.disk)
@@ -219,14 +122,14 @@ def test_another_disk_takes_the_place(rig: Rig) -> None:
     assert rig.find_unnamed() == []
 
 
-def test_a_swap_between_two_requests_is_noticed(rig: Rig) -> None:
+def test_a_swap_between_two_requests_is_noticed(rig: DiskRig) -> None:
     """The clone does not answer for the window that begins where the other one's has ended."""
     rig.run_and_sync()
     DiskImage.take(rig.disk).put_back(rig.path / "clone")
     own = rig.run(disk=rig.path / "clone")
     with rig.slave() as slave, rig.slave(rig.path / "clone") as clone:
         rig.receive(slave)
-        rig.clock.sleep(2 * _SPAN_S)
+        rig.clock.sleep(2 * SPAN_S)
         answering = [slave, clone]
         client = SimulatedClient("s", lambda: answering.pop(0) if len(answering) > 1 else clone)
         with rig.master(slave) as master:
@@ -237,7 +140,7 @@ def test_a_swap_between_two_requests_is_noticed(rig: Rig) -> None:
             assert (report.error, report.saved) == ("", len(own))
 
 
-def test_restarts_and_unchanged_disks_are_no_alarm(rig: Rig) -> None:
+def test_restarts_and_unchanged_disks_are_no_alarm(rig: DiskRig) -> None:
     for _ in range(3):
         assert rig.run_and_sync().losses == 0
         DiskImage.take(rig.disk).put_back(rig.disk)

@@ -87,6 +87,7 @@ def test_prune_to_size_removes_the_oldest_and_reports_the_gap(place: Place) -> N
         store = place.connect()
         store.open(ALGORITHM)
         assert store.status().gaps == (gap,)
+        assert [(loss.name, loss.start, loss.end) for loss in store.losses()] == [("gap", *gap)]
         assert list(store.records(*ALL)) == left
     store.close()
 
@@ -101,6 +102,7 @@ def test_records_before_the_masters_window_are_no_gap(store: MasterStore, days: 
     if days > 4:
         assert gap is None
         assert store.status().gaps == ()
+        assert list(store.losses()) == []
     else:
         assert gap is not None
         assert gap[0] == asked

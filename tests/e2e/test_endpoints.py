@@ -17,7 +17,7 @@ from portable_core.records import Pair, format_sort_key
 from portable_core.settings import Role
 from portable_core.sources.schemes import sign
 from tests.adapters.test_description import CONSOLE
-from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, put_loss, start
 from tests.support.requests.sync_requests import Headers, Login, Question, ask, list_described
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "authentication.md"
@@ -194,11 +194,14 @@ def test_every_endpoint_accepts_only_the_right_credentials(tmp_path: Path) -> No
         shared = {"SOURCES": f"signed=github:{SECRET}", "STORE": "memory:"}
         alpha = nodes.make_slave("alpha", "container", **shared, SYNC_TOKENS=ALPHAS)
         free = nodes.make_slave("free", "container", **shared, SYNC_AUTH="none")
+        lasting = {
+            "SOURCES": shared["SOURCES"]
+        }  # losses need a store that is made before the start
         targets = {"REPLAY_TARGETS": f"{alpha.url}/"}
         master = nodes.make_master(
             {"alpha": alpha.url},
             "container",
-            **(shared | targets),
+            **(lasting | targets),
             SYNC_TOKENS=MASTERS,
             SLAVE_TOKENS=f"alpha={ALPHAS}",
             CONSOLE_TOKEN=CONSOLES[0],
@@ -207,10 +210,12 @@ def test_every_endpoint_accepts_only_the_right_credentials(tmp_path: Path) -> No
             {"free": free.url},
             "container",
             name="free-master",
-            **(shared | targets),
+            **(lasting | targets),
             SYNC_AUTH="none",
             CONSOLE_TOKEN=CONSOLES[1],
         )
+        put_loss(master)
+        put_loss(free_master)
         start(alpha, free, master, free_master)
         slaves, masters = NodePair("slave", alpha, free), NodePair("master", master, free_master)
         tables: dict[Role, list[Row]] = {

@@ -36,6 +36,8 @@ from portable_core.adapters.firestore.pages import (
 from portable_core.adapters.firestore.records import PageRemover, fetch_records, read_records
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
+    GAP_REASON,
+    Damage,
     Lease,
     Milliseconds,
     Quarantined,
@@ -255,6 +257,10 @@ class FirestoreStore:
                 break
         remover.finish()
         return None if start is None or start >= end else (start, end)
+
+    def losses(self) -> list[Damage]:
+        """Return the gaps: Firestore loses no part of a database by itself."""
+        return [Damage("gap", GAP_REASON, *gap) for gap in read_gaps(self._database)]
 
     def mark(self, name: str) -> int:
         values = identity.read_marks(self._database, name)

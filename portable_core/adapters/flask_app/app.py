@@ -8,6 +8,7 @@ from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.console import add_console
+from portable_core.adapters.flask_app.losses_routes import add_losses_routes
 from portable_core.adapters.flask_app.master_routes import add_master_routes
 from portable_core.adapters.flask_app.openapi import add_description
 from portable_core.adapters.flask_app.problems import add_problem_handlers
@@ -49,6 +50,7 @@ def create_app(
         add_slave_routes(app, node, node.slave)
     if node.master is not None:
         add_master_routes(app, node, node.master)
+        add_losses_routes(app, node, node.master)
         add_console(app, node, node.master, connect)
     return app
 

@@ -28,7 +28,7 @@ from portable_core.adapters.sqlite.files import (
 )
 from portable_core.adapters.sqlite.open_files import OpenFiles
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
-from portable_core.adapters.sqlite.registry import Registry
+from portable_core.adapters.sqlite.registry import Registry, describe_file
 from portable_core.adapters.sqlite.state import State
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
 from portable_core.errors import StoreError
@@ -261,7 +261,9 @@ class Appender:
         self.resolve_pending()
         marked = [replace(file, in_transition=True) for file in files]
         size = sum(measure_size(self._folder / file.name) for file in files)
-        self._state.save_files({file.name: encode_file(file) for file in marked}, until)
+        lost = [describe_file(file) for file in files if file.damage or file.loss]
+        values = {file.name: encode_file(file) for file in marked}
+        self._state.save_files(values, until, removed=lost)
         self._files.put(*marked)
         for file in marked:
             self._open.abandon(file.name)

@@ -16,7 +16,7 @@ class Changes:
     - ``files``: the new attributes; ``unsaved``: those of them that the state lacks.
     - ``restored``: the names of files with records that came back, or are new.
     - ``lost``: files that are damaged, or have lost records, since now.
-    - ``removed``: the names of damaged files that the operator removed.
+    - ``removed``: damaged files, as they were known, that the operator removed.
     - ``lost_from``: the time of the first record that can no longer be read, if there is one.
     """
 
@@ -26,7 +26,7 @@ class Changes:
     unsaved: list[DataFile] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     lost: list[DataFile] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
+    removed: list[DataFile] = field(default_factory=list)
 
     def note(self, before: DataFile | None, after: DataFile, *, late: bool) -> None:
         """Note a file that was inspected.
@@ -50,7 +50,7 @@ class Changes:
         if (replaced or lost) and not was_damaged:
             self.lost_from = after.start  # the files come newest first
         if before is not None and was_damaged and before.fingerprint and after.is_missing:
-            self.removed.append(after.name)  # by the operator, which ends the damage
+            self.removed.append(before)  # by the operator, which ends the damage
             return
         self.files.append(after)
         reopened = before is not None and before.closed and after.writable and not after.closed

@@ -49,6 +49,11 @@ def make_version(algorithm: str) -> int:
     return zlib.crc32(algorithm.encode()) & 0x7FFFFFFF | 1
 
 
+def describe_file(file: DataFile) -> Damage:
+    """Return the damage, or the loss, of a file."""
+    return Damage(file.name, file.damage or file.loss, file.start, file.end)
+
+
 class Registry:
     """Keeps the known files as the folder has them. Safe to use from any thread.
 
@@ -77,12 +82,8 @@ class Registry:
 
     def describe_damage(self) -> tuple[Damage, ...]:
         aside = (Damage(name, "set aside: the state could not be read") for name in self._set_aside)
-        files = (
-            Damage(file.name, file.damage or file.loss, file.start, file.end)
-            for file in self._files.list_others()
-            if file.damage or file.loss
-        )
-        return (*aside, *files)
+        files = (file for file in self._files.list_others() if file.damage or file.loss)
+        return (*aside, *map(describe_file, files))
 
     def note_damage(self, error: FileDamaged, until: float) -> None:
         """Skip the file from now on; save its damage and set the cursors back."""
@@ -204,7 +205,8 @@ class Registry:
             names = ", ".join(changes.restored[:10])
             more = f" and {len(changes.restored) - 10} more" if len(changes.restored) > 10 else ""
             logger.warning("%s: restored, or added from outside: %s%s", self._folder, names, more)
-        values: dict[str, object] = dict.fromkeys(changes.removed)
+        removed = [file.name for file in changes.removed]
+        values: dict[str, object] = dict.fromkeys(removed)
         values.update({file.name: encode_file(file) for file in changes.unsaved})
         if values or changes.new_generation:
             self._state.save_files(
@@ -212,11 +214,12 @@ class Registry:
                 until(),
                 new_generation=changes.new_generation,
                 lost_from=changes.lost_from,
+                removed=[describe_file(file) for file in changes.removed],
             )
         for name in values:
             self._reader.forget(name)
         self._files.put(*changes.files)
-        self._files.drop(changes.removed)
+        self._files.drop(removed)
 
     def _inspect(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
         """Return the new attributes of one file; None if nothing changed."""

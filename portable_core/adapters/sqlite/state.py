@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state_file import FILES, Changes, StateFile
 from portable_core.errors import SettingsError, StoreDamaged, StoreError
-from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds
+from portable_core.ports import MAX_SPAN_MS, Damage, Lease, Milliseconds
 
 logger = logging.getLogger(__name__)
 
 #: The most gaps that are kept; beyond that, the oldest two are merged.
 _MAX_GAPS = 100
+
+#: The most damaged files that are remembered after an operator removed them.
+_MAX_REMOVED = 50
 
 
 class State(StateFile):
@@ -166,6 +169,7 @@ class State(StateFile):
         *,
         new_generation: bool = False,
         lost_from: Milliseconds | None = None,
+        removed: Sequence[Damage] = (),
     ) -> None:
         """Save the files in one commit, with None to delete one; what was noted is replaced.
 
@@ -174,6 +178,7 @@ class State(StateFile):
           here any more, and neither are the webhooks that they represented within a span of them.
           So every cursor is set back to at least one span before this time, and parts of windows
           are dropped. A running sync loses its lease; otherwise it would advance its cursor again.
+        - ``removed``: damaged files that are removed. The last ones are remembered.
 
         A read-only process saves nothing.
         """
@@ -187,6 +192,11 @@ class State(StateFile):
                 generation = max(self.generation + 1, int(self.clock() * 1000))
                 changes["store", "generation"] = generation
                 logger.warning("%s: generation %d begins", self.folder, generation)
+            if removed:
+                damages = [*self.removed_damage(), *removed][-_MAX_REMOVED:]
+                changes["store", "removed"] = [
+                    [damage.name, damage.reason, damage.start, damage.end] for damage in damages
+                ]
             if lost_from is not None:
                 back = max(lost_from - MAX_SPAN_MS, 0)
                 for name, slave in self.values["slave"].items():
@@ -198,6 +208,10 @@ class State(StateFile):
                 if lease.holder:
                     changes["store", "lease"] = [lease.token + 1, "", 0]
             self.commit_with_files(changes, until)
+
+    def removed_damage(self) -> list[Damage]:
+        """Return the damaged files that were removed; their records are lost."""
+        return [Damage(*damage) for damage in self.values["store"].get("removed", ())]
 
     def lease(self) -> Lease:
         """Return the newest lease; a lease without a holder is free."""

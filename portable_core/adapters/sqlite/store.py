@@ -15,6 +15,8 @@ from portable_core.adapters.sqlite.retention import choose_oldest, find_gap, mea
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.errors import StoreError, StoreFull
 from portable_core.ports import (
+    GAP_REASON,
+    Damage,
     Lease,
     Milliseconds,
     Quarantined,
@@ -147,6 +149,11 @@ class SqliteStore(SqliteFolder):
             if oldest:
                 self._appender.remove(oldest, until)
             return gap
+
+    def losses(self) -> list[Damage]:
+        with self._refreshed():
+            gaps = [Damage("gap", GAP_REASON, *gap) for gap in self._state.gaps()]
+            return [*self._registry.describe_damage(), *self._state.removed_damage(), *gaps]
 
     def mark(self, name: str) -> int:
         self._check_open()

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.cluster import read_records
 from portable_core.demo.processes import Kind, NodeProcess
+from portable_core.epochs import NotedLoss
 from portable_core.payload_hash.canonical import hash_payload
+from portable_core.ports import SlaveState
 from portable_core.records import Meta, Pair, Record
 from portable_core.settings import Role
 
@@ -106,6 +108,15 @@ def fill(folder: Path, records: Iterable[Record]) -> list[Record]:
         for begin in range(0, len(given), 1000):
             store.append(given[begin : begin + 1000])
     return given
+
+
+def put_loss(node: NodeProcess) -> None:
+    """Let the store of a master, which does not run, have the loss 1f of the slave alpha."""
+    loss = NotedLoss("1f", "file", "it is damaged", 1, 2, reported=False)
+    with open_store(Path(node.env["STORE"].removeprefix("sqlite:"))) as store:
+        lease = store.acquire_lease("test", 0, 1)
+        store.save_slave(lease, "alpha", SlaveState(losses=(loss,)))
+        store.release_lease(lease)
 
 
 def ask(node: NodeProcess, method: str, path: str, timeout_s: float = 60) -> Answer:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Literal
 
 from portable_core.adapters.flask_app.console.texts import advise
+from portable_core.epochs import NotedLoss
 from portable_core.errors import SlaveUnreachable
 from portable_core.ingest.clock_status import describe_clock
 from portable_core.ingest.receiver import NodeStatus
@@ -22,6 +23,7 @@ from portable_core.sync.report import (
     StoredReport,
     read_report,
 )
+from portable_core.sync.resuming import LOSSES_WARNING, describe_losses, find_open_losses
 from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: complete; ``late``: a sync is overdue; ``bad``: the last sync failed.
@@ -52,7 +54,8 @@ class Bar:
 class SlaveView:
     """The state of one slave.
 
-    ``reached`` is the time up to which the slave is complete; None if it was never synced.
+    - ``reached``: the time up to which the slave is complete; None if it was never synced.
+    - ``losses``: how many of its losses no operator has acknowledged.
     """
 
     name: str
@@ -64,6 +67,7 @@ class SlaveView:
     report: StoredReport
     reachable: str
     bars: Sequence[Bar]
+    losses: int
 
     @property
     def tallest(self) -> int:
@@ -90,6 +94,11 @@ class Overview:
     rate_is_floor: bool
     last: Sequence[Row]
     quarantined: int
+
+    @property
+    def losses(self) -> int:
+        return sum(slave.losses for slave in self.slaves)
+
     warnings: Sequence[str]
 
 
@@ -127,19 +136,27 @@ def describe_slave(
     reached = slave_complete_until(state) or None
     age = None if reached is None else max(0, now - reached)
     synced = bool(state.report)
-    level, verdict, advice = _judge(report, age, late_ms) if synced else _NEVER_SYNCED
+    losses = find_open_losses(state.losses)
+    level, verdict, advice = _judge(report, age, late_ms, losses) if synced else _NEVER_SYNCED
     reachable = "unknown"
     if synced:
         reachable = "no" if report.error_type == SlaveUnreachable.__name__ else "yes"
     bars = make_bars(report.day, now)
-    return SlaveView(name, level, verdict, advice, reached, age, report, reachable, bars)
+    return SlaveView(
+        name, level, verdict, advice, reached, age, report, reachable, bars, len(losses)
+    )
 
 
 def _judge(
-    report: SlaveReport, age: Milliseconds | None, late_ms: Milliseconds
+    report: SlaveReport,
+    age: Milliseconds | None,
+    late_ms: Milliseconds,
+    losses: Sequence[NotedLoss],
 ) -> tuple[Level, str, str]:
     if report.error:
         return "bad", report.error, advise(report.error_type)
+    if losses:
+        return "bad", describe_losses(losses), advise(LOSSES_WARNING)
     if age is None or age > late_ms:
         return (
             "late",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from portable_core import errors
+from portable_core.sync.resuming import LOSSES_WARNING
 
 #: Keys that TOML accepts without quotes.
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -56,7 +57,12 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
     errors.Unavailable: "Retry in a moment.",
     errors.WebhookSyncError: "See the master's log.",
 }
-_ADVICE_BY_NAME = {kind.__name__: advice for kind, advice in _ADVICE.items()}
+_ADVICE_BY_NAME = {kind.__name__: advice for kind, advice in _ADVICE.items()} | {
+    LOSSES_WARNING: (
+        "Ask the sender to repeat the webhooks of that time, then acknowledge the loss with "
+        "“webhook-sync losses acknowledge”."
+    )
+}
 
 
 def format_iso(milliseconds: int) -> str:
