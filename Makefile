@@ -91,7 +91,7 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-console bench-crowd bench-hash bench-receive bench-sync bench-wire
+.PHONY: bench-age bench-console bench-crowd bench-hash bench-receive bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
 bench-console: setup ## Measure the console's pages.
@@ -102,6 +102,8 @@ bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
 bench-receive: setup ## Measure receiving.
 	$(BIN)/python loadtests/bench_receive.py $(ARGS)
+bench-stages: setup ## Measure the stages of one webhook, in microseconds.
+	$(BIN)/python -m loadtests.bench_stages $(ARGS)
 bench-sync: setup ## Measure a sync.
 	$(BIN)/python -m loadtests.bench_sync $(ARGS)
 bench-wire: setup ## Measure the encodings of the sync.

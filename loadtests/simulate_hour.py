@@ -21,7 +21,6 @@ import resource
 import sys
 import time
 from collections import Counter
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -30,6 +29,7 @@ from loadtests.simulation.network import NetworkFault, SimulatedClient
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, Unavailable
+from portable_core.ingest.outcome import Outcome
 from portable_core.ingest.receiver import Receiver
 from portable_core.payload_hash.algorithms import ALGORITHMS
 from portable_core.ports import SlaveState
@@ -63,7 +63,7 @@ class HourNode:
     receiver: Receiver | None = None
     slave: Slave | None = None
     master: Master | None = None
-    waiting: list[tuple[int, Future[Pair]]] = field(default_factory=list)
+    waiting: list[tuple[int, Outcome[Pair]]] = field(default_factory=list)
     #: The numbers of webhooks on their way, by the tick in which they arrive; used in turns.
     arriving: list[list[int]] = field(
         default_factory=lambda: [[] for _ in range(LATEST_MS // TICK_MS + 1)]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
+from portable_core.ingest.outcome import Outcome
 from portable_core.ingest.receiver import Receiver
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
@@ -65,7 +65,7 @@ class Node:
             self.slave.retain()
         return pair
 
-    def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
+    def submit(self, payload: bytes, meta: Meta) -> Outcome[Pair]:
         """Add one webhook; see :meth:`Receiver.submit`. A slave's retention is the caller's."""
         return self.receiver.submit(payload, meta)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from loadtests.simulation.disk import Disk
 from loadtests.simulation.network import SimulatedClient
 from loadtests.simulation.process_store import ProcessStore
 from portable_core.adapters.simulated_clock import SimulatedClock
+from portable_core.ingest.outcome import Outcome
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import Milliseconds
 from portable_core.records import Meta, Pair
@@ -53,7 +53,7 @@ class Process:
     receiver: Receiver
     slave: Slave | None = None
     master: Master | None = None
-    waiting: list[tuple[Future[Pair], Delivery]] = field(default_factory=list)
+    waiting: list[tuple[Outcome[Pair], Delivery]] = field(default_factory=list)
     syncing: bool = False
     handing_over: bool = False
 

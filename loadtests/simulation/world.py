@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from functools import partial
 from itertools import count
 from random import Random
@@ -18,6 +17,7 @@ from loadtests.simulation.payloads import Payloads
 from loadtests.simulation.process_store import Accident, Killed
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, StoreError, Unavailable, WebhookSyncError
+from portable_core.ingest.outcome import Outcome
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
@@ -232,7 +232,7 @@ class World:
             pass
         process.waiting = [waiter for waiter in process.waiting if not waiter[0].done()]
 
-    def _answer(self, node: SimulatedNode, delivery: Delivery, future: Future[Pair]) -> None:
+    def _answer(self, node: SimulatedNode, delivery: Delivery, future: Outcome[Pair]) -> None:
         if future.exception() is None:
             self._acknowledge(node, future.result(), delivery)
         else:

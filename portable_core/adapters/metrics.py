@@ -52,6 +52,8 @@ class Metrics(Observer):
         # Configured sources have series of their own, whatever senders send.
         self._sources = {*settings.sources.names, ""}
         self._lock = threading.Lock()
+        #: Series found once: to find one by its labels costs more than to count.
+        self._counts: dict[tuple[str, str], Counter] = {}
         ProcessCollector(registry=registry)
         self._webhooks = Counter(
             "webhook_sync_webhooks",
@@ -84,7 +86,13 @@ class Metrics(Observer):
 
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
         """Count a webhook, and its time where it was kept."""
-        self._webhooks.labels(self._bound(source), outcome).inc()
+        count = self._counts.get((source, outcome))
+        if count is None:
+            bound = self._bound(source)
+            count = self._webhooks.labels(bound, outcome)
+            if bound == source:  # of these there are few; outcomes are the types of problems
+                self._counts[source, outcome] = count
+        count.inc()
         if outcome == "kept":
             self._ack_seconds.observe(seconds)
 

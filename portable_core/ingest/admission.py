@@ -7,7 +7,8 @@ does no I/O and does not know how a request was received.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from portable_core.errors import HeadersTooLarge, NotFound
 from portable_core.records import Meta, Pair
@@ -43,6 +44,14 @@ class Admission:
         self._kept = KeptParts(
             settings.keep_headers, settings.keep_credential_headers, settings.sources.rows
         )
+
+        @lru_cache(maxsize=4096)
+        def find_kept(source: str, name: bytes) -> str:
+            text = name.decode("latin-1")
+            return text if self._kept.headers(source)(text) else ""
+
+        #: Return the name, as text, of a header of this source if it is kept, else an empty text.
+        self.find_kept: Callable[[str, bytes], str] = find_kept
 
     def check_head(self, source: str, content_type: str, content_encoding: str | None) -> None:
         """Raise an error for a head that cannot come before a webhook of this source.

@@ -3,7 +3,7 @@
 The buffer has no thread of its own. A request adds its record and waits (:meth:`Buffer.commit`).
 The first thread that finds no commit running becomes the leader: it lingers a moment for more
 records, commits all that wait, and wakes the other threads. A record that came in meanwhile has the
-next leader. A caller that does not want to wait keeps a ``Future`` (:meth:`Buffer.submit`) and
+next leader. A caller that does not want to wait keeps an ``Outcome`` (:meth:`Buffer.submit`) and
 arranges that a thread calls :meth:`Buffer.flush`.
 
 A record gets its timestamp when it is added. The buffer also knows the horizon: every record before
@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from portable_core.errors import BatchTooLate, Stopping, StoreError, WebhookSyncError
 from portable_core.ingest.buffer_limits import BufferLimits
+from portable_core.ingest.outcome import Outcome, Resolvable
 from portable_core.ingest.pending import BufferStatus, PendingBatch, PendingRecord
 from portable_core.ingest.repeats import Repeats
 from portable_core.ingest.timestamps import Timestamps
@@ -65,25 +66,24 @@ class Buffer:
 
     # -- adding records ------------------------------------------------------------------------
 
-    def submit(self, hash_: int, payload: bytes, meta: Meta) -> Future[Pair]:
-        """Add a record and return the future of its commit.
+    def submit(self, hash_: int, payload: bytes, meta: Meta) -> Outcome[Pair]:
+        """Add a record and return the outcome of its commit.
 
-        The future holds the record's pair once it is committed, or the error of its batch. It
-        cannot be cancelled: a caller that stops waiting does not withdraw the record. Raises
+        The outcome has the record's pair once it is committed, or the error of its batch. A caller
+        that is not interested any more does not withdraw the record. Raises
         :class:`~portable_core.errors.BufferFull` and :class:`Stopping`.
         """
-        future: Future[Pair] = Future()
-        future.set_running_or_notify_cancel()
+        outcome: Outcome[Pair] = Outcome()
         with self._lock:
             pending, is_repeat = self._admit(hash_, payload, meta)
             committed = is_repeat and pending.done
             if is_repeat and not committed:
-                self._repeats.collapse(pending, future)
+                self._repeats.collapse(pending, outcome)
             elif not is_repeat:
-                pending.future = future
+                pending.outcome = outcome
         if committed:
-            future.set_result(pending.record.pair)
-        return future
+            outcome.set_result(pending.record.pair)
+        return outcome
 
     def add(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Add a record without waiting for its commit, and return the pair it will have."""
@@ -130,7 +130,6 @@ class Buffer:
         # commit has less time, never more.
         since = self._clock.monotonic()
         pending = PendingRecord(Record(self._timestamps.next(hash_), payload, meta), size, since)
-        pending.wakeup.acquire()
         self._pending.add(pending)
         self._repeats.note(pending)
         return pending, False
@@ -145,7 +144,7 @@ class Buffer:
     def flush(self) -> None:
         """Commit everything that was added before the call.
 
-        Raises the error of a batch that failed (the futures of its records have it as well), and
+        Raises the error of a batch that failed (the outcomes of its records have it as well), and
         :class:`BatchTooLate` if the store does not respond.
         """
         with self._idle:
@@ -174,16 +173,17 @@ class Buffer:
                 self._committing = True
             else:
                 pending.has_waiter = True
+                pending.wakeup.acquire()
         timeout = self._limits.commit_timeout_s + 1
-        futures: list[Future[Pair]] = []
+        outcomes: list[Resolvable[Pair]] = []
         if not pending.leads and not pending.wakeup.acquire(timeout=timeout):
             with self._lock:
                 if not pending.leads and not pending.done:
                     self._pending.withdraw(pending)
                     pending.has_waiter = False
                     pending.resolve(BatchTooLate(_TOO_LATE))
-                    futures = self._repeats.detach(pending)
-            pending.resolve_all(futures)
+                    outcomes = self._repeats.detach(pending)
+            pending.resolve_all(outcomes)
         if pending.leads:
             self._lead()
 
@@ -242,7 +242,7 @@ class Buffer:
     def _resolve_batch(self, error: WebhookSyncError | None) -> None:
         """Give the records of the batch their outcome and wake the next leader."""
         keep = error is not None and self._keep_failed
-        detached: list[tuple[PendingRecord, list[Future[Pair]]]] = []
+        detached: list[tuple[PendingRecord, list[Resolvable[Pair]]]] = []
         with self._lock:
             batch = self._pending.end_batch(keep=keep)
             if batch:
@@ -258,9 +258,9 @@ class Buffer:
                 leader.has_waiter = False
                 leader.wakeup.release()
             self._idle.notify_all()
-        # Without the lock: the callbacks of a future may use the buffer.
-        for pending, futures in detached:
-            pending.resolve_all(futures)
+        # Without the lock: the callbacks of an outcome may use the buffer.
+        for pending, outcomes in detached:
+            pending.resolve_all(outcomes)
 
     def _note_outcome(self, batch: Sequence[PendingRecord], error: WebhookSyncError | None) -> None:
         if error is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from queue import SimpleQueue
 
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.buffer import Buffer
@@ -19,7 +20,8 @@ class Committer:
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
-        self._due = threading.Event()
+        self._due: SimpleQueue[None] = SimpleQueue()
+        self._notified = False
         self._stopped = False
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -31,17 +33,19 @@ class Committer:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
                     self._thread.start()
-        self._due.set()
+        if not self._notified:
+            self._notified = True
+            self._due.put(None)
 
     def stop(self) -> None:
         """End the thread once it is idle; closing the buffer commits what is left."""
         self._stopped = True
-        self._due.set()
+        self._due.put(None)
 
     def _run(self) -> None:
         while True:
-            self._due.wait()
-            self._due.clear()
+            self._due.get()
+            self._notified = False  # what is added from now on may miss the flush below
             if self._stopped:
                 return
             try:

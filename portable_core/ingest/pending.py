@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from portable_core.errors import BufferFull, StoreError, WebhookSyncError
+from portable_core.ingest.outcome import Resolvable
 from portable_core.ports import Milliseconds
 from portable_core.records import Pair, Record
 
@@ -34,10 +34,9 @@ class PendingRecord:
 
     - ``size``: the record's, in bytes.
     - ``since``: when it came, in seconds of the monotonic clock.
-    - ``future``: holds the outcome for callers that asked for one. It costs as much as everything
-      else here, so only they get it.
-    - ``followers``: the futures of repeats that get the same outcome.
-    - ``wakeup``: locked until the waiting thread has something to do.
+    - ``outcome``: of the caller that asked for one.
+    - ``followers``: the outcomes of repeats, which get the same one.
+    - ``wakeup``: locked from when a thread waits until it has something to do.
     - ``has_waiter``: a thread sleeps on ``wakeup``.
     - ``leads``: that thread commits the next batch.
     - ``done``: the outcome is known; ``error`` is None if the record is committed.
@@ -46,8 +45,8 @@ class PendingRecord:
     record: Record
     size: int
     since: float
-    future: Future[Pair] | None = None
-    followers: list[Future[Pair]] | None = None
+    outcome: Resolvable[Pair] | None = None
+    followers: list[Resolvable[Pair]] | None = None
     wakeup: threading.Lock = field(default_factory=threading.Lock)
     has_waiter: bool = False
     leads: bool = False
@@ -65,23 +64,23 @@ class PendingRecord:
             self.has_waiter = False
             self.wakeup.release()
 
-    def detach_futures(self) -> list[Future[Pair]]:
-        """Return the futures that have no outcome yet, once; pass it on with :meth:`resolve_all`.
+    def detach_outcomes(self) -> list[Resolvable[Pair]]:
+        """Return what waits for the outcome, once; resolve it with :meth:`resolve_all`.
 
         The buffer holds its lock.
         """
-        futures = [self.future] if self.future is not None else []
-        futures += self.followers or ()
-        self.future = self.followers = None
-        return futures
+        outcomes = [self.outcome] if self.outcome is not None else []
+        outcomes += self.followers or ()
+        self.outcome = self.followers = None
+        return outcomes
 
-    def resolve_all(self, futures: Sequence[Future[Pair]]) -> None:
-        """Pass the outcome to detached futures, without the buffer's lock."""
-        for future in futures:
+    def resolve_all(self, outcomes: Sequence[Resolvable[Pair]]) -> None:
+        """Resolve what was detached, without the buffer's lock."""
+        for outcome in outcomes:
             if self.error is None:
-                future.set_result(self.record.pair)
+                outcome.set_result(self.record.pair)
             else:
-                future.set_exception(_copy_error(self.error, self.error.__cause__))
+                outcome.set_exception(_copy_error(self.error, self.error.__cause__))
 
 
 def _copy_error(error: WebhookSyncError, cause: BaseException | None) -> WebhookSyncError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -28,6 +27,7 @@ from portable_core.ingest.clock_status import ClockStatus, describe_clock
 from portable_core.ingest.committer import Committer
 from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
+from portable_core.ingest.outcome import Outcome
 from portable_core.ingest.pending import BufferStatus
 from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
@@ -212,26 +212,26 @@ class Receiver:
         """Whether :meth:`submit` returns at once: it neither opens the store nor asks it."""
         return self._buffer is not None and not (self.store.shared and self._must_follow())
 
-    def submit(self, payload: bytes, meta: Meta) -> Future[Pair]:
-        """Add a webhook and return the future of its commit; see :meth:`Buffer.submit`.
+    def submit(self, payload: bytes, meta: Meta) -> Outcome[Pair]:
+        """Add a webhook and return the outcome of its commit; see :meth:`Buffer.submit`.
 
-        With ``ACK=buffered`` the future is done at once. Otherwise the caller sees to it that a
+        With ``ACK=buffered`` the outcome is known at once. Otherwise the caller sees to it that a
         thread calls :meth:`flush`, or :meth:`commit_soon`. Raises what :meth:`receive` raises
         before the commit.
         """
         buffer, (hash_, meta) = self._prepare(payload, meta)
         if self._flusher is None:
-            future = buffer.submit(hash_, payload, meta)
+            outcome = buffer.submit(hash_, payload, meta)
         else:
-            future = Future()
-            future.set_result(buffer.add(hash_, payload, meta))
+            outcome = Outcome()
+            outcome.set_result(buffer.add(hash_, payload, meta))
             self._flusher.notify()
         if self.settings.role == "master":
-            future.add_done_callback(partial(self._remember, meta.key))
-        return future
+            outcome.add_done_callback(partial(self._remember, meta.key))
+        return outcome
 
-    def _remember(self, key: str, future: Future[Pair]) -> None:
-        if future.exception() is None:
+    def _remember(self, key: str, outcome: Outcome[Pair]) -> None:
+        if outcome.exception() is None:
             self.recent_keys.add(key)
 
     def commit_soon(self) -> None:

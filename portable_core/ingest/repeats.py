@@ -8,10 +8,10 @@ equal webhook before it: it is the same webhook, and represented as soon as that
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future
 
 from portable_core.errors import BufferFull
 from portable_core.ingest.buffer_limits import BufferLimits
+from portable_core.ingest.outcome import Resolvable
 from portable_core.ingest.pending import PendingRecord
 from portable_core.ingest.timestamps import Timestamps
 from portable_core.records import Pair
@@ -63,8 +63,8 @@ class Repeats:
             self._by_key[pending.record.meta.key] = pending
             self._oldest.append(pending)
 
-    def collapse(self, pending: PendingRecord, future: Future[Pair]) -> None:
-        """Give a repeat's future the outcome of ``pending``, which is not done.
+    def collapse(self, pending: PendingRecord, outcome: Resolvable[Pair]) -> None:
+        """Give a repeat the outcome of ``pending``, which is not done.
 
         Raises ``BufferFull`` if too many repeats wait already.
         """
@@ -73,9 +73,9 @@ class Repeats:
         self._followers += 1
         if pending.followers is None:
             pending.followers = []
-        pending.followers.append(future)
+        pending.followers.append(outcome)
 
-    def detach(self, pending: PendingRecord) -> list[Future[Pair]]:
-        """Return the futures of a record that is done, once."""
+    def detach(self, pending: PendingRecord) -> list[Resolvable[Pair]]:
+        """Return what waits for the outcome of a record that is done, once."""
         self._followers -= len(pending.followers or ())
-        return pending.detach_futures()
+        return pending.detach_outcomes()

@@ -130,7 +130,7 @@ def test_a_full_buffer_rejects() -> None:
     with pytest.raises(BufferFull):
         buffer.submit(3, b"x", META)
     buffer.flush()
-    assert (first.result(0).hash, second.result(0).hash) == (1, 2)
+    assert (first.result().hash, second.result().hash) == (1, 2)
     buffer.submit(3, b"x" * 1000, META)  # a single one may have any size
 
 
@@ -144,13 +144,13 @@ def test_headers_fill_the_buffer_too() -> None:
     assert buffer.status().bytes == 0
 
 
-def test_a_flush_resolves_futures() -> None:
+def test_a_flush_resolves_outcomes() -> None:
     disk = Disk()
     buffer = make(disk)
     futures = [buffer.submit(n, b"{}", META) for n in range(5)]
     assert not any(future.done() for future in futures)
     buffer.flush()
-    assert [future.result(0) for future in futures] == disk.pairs
+    assert [future.result() for future in futures] == disk.pairs
     assert len(disk.batches) == 1
 
 
@@ -159,7 +159,7 @@ def test_closing_commits_what_is_pending_and_accepts_no_more() -> None:
     buffer = make(disk)
     future = buffer.submit(1, b"{}", META)
     buffer.close(5)
-    assert disk.pairs == [future.result(0)]
+    assert disk.pairs == [future.result()]
     with pytest.raises(Stopping):
         buffer.submit(2, b"{}", META)
     buffer.close(5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +12,7 @@ from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import BufferFull, StoreError
 from portable_core.ingest.buffer import Buffer
 from portable_core.ingest.buffer_limits import BufferLimits
+from portable_core.ingest.outcome import Outcome
 from portable_core.ingest.repeats import COLLAPSE_MS
 from portable_core.ingest.timestamps import MOST_LEAD_MS, find_most_lead
 from portable_core.records import Meta, Pair, Record
@@ -55,7 +56,7 @@ def push(rig: Rig) -> None:
 
 def test_one_sender_of_equal_webhooks_for_fifty_seconds() -> None:
     rig = Rig()
-    futures: list[Future[Pair]] = []
+    futures: list[Outcome[Pair]] = []
     for number in range(50_000):
         rig.clock.sleep(0.001)
         for _ in range(round(SENDERS_PER_MS * (number + 1)) - round(SENDERS_PER_MS * number)):
@@ -65,7 +66,7 @@ def test_one_sender_of_equal_webhooks_for_fifty_seconds() -> None:
             rig.buffer.flush()
     rig.buffer.flush()
     assert len(futures) == 110_000
-    assert {future.result(0) for future in futures} == set(rig.stored)
+    assert {future.result() for future in futures} == set(rig.stored)
     assert rig.buffer.status().collapsed == len(futures) - len(rig.stored) > 50_000
     assert len(rig.buffer._repeats) <= COLLAPSE_MS + 2
 
@@ -116,14 +117,14 @@ def test_a_repeat_waits_for_the_commit_and_shares_its_outcome() -> None:
     with pytest.raises(StoreError):
         rig.buffer.flush()
     with pytest.raises(StoreError, match="no space left"):
-        repeat.result(0)
+        repeat.result()
     rig.error = None
     again = rig.buffer.submit(1, b"{}", SAME)  # nothing is committed that it could share
     rig.buffer.flush()
-    assert again.result(0) in rig.stored
+    assert again.result() in rig.stored
     status = rig.buffer.status()
     late = rig.buffer.submit(1, b"{}", SAME)
-    assert late.result(0) == again.result(0)  # at once: that one is durable
+    assert late.result() == again.result()  # at once: that one is durable
     assert rig.buffer.status().collapsed == status.collapsed + 1
 
 
@@ -146,8 +147,8 @@ def test_waiting_repeats_are_limited() -> None:
     with pytest.raises(BufferFull):
         rig.buffer.submit(1, b"{}", SAME)
     rig.buffer.flush()
-    assert all(future.result(0) in rig.stored for future in futures)
-    rig.buffer.submit(1, b"{}", SAME).result(0)
+    assert all(future.result() in rig.stored for future in futures)
+    rig.buffer.submit(1, b"{}", SAME).result()
 
 
 def test_an_early_200_collapses_too() -> None:

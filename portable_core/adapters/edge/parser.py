@@ -11,7 +11,7 @@ from typing import Protocol
 import httptools
 
 from portable_core.adapters.edge.limits import EdgeLimits
-from portable_core.adapters.edge.request import Rejected, Request
+from portable_core.adapters.edge.request import Header, Rejected, Request
 
 #: The most bytes that one call of the parser gets outside a body. They hold some 150 requests at
 #: most, so that the reader of a connection can stop between two calls.
@@ -47,6 +47,7 @@ class RequestParser:
         "_fed",
         "_had_data",
         "_head_size",
+        "_headers",
         "_limits",
         "_parser",
         "_receiver",
@@ -67,6 +68,7 @@ class RequestParser:
         self._head_size = self._fed = 0
         self._upgrading = self._resync = self._had_data = False
         self._url: list[bytes] = []
+        self._headers: list[Header] = []  # of the current request
         self._parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> bytes:
@@ -128,6 +130,7 @@ class RequestParser:
         if self._resync:
             return
         self.current = self._receiver.make_request()
+        self._headers = self.current.headers
         self.in_head, self._fed = True, 0
         self._url.clear()
         self._head_size = 0
@@ -135,27 +138,28 @@ class RequestParser:
     def on_url(self, url: bytes) -> None:
         if not self._resync:
             self._url.append(url)
-            self._count(len(url))
+            self._head_size += len(url)
+            if self._head_size > self._limits.head_bytes:
+                self._reject_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._resync or not self.in_head:  # a trailer is no header (RFC 9110, section 6.5.1)
             return
-        request = self._expect_current()
-        self._count(len(name) + len(value) + 4)
-        request.headers.append((name.lower(), value.strip(b" \t")))
-        if len(request.headers) > self._limits.headers:
-            raise Rejected(431, f"more than {self._limits.headers} headers")
-
-    def _count(self, size: int) -> None:
-        self._head_size += size
+        self._headers.append((name.lower(), value.strip(b" \t")))
+        self._head_size += len(name) + len(value) + 4
         if self._head_size > self._limits.head_bytes:
-            raise Rejected(431, f"the head has more than {self._limits.head_bytes} bytes")
+            self._reject_head()
+
+    def _reject_head(self) -> None:
+        raise Rejected(431, f"the head has more than {self._limits.head_bytes} bytes")
 
     def on_headers_complete(self) -> None:
         if self._resync:
             return
         request, parser = self._expect_current(), self._parser
         self.in_head = False
+        if len(request.headers) > self._limits.headers:
+            raise Rejected(431, f"more than {self._limits.headers} headers")
         version = parser.get_http_version()
         if version not in _VERSIONS:
             raise Rejected(505, f"HTTP/{version}: this server speaks HTTP/1.1")

@@ -15,6 +15,9 @@ Header = tuple[bytes, bytes]
 #: Bodies larger than this wait in a temporary file, not in memory.
 SMALL_BYTES = 2**20
 
+#: Headers that say something of the body or the connection.
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"expect", b"host", b"content-type"))
+
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
 
 
@@ -144,6 +147,8 @@ class Request:
         """Read what the head says of its body and the connection. Raises ``Rejected``."""
         hosts = types = 0
         for name, value in self.headers:
+            if name not in _FRAMING:
+                continue
             if name == b"content-length":
                 self.length = int(value)  # the parser has checked it
             elif name == b"transfer-encoding":
