@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from portable_core.adapters.authentication.tokens import build_guard
 from portable_core.adapters.edge.server import find_host
+from portable_core.adapters.http.tls import make_tls
 from portable_core.errors import SettingsError
 from portable_core.ingest.receiver import name_algorithm
 from portable_core.settings import Role, Settings
@@ -33,6 +34,10 @@ def check_node(role: Role, env: Mapping[str, str], host: str | None) -> Findings
     if settings is None:
         return Findings([*map(str, errors)], [])
     errors += find_missing_extras(settings)
+    try:
+        make_tls(settings.ca_file)
+    except SettingsError as error:
+        errors.append(error)
     findings = Findings([*map(str, errors)], [*settings.warnings])
     if findings.faults:
         return findings

@@ -264,6 +264,14 @@ class SettingsTable:
         "Address of this node as senders know it, for signatures that cover the address; its path "
         "is that of the console behind a proxy.",
     )
+    ca_file: str = setting(
+        "CA_FILE",
+        "",
+        text,
+        "Path of certificate authorities in PEM that outgoing requests trust besides those of the "
+        "system.",
+        home_after="",
+    )
     sources_file: Mapping[str, SourceRow] = setting(
         "SOURCES_FILE",
         "",

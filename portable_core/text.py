@@ -10,6 +10,10 @@ from datetime import UTC, datetime
 from portable_core.records import MAX_INTEGER
 from portable_core.sync.protocol import parse_integer
 
+#: Numbers that are rejected as times in milliseconds: seconds of the years 1973 to 5138, which as
+#: milliseconds are times of the years 1970 to 1973.
+_PROBABLY_SECONDS = range(100_000_000, 100_000_000_000)
+
 
 def format_time(milliseconds: int | None, zone: str = "") -> str:
     """Return ``2026-01-31 09:05:07`` in UTC, and ``zone`` after it.
@@ -32,7 +36,13 @@ def parse_time(text: str, most: int = MAX_INTEGER) -> int:
     ``ValueError``, for more than ``most`` too.
     """
     if text.isascii() and text.isdecimal():
-        return parse_integer(text, most=most)
+        milliseconds = parse_integer(text, most=most)
+        if milliseconds in _PROBABLY_SECONDS:
+            raise ValueError(
+                f"must be a time in milliseconds; {text} is probably in seconds. Append 000, or "
+                "write a time such as 2026-01-31T09:05 (UTC)"
+            )
+        return milliseconds
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

@@ -123,12 +123,13 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     Raises ``SettingsError`` if a setting needs a package that is not installed.
     """
     from portable_core.adapters.authentication.tokens import build_guard
+    from portable_core.adapters.http.tls import make_tls
 
     check_extras(settings)
     observer = observer or Observer()
     store = build_store(settings)
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
-    guard = build_guard(settings)
+    guard = build_guard(settings, make_tls(settings.ca_file))
     slave = Slave(receiver) if settings.role == "slave" else None
     master = None
     if settings.role == "master":
@@ -150,13 +151,16 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
 def _build_clients(settings: Settings) -> list[SlaveClient]:
     from portable_core.adapters.authentication.tokens import build_credentials
     from portable_core.adapters.http.client import HttpSlaveClient
+    from portable_core.adapters.http.tls import make_tls
 
+    tls = make_tls(settings.ca_file)
     return [
         HttpSlaveClient(
             slave.name,
             slave.url,
             credentials=build_credentials(settings, slave.name, slave.url),
             idle_s=settings.sync_idle_ms / 1000,
+            tls=tls,
         )
         for slave in settings.slaves
     ]
@@ -165,11 +169,13 @@ def _build_clients(settings: Settings) -> list[SlaveClient]:
 def _hand_over(slave: Slave, drained: threading.Event) -> None:
     from portable_core.adapters.authentication.tokens import build_credentials
     from portable_core.adapters.http.client import HttpMasterClient
+    from portable_core.adapters.http.tls import make_tls
     from portable_core.sync.hand_over import HandOver
 
     settings = slave.receiver.settings
     credentials = build_credentials(settings, "master", settings.hand_over)
-    with HttpMasterClient(settings.node_name, settings.hand_over, credentials) as client:
+    name, tls = settings.node_name, make_tls(settings.ca_file)
+    with HttpMasterClient(name, settings.hand_over, credentials, tls=tls) as client:
         HandOver(slave, client.hand_over, slave.receiver.clock).run(drained)
 
 
@@ -187,6 +193,7 @@ def build_app(
     """
     from portable_core.adapters.flask_app import create_app
     from portable_core.adapters.http.sender import connect
+    from portable_core.adapters.http.tls import make_tls
     from portable_core.adapters.logs import LogObserver
     from portable_core.adapters.metrics import Metrics
     from portable_core.adapters.server.stopping import close_at_exit
@@ -204,7 +211,8 @@ def build_app(
             close_at_exit(node.close)
             started(node)
 
-    app = create_app(node, start, partial(metrics.expose, node), connect)
+    connect_there = partial(connect, tls=make_tls(settings.ca_file))
+    app = create_app(node, start, partial(metrics.expose, node), connect_there)
     if serving:
         start()
         _open_early(node)

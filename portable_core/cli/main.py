@@ -1,7 +1,6 @@
 """The command ``webhook-sync``. A subcommand's module is imported when the subcommand is called.
 
-The exit codes are in the help of the command (:data:`_EPILOG`). ``verify`` alone uses 3: its 1
-means that webhooks are missing, so that a comparison that failed needs another code.
+The exit codes are in the help of the command (:data:`_EPILOG`): 1 is a result, 3 means no result.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from typing import Any
 
 import click
 
-from portable_core.cli.options import examples
+from portable_core.cli.options import NO_ANSWER, NodeSilent, examples
 from portable_core.cli.output import drop_output, printable
-from portable_core.errors import WebhookSyncError
+from portable_core.errors import AnswerInvalid, WebhookSyncError
 
 _COMMANDS = {
     "completion": "portable_core.cli.completion",
@@ -64,7 +63,13 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except WebhookSyncError as error:
-            raise click.ClickException(printable(str(error), keep="\n")) from error
+            silent = isinstance(error, (NodeSilent, AnswerInvalid))
+            failure = _NoAnswer if silent else click.ClickException
+            raise failure(printable(str(error), keep="\n")) from error
+
+
+class _NoAnswer(click.ClickException):
+    exit_code = NO_ANSWER
 
 
 _EPILOG = f"""{
@@ -80,10 +85,11 @@ _EPILOG = f"""{
 Exit codes:
   0  Success.
   1  The check failed (a webhook is missing, malformed or not delivered; a
-     slave failed or is late), a node does not respond, a setting is wrong, or
-     the output cannot be written.
+     slave failed or is late), a setting is wrong, or the output cannot be
+     written.
   2  The command line is invalid.
-  3  verify only: the comparison could not be completed."""
+  3  No result: a node does not respond or rejects the request, its response
+     is invalid, or a comparison could not be completed."""
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.error
 import urllib.request
@@ -13,9 +14,11 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from portable_core.cli.options import NodeSilent
 from portable_core.cli.responses import DOUBT, parse_response
 from portable_core.documents import Problem
 from portable_core.errors import AnswerInvalid, BadRequest, SettingsError, Unavailable
+from portable_core.settings_text import expand_home
 from portable_core.webhooks.feed import NDJSON
 from portable_core.webhooks.replay_targets import check_target
 
@@ -25,6 +28,7 @@ TIMEOUT_S = 60.0
 
 _RETRIES = 5  # without a line between them
 _PAUSE_S = 0.5  # before the first retry; each further one waits as much longer
+_RESULTS = (400, 404, 409)
 _UNKNOWN = (404, 405, 501)  # no such path, or no such method
 
 
@@ -40,14 +44,29 @@ class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> None:
-        raise Unavailable(
+        raise NodeSilent(
             f"{req.host} answered {code}, a redirect to {urlsplit(newurl).netloc}. Redirects are "
             "not followed; use the final address."
         )
 
 
-#: Sends requests to a master. Raises ``Unavailable`` for a redirect.
-OPENER = urllib.request.build_opener(_RefuseRedirects)
+def make_opener() -> urllib.request.OpenerDirector:
+    """Return the sender of requests to nodes: by the rule of outgoing requests, with ``CA_FILE``.
+
+    It raises ``NodeSilent`` for a redirect.
+    """
+    from portable_core.adapters.http.tls import make_tls
+
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=make_tls(read_ca_file())),
+        _RefuseRedirects,
+    )
+
+
+def read_ca_file() -> str:
+    """Return the value of ``CA_FILE``, which commands read as nodes do."""
+    return expand_home(os.environ.get("CA_FILE", "").strip(), "", os.environ.get("HOME", ""))
 
 
 class MasterClient:
@@ -67,12 +86,17 @@ class MasterClient:
         except BadRequest as error:
             raise SettingsError(f"{self.option}: {error}") from error
         self.url = url.rstrip("/")
+        self._opener = make_opener()
         self.token = (token or "").split(",")[0].strip()
         if not (self.token.isascii() and self.token.isprintable()):
             raise SettingsError("--token: contains characters that are not printable ASCII")
 
     def open(self, path: str, query: Mapping[str, str], accept: str, *, method: str = "GET") -> Any:
-        """Return the response to a request. Raises ``Unavailable`` with the master's reason."""
+        """Return the response to a request.
+
+        Raises ``NodeSilent`` without a response or for a rejected request, and ``Unavailable`` if
+        the master lacks the item or finds the request invalid; both have the master's reason.
+        """
         parameters = {name: value for name, value in query.items() if value}
         headers = {"Accept": accept}
         if self.token:
@@ -83,10 +107,11 @@ class MasterClient:
             method=method,
         )
         try:
-            return OPENER.open(request, timeout=TIMEOUT_S)
+            return self._opener.open(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            detail = _read_detail(error, self.doubt)
-            raise Unavailable(f"{self.url} answered {error.code}: {detail}") from error
+            detail, is_result = _read_detail(error, self.doubt)
+            failure = Unavailable if is_result else NodeSilent
+            raise failure(f"{self.url} answered {error.code}: {detail}") from error
         except urllib.error.URLError as error:
             raise self._explain_silence(error.reason) from error
         except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name
@@ -95,8 +120,8 @@ class MasterClient:
             reason = repr(error)[:120]
             raise AnswerInvalid(f"{self.url} does not speak HTTP ({reason}){self.doubt}") from error
 
-    def _explain_silence(self, reason: object) -> Unavailable:
-        return Unavailable(
+    def _explain_silence(self, reason: object) -> NodeSilent:
+        return NodeSilent(
             f"{self.url} does not respond ({reason}). Is the {self.role} running, and is "
             f"{self.option} its address?"
         )
@@ -109,7 +134,7 @@ class MasterClient:
             try:
                 return bytes(response.read())
             except (HTTPException, OSError) as error:
-                raise Unavailable(f"{self.url}: the response was cut: {error}") from error
+                raise NodeSilent(f"{self.url}: the response was cut: {error}") from error
 
     def read_as(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
         """Return the document of :meth:`read` as a ``kind``. Raises ``AnswerInvalid``."""
@@ -119,7 +144,7 @@ class MasterClient:
         """Yield the webhooks of ``GET /webhooks``, one line each; ``query`` sets no limit.
 
         A feed without its closing line was cut; it is continued after the last line received.
-        Raises ``Unavailable`` if the first request fails or the feed is cut again and again, and
+        Raises ``NodeSilent`` if the first request fails or the feed is cut again and again, and
         ``AnswerInvalid`` if the response is not a feed.
         """
         since = query.get("since", "")
@@ -139,13 +164,13 @@ class MasterClient:
                 problem = "it ended without its closing line"
             except (HTTPException, OSError) as error:
                 problem = str(error)
-            except Unavailable as error:
+            except NodeSilent as error:
                 if failures < 0:
                     raise
                 problem = str(error)
             failures += 1
             if failures > _RETRIES:
-                raise Unavailable(f"{self.url}: the feed was cut {failures} times: {problem}")
+                raise NodeSilent(f"{self.url}: the feed was cut {failures} times: {problem}")
             time.sleep(failures * _PAUSE_S)
 
 
@@ -164,8 +189,9 @@ def read_position(line: bytes) -> str | None:
     return None if document.end else document.id
 
 
-def _read_detail(error: urllib.error.HTTPError, doubt: str) -> str:
-    """Return the detail of a problem document, or the reason of the status.
+def _read_detail(error: urllib.error.HTTPError, doubt: str) -> tuple[str, bool]:
+    """Return the detail of a problem document, or the reason of the status; and whether it is the
+    result of the request: a node lacks the item, or finds the request invalid.
 
     ``doubt`` is added if the status is that of an unknown path and no node has sent it.
     """
@@ -174,4 +200,6 @@ def _read_detail(error: urllib.error.HTTPError, doubt: str) -> str:
         problem = parse_response(error.read(), Problem)
         detail, kind = " ".join(problem.detail.split()) or detail, problem.type
     ours = kind.startswith("urn:webhook-sync:")
-    return detail if ours or error.code not in _UNKNOWN else f"{detail}{doubt}"
+    if not ours and error.code in _UNKNOWN:
+        detail += doubt
+    return detail, ours and error.code in _RESULTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples
 from portable_core.cli.output import printable
 from portable_core.cli.responses import parse_response
-from portable_core.sync.master_marks import MastersDocument
+from portable_core.sync.master_marks import MasterMark, MastersDocument
 from portable_core.sync.protocol import MASTERS_PATH
 from portable_core.text import format_time
 
@@ -81,7 +81,7 @@ def list_command(slave_url: str, token: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(response.decode().strip())
     else:
-        _show(document)
+        show_masters(document.masters)
     click.get_current_context().exit(1 if any(mark.late for mark in document.masters) else 0)
 
 
@@ -98,18 +98,19 @@ def forget_command(slave_url: str, token: str | None, master: str) -> None:
     """
     client = SlaveNodeClient(slave_url, token)
     response = client.read(f"{MASTERS_PATH}/{quote(master, safe='')}", method="DELETE")
-    _show(parse_response(response, MastersDocument, client.doubt))
+    show_masters(parse_response(response, MastersDocument, client.doubt).masters)
 
 
-def _show(document: MastersDocument) -> None:
-    if not document.masters:
+def show_masters(masters: Sequence[MasterMark]) -> None:
+    """Print the masters of a slave."""
+    if not masters:
         click.echo("No master has synced this slave.")
         return
     table = Table()
     table.add_column("master", overflow="fold")
     table.add_column("has all records before (UTC)", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for mark in document.masters:
+    for mark in masters:
         row: tuple[Any, ...] = (
             printable(mark.master),
             format_time(mark.asked or None),

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 import click
 
+from portable_core.errors import Unavailable
 from portable_core.text import parse_time
+
+#: The exit code of a command that got no result from a node.
+NO_ANSWER = 3
+
+
+class NodeSilent(Unavailable):
+    """A node does not respond, rejects the request, or breaks off its response."""
+
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -53,9 +62,10 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
             return max(0, round(time.time() * 1000) - int(ago[1]) * _UNITS[ago[2]] * 1000)
         try:
             return parse_time(text)
-        except ValueError:
+        except ValueError as error:
+            reason = f": {error}" if text.isdecimal() else ""
             self.fail(
-                f"invalid time {text!r}. Use 2026-01-31T09:05 (UTC), 2h (two hours ago) or "
+                f"invalid time {text!r}{reason}. Use 2026-01-31T09:05 (UTC), 2h (two hours ago) or "
                 "milliseconds since the Unix epoch.",
                 param,
                 ctx,

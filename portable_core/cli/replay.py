@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from os import SEEK_END
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from portable_core.cli.master_client import MasterClient
+from portable_core.cli.master_client import MasterClient, read_ca_file
 from portable_core.cli.options import examples, master_options, range_options, source_option
 from portable_core.cli.output import printable
 from portable_core.errors import BadRequest, SettingsError, Unavailable
@@ -81,6 +82,7 @@ def replay_command(
     Exit code 0 if all were delivered (status 2xx), 1 otherwise.
     """
     from portable_core.adapters.http.sender import connect
+    from portable_core.adapters.http.tls import make_tls
 
     check_target(url, None)
     _check_secret(secret)
@@ -92,7 +94,7 @@ def replay_command(
         replay = Replay(
             url,
             (record for record in records if record.pair not in delivered),
-            connect,
+            partial(connect, tls=make_tls(read_ca_file())),
             lambda: int(time.time()),
             secret or "",
             parallel=parallel,

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from portable_core.cli.master_client import MasterClient
-from portable_core.cli.options import examples
+from portable_core.cli.options import NodeSilent, examples
 from portable_core.cli.output import printable
 from portable_core.cli.responses import convert_response, parse_json
 from portable_core.documents import Problem
@@ -104,8 +104,8 @@ def _sync_remotely(
                     raise Unavailable(" ".join(f"{problem.title}: {problem.detail}".split()))
                 show(convert_response(document, SlaveReport))
         except (http.client.HTTPException, OSError) as error:
-            raise Unavailable(f"{master.url}: the connection broke: {error}") from error
-    raise Unavailable(f"{master.url}: the response ended before the report. Try again.")
+            raise NodeSilent(f"{master.url}: the connection broke: {error}") from error
+    raise NodeSilent(f"{master.url}: the response ended before the report. Try again.")
 
 
 def _read_events(lines: Iterable[bytes]) -> Iterator[tuple[str, object]]:

@@ -9,8 +9,8 @@ import sys
 import click
 
 from portable_core.cli.comparison import Comparison
-from portable_core.cli.master_client import MasterClient
-from portable_core.cli.options import examples, master_options, range_options
+from portable_core.cli.master_client import MasterClient, read_ca_file
+from portable_core.cli.options import NO_ANSWER, examples, master_options, range_options
 from portable_core.cli.output import drop_output, printable
 from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.ports import SlaveInfo
@@ -89,7 +89,7 @@ def verify_command(
 class _Incomplete(click.ClickException):
     """The comparison was not completed; more may be missing than was printed."""
 
-    exit_code = 3
+    exit_code = NO_ANSWER
 
 
 def _verify(
@@ -103,6 +103,7 @@ def _verify(
 ) -> int:
     """Compare and print. Returns the number of missing webhooks and of losses."""
     from portable_core.adapters.http.client import HttpSlaveClient
+    from portable_core.adapters.http.tls import make_tls
 
     before = master.read_as(MasterStatusDocument, "/status")
     if slave_url is None:
@@ -113,7 +114,11 @@ def _verify(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     missing = 0
     with HttpSlaveClient(
-        slave or "", slave_url, credentials=lambda: headers, idle_s=_IDLE_S
+        slave or "",
+        slave_url,
+        credentials=lambda: headers,
+        idle_s=_IDLE_S,
+        tls=make_tls(read_ca_file()),
     ) as client:
         info = client.describe(stint=parse_stint(known.stint) if known.stint else None)
         status = master.read_as(MasterStatusDocument, "/status")

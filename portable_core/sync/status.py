@@ -123,6 +123,12 @@ class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
     slaves: Mapping[str, SlaveDocument]
 
 
+class SlaveStatusDocument(StatusDocument, frozen=True, kw_only=True):
+    """The status of a slave."""
+
+    masters: Sequence[MasterMark]
+
+
 def describe_status(
     role: str,
     status: NodeStatus,

@@ -147,7 +147,7 @@ def test_a_status_of_another_shape(site: Site, as_json: tuple[str, ...]) -> None
         site.documents = {"/status": document}
         result = run(site, "status", *as_json)
         if done.startswith(("() ", "('now',)", "('slaves',) is missing")):
-            check_line(result, 1, ". Is --master the address of a master?")
+            check_line(result, 3, ". Is --master the address of a master?")
 
 
 def test_a_page_of_another_shape(site: Site) -> None:
@@ -160,7 +160,7 @@ def test_a_page_of_another_shape(site: Site) -> None:
         site.documents = {"/webhooks": {"webhooks": [row], "before": None}}
         result = run(site, "webhooks", "list")
         if "'size'" in done:
-            check_line(result, 1, "the response is ")
+            check_line(result, 3, "the response is ")
 
 
 @pytest.mark.parametrize("form", [(), ("--raw",), ("--json",)], ids=["text", "raw", "json"])
@@ -171,7 +171,7 @@ def test_a_webhook_of_another_shape(site: Site, form: tuple[str, ...]) -> None:
         site.documents = {f"/webhooks/{ID}": document}
         result = run(site, "webhooks", "show", ID, *form)
         if done.startswith("() "):
-            check_line(result, 1, ". Is --master the address of a master?")
+            check_line(result, 3, ". Is --master the address of a master?")
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "json"])
@@ -188,7 +188,9 @@ def test_a_sync_told_in_another_shape(site: Site, as_json: tuple[str, ...]) -> N
         run(site, "sync", *as_json)
     for _, document in spoil({"title": "Conflict", "detail": "another sync is running"}):
         site.events = [("problem", document)]
-        check_line(run(site, "sync", *as_json), 1, "Error: ")
+        result = run(site, "sync", *as_json)
+        readable = ". Is --master the address" not in result.output  # the master's reason is shown
+        check_line(result, 1 if readable else 3, "Error: ")
 
 
 def test_a_comparison_with_answers_of_another_shape(site: Site) -> None:

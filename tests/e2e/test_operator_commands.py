@@ -203,11 +203,11 @@ def test_a_second_replay_sends_only_what_failed(
 
 def test_what_cannot_be_reached_is_said_in_one_line(cluster: Cluster) -> None:
     done = run(cluster, "status", "--master", "http://127.0.0.1:9")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "Is the master running" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     done = run(cluster, "webhooks", "list", "--token", "wrong")
-    assert (done.returncode, "401" in done.stderr) == (1, True)
+    assert (done.returncode, "401" in done.stderr) == (3, True)
     assert run(cluster, "webhooks", "list", "--since", "yesterday").returncode == 2
 
 

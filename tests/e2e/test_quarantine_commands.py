@@ -24,7 +24,14 @@ BIN = Path(sys.executable).parent
 
 def run(node: NodeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command; its last option is the node's address."""
-    option = "--slave-url" if node.role == "slave" else "--master"
+    return run_with("--slave-url" if node.role == "slave" else "--master", node, *arguments)
+
+
+def run_status(slave: NodeProcess) -> subprocess.CompletedProcess[str]:
+    return run_with("--master", slave, "status")
+
+
+def run_with(option: str, node: NodeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(BIN / "webhook-sync"), *arguments, option, node.url],
         capture_output=True,
@@ -119,12 +126,16 @@ def test_the_masters_of_a_slave_are_listed_and_forgotten(nodes: Nodes) -> None:
     late = run(slave, "masters", "list")
     assert late.returncode == 1
     assert "late" in late.stdout
+    status_of_slave = run_status(slave)
+    assert (status_of_slave.returncode, GONE in status_of_slave.stdout) == (1, True)
+    assert "2 webhooks stored" in status_of_slave.stdout
     assert run(slave, "masters", "forget", GONE).returncode == 0
     master = nodes.make_master({"alpha": slave.url}, SPAN_S="1")
     start(master)
     assert sync(master).status == 200
     listed = run(slave, "masters", "list", "--json")
     assert listed.returncode == 0
+    assert run_status(slave).returncode == 0
     (mark,) = json.loads(listed.stdout)["masters"]
     status = Question("", "GET", "/status", headers)
     assert mark["master"] == json.loads(ask(master, status).body)["store"]["uuid"]
@@ -142,9 +153,9 @@ def test_the_wrong_node_is_explained(nodes: Nodes) -> None:
     start(slave, master)
     slave.role = "master"  # the option of the command
     wrong = run(slave, "quarantine", "list")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 3
     assert "Is --master the address of a master?" in wrong.stderr
     master.role = "slave"
     wrong = run(master, "masters", "list")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 3
     assert "Is --slave-url the address of a slave?" in wrong.stderr

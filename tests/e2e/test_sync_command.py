@@ -102,17 +102,18 @@ def test_through_a_running_master(nodes: Nodes) -> None:
 def test_what_a_master_refuses_is_one_line(nodes: Nodes) -> None:
     master = nodes.make_master({})
     start(master)
-    for token, url, text in (
-        ("wrong-token", master.url, "answered 401: the token is not a token of this node"),
-        (TOKEN, "http://127.0.0.1:9", "does not respond"),
+    for code, token, url, text in (
+        (3, "wrong-token", master.url, "answered 401: the token is not a token of this node"),
+        (3, TOKEN, "http://127.0.0.1:9", "does not respond"),
         (
+            1,
             TOKEN,
             "ftp://127.0.0.1",
             "--master: 'ftp://127.0.0.1' is not an http:// or https:// address",
         ),
     ):
         done = run("--master", url, SYNC_TOKENS=token)
-        assert done.returncode == 1
+        assert done.returncode == code
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert text in line

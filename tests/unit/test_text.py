@@ -27,10 +27,18 @@ def test_a_formatted_time_parses_to_the_same_second(seconds: int) -> None:
         ("2026-01-31T09:05Z", 1_769_850_300_000),
         ("1969-12-31T23:59", 0),
         ("20260131", 20_260_131),
+        ("99999999", 99_999_999),
+        ("100000000000", 100_000_000_000),
     ],
 )
 def test_times_are_milliseconds_or_iso_8601(text: str, milliseconds: int) -> None:
     assert parse_time(text) == milliseconds
+
+
+@pytest.mark.parametrize("text", ["100000000", "1769850300", "99999999999"])
+def test_seconds_are_not_read_as_milliseconds(text: str) -> None:
+    with pytest.raises(ValueError, match=f"{text} is probably in seconds"):
+        parse_time(text)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "١", "-1", "2026-01-32", "9" * 17, str(2**53)])

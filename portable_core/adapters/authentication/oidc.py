@@ -10,14 +10,18 @@ from __future__ import annotations
 import json
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import requests
 from google.auth import credentials, exceptions, jwt
 from google.auth.transport.requests import Request
 from google.oauth2 import id_token
+from requests.adapters import HTTPAdapter
 
 from portable_core.errors import (
     CHALLENGE_AFTER_WRONG,
@@ -77,8 +81,15 @@ class KeySet:
     they have. ``monotonic`` returns seconds that never decrease.
     """
 
-    def __init__(self, url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url = url
+        self._tls = tls
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._keys = _Keys({}, float("-inf"))
@@ -114,7 +125,7 @@ class KeySet:
         return self._keys
 
     def _fetch(self, now: float) -> _Keys:
-        response = Request()(self._url, timeout=TIMEOUT_S, allow_redirects=False)
+        response = make_request(self._tls)(self._url, timeout=TIMEOUT_S, allow_redirects=False)
         if response.status != 200:
             raise ValueError(f"the response has status {response.status}")
         by_id = json.loads(response.data)
@@ -238,7 +249,7 @@ class IdTokenSource:
                 ) from error
 
     def _get(self) -> str:
-        request = Request()
+        request = make_request()
         if self._credentials is None:
             self._credentials = id_token.fetch_id_token_credentials(  # type: ignore[no-untyped-call]
                 self._audience, request
@@ -250,6 +261,26 @@ class IdTokenSource:
                 if self._credentials.token_state is credentials.TokenState.INVALID:
                     raise
         return str(self._credentials.token)
+
+
+def make_request(tls: ssl.SSLContext | None = None) -> Request:
+    """Return the transport of google-auth, which uses no proxy of the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    if tls is not None:
+        session.mount("https://", _Https(tls))
+    return Request(session=session)
+
+
+class _Https(HTTPAdapter):
+    """Connections over TLS with a context of their own."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._tls = tls
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **extra: Any) -> Any:
+        return super().init_poolmanager(*args, **extra, ssl_context=self._tls)
 
 
 def _make_unavailable() -> Unavailable:

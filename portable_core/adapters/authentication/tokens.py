@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import NewType
@@ -105,7 +106,7 @@ class _Tokens:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), sha256)
 
 
-def build_guard(settings: Settings) -> Guard:
+def build_guard(settings: Settings, tls: ssl.SSLContext | None = None) -> Guard:
     """Return the guard of a node with these settings. Keys are fetched when first needed."""
     kinds = settings.sync_auth
     if "none" in kinds:
@@ -120,7 +121,7 @@ def build_guard(settings: Settings) -> Guard:
     if "oidc" in kinds:
         from portable_core.adapters.authentication.oidc import IdTokenVerifier, KeySet
 
-        keys = KeySet(settings.oidc_certs_url)
+        keys = KeySet(settings.oidc_certs_url, tls=tls)
         verify = IdTokenVerifier(settings.oidc_audience, settings.oidc_accounts, keys).verify
     with_tokens = "token" in kinds
     return Guard(

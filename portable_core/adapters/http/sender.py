@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from portable_core.adapters.http.tls import make_tls
 from portable_core.webhooks.delivery_request import Outcome, quote_query
 
 #: The timeout in seconds without a byte from the receiver, and for the whole of one webhook.
@@ -25,9 +26,9 @@ _FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
 @contextmanager
-def connect(url: str) -> Iterator[HttpConnection]:
+def connect(url: str, tls: ssl.SSLContext | None = None) -> Iterator[HttpConnection]:
     """Open a connection to ``url`` for one thread; the port ``Connect``."""
-    connection = HttpConnection(url)
+    connection = HttpConnection(url, tls=tls)
     try:
         yield connection
     finally:
@@ -37,7 +38,9 @@ def connect(url: str) -> Iterator[HttpConnection]:
 class HttpConnection:
     """A connection to a receiver. A redirect is not followed: it is a failure, as any non-2xx."""
 
-    def __init__(self, url: str, total_s: float = TOTAL_S) -> None:
+    def __init__(
+        self, url: str, total_s: float = TOTAL_S, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._total_s = total_s
         self._expired = threading.Event()
         self._sock: socket.socket | None = (
@@ -50,7 +53,7 @@ class HttpConnection:
         self._http: http.client.HTTPConnection
         if parts.scheme == "https":
             self._http = http.client.HTTPSConnection(
-                host, parts.port, timeout=TIMEOUT_S, context=ssl.create_default_context()
+                host, parts.port, timeout=TIMEOUT_S, context=tls or make_tls("")
             )
         else:
             self._http = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
