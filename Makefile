@@ -123,6 +123,10 @@ cost: setup ## Compute what a month costs.
 containers: setup ## Build and run the images; print their sizes and start times.
 	$(BIN)/pytest -s tests/e2e/test_containers.py
 
+.PHONY: providers
+providers: setup ## Make docs/providers/presets.md from the table of presets.
+	$(BIN)/python -m tests.support.provider_pages
+
 .PHONY: pins
 pins: setup ## Pin the newest versions that pyproject.toml allows.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'

@@ -54,10 +54,12 @@ def read_presets(text: str) -> dict[str, Preset]:
     presets = {}
     for name, columns in tomllib.loads(text).items():
         try:
+            if "page" not in columns:
+                raise ValueError("page: missing")
             page = convert_document(columns.pop("page"), Page, "page")
             parameter = columns.pop("parameter", "")
             presets[name] = Preset(name, read_row(columns), page, parameter)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise ValueError(f"[{name}] {error}") from None
     return presets
 

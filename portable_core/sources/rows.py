@@ -17,6 +17,7 @@ from portable_core.payload_hash.identity import DEFAULT_RULE, IdentityRule, make
 from portable_core.sources.bodies import BodyKind
 from portable_core.sources.handshakes import Handshake, HandshakeColumns
 from portable_core.sources.hmac_signature import HmacColumns, HmacForm
+from portable_core.sources.public_key import PublicKeyColumns
 from portable_core.sources.request import SourceRequest
 from portable_core.sources.static_secret import TokenColumns
 from portable_core.sources.values import Value
@@ -72,6 +73,7 @@ class Form(Protocol):
 class _Signature(msgspec.Struct, forbid_unknown_fields=True):
     hmac: HmacColumns | None = None
     token: TokenColumns | None = None
+    public_key: PublicKeyColumns | None = None
 
 
 class _Identity(msgspec.Struct, forbid_unknown_fields=True):
@@ -249,11 +251,15 @@ def _list_handshakes(columns: Mapping[str, object]) -> dict[str, object]:
 def _read_signature(signature: _Signature) -> Form:
     given = {
         name: columns
-        for name, columns in (("hmac", signature.hmac), ("token", signature.token))
+        for name, columns in (
+            ("hmac", signature.hmac),
+            ("token", signature.token),
+            ("public_key", signature.public_key),
+        )
         if columns is not None
     }
     if len(given) != 1:
-        raise ValueError("signature: must be one of hmac, token")
+        raise ValueError("signature: must be one of hmac, token, public_key")
     ((name, columns),) = given.items()
     try:
         return columns.compile()
@@ -287,7 +293,7 @@ def _check(row: SourceRow) -> None:
             continue
         # A token, which is all that is signed, must never be a webhook or its signed content.
         form = row.form
-        whole = isinstance(form, HmacForm) and "body" in form.signed.special
+        whole = isinstance(form, HmacForm) and form.covers_body
         if row.body != "object" or not whole:
             raise ValueError(
                 'handshake: an unsigned one with an HMAC needs body = "object" and a signature '

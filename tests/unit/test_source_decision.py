@@ -159,7 +159,7 @@ def test_a_signed_address_needs_the_public_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ("signature = {}", r"signature: must be one of hmac, token"),
+        ("signature = {}", r"signature: must be one of hmac, token, public_key"),
         ('signature.hmac = { read = "cookie:a" }', r"signature\.hmac\.read: must be header:"),
         ('signature.hmac = { read = "body:a" }', r"signature\.hmac\.read: a JSON Pointer"),
         ('signature.hmac = { read = "header:A", algorithm = "md5" }', r"algorithm: .*md5"),
