@@ -100,8 +100,8 @@ bench-crowd: setup ## Sync 1.5 million webhooks that arrived within two spans.
 	$(BIN)/python -m loadtests.bench_crowd $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
-bench-receive: setup ## Measure receiving.
-	$(BIN)/python loadtests/bench_receive.py $(ARGS)
+bench-receive: setup ## Measure receiving beside peers, in seven minutes.
+	$(BIN)/python -m loadtests.bench_receive $(ARGS)
 bench-stages: setup ## Measure the stages of one webhook, in microseconds.
 	$(BIN)/python -m loadtests.bench_stages $(ARGS)
 bench-sync: setup ## Measure a sync.

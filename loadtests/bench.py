@@ -195,7 +195,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     hashes = bench_hash(options.rounds, 0.5)
     sync = bench_sync_peers(options.rounds)
-    rows = bench_receive.run(options.rounds, options.seconds, "")
+    rows = bench_receive.run(options.rounds, options.seconds)
     print(_write(options.out, options.rounds, hashes, rows, sync))
     print(f"report: {options.out / 'bench.md'}")
 

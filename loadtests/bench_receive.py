@@ -1,238 +1,186 @@
 """``make bench-receive``: durable webhooks a second beside plain applications, in one run.
 
-Every server is pinned to one core and the load generator to another. All that store do so on a real
-disk with ``synchronous=FULL``. The figures to compare are the ratios within one run.
+All servers are up at the same time, each pinned to one core, and the load generator to another.
+Short loads on one server at a time follow each other in random order, so that a change of the
+machine's speed meets all of them. The figures to compare are the ratios within one round.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import signal
+import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from portable_core.demo.processes import find_free_port
+from loadtests.bench_peers import COMPARED, EARLIER, OURS, PEERS, BenchPeer, Server, find_earlier
+from loadtests.generator import Load
 
-_BIN = Path(sys.executable).parent
-_ROOT = Path(__file__).parents[1]
-_SENDERS = (1, 16, 64, 256)
-_THREADS = "32"
-_EARLIER = "slave, container, earlier version"
+SENDERS = (1, 16, 64, 256, 1000)
 
+#: Webhooks a second of open loads, and the connections that they may use.
+_RATES = (500, 2000, 4000)
+_OPEN_SENDERS = 256
+_OPEN = (OURS, EARLIER, "Starlette + group commit", "FastAPI + aiosqlite")
 
-@dataclass(frozen=True, slots=True)
-class BenchPeer:
-    """A server to measure: its command with ``{port}``, its settings with ``{folder}``."""
-
-    name: str
-    command: tuple[str, ...]
-    env: Mapping[str, str]
-    path: str = "/webhook"
-    folder: Path = _ROOT
+#: Loads by server and by senders (or rate), one for each round.
+Loads = dict[tuple[str, int], list[Load]]
 
 
-def _gunicorn(target: str) -> tuple[str, ...]:
-    return (
-        *(str(_BIN / "gunicorn"), "--bind", "127.0.0.1:{port}", "--workers", "1"),
-        *("--threads", _THREADS, "--worker-connections", "256", target),
-    )
+def measure_closed(
+    servers: Sequence[Server], rounds: int, seconds: float, senders: Sequence[int]
+) -> Loads:
+    """Measure every server with every number of senders, once a round."""
+    loads: Loads = defaultdict(list)
+    for number in range(rounds):
+        for count in senders:
+            fitting = [server for server in servers if count <= server.peer.most]
+            for server in random.Random(number).sample(fitting, len(fitting)):
+                loads[server.peer.name, count].append(server.load(count, seconds))
+    return loads
 
 
-def _function(source: str, target: str) -> tuple[str, ...]:
-    return (
-        *(str(_BIN / "functions-framework"), "--source", str(_ROOT / source)),
-        *("--target", target, "--host", "127.0.0.1", "--port", "{port}"),
-    )
+def measure_open(servers: Sequence[Server], rounds: int, seconds: float) -> Loads:
+    """Measure some servers at fixed rates."""
+    loads: Loads = defaultdict(list)
+    some = [server for server in servers if server.peer.name in _OPEN]
+    for number in range(rounds):
+        for rate in _RATES:
+            for server in random.Random(number).sample(some, len(some)):
+                loads[server.peer.name, rate].append(server.load(_OPEN_SENDERS, seconds, rate))
+    return loads
 
 
-_OURS = {"SYNC_TOKENS": "bench", "STORE": "sqlite:{folder}/store", "THREADS": _THREADS}
-_DATABASE = {"DATABASE": "{folder}/peer.sqlite3"}
-_PEERS = (
-    BenchPeer(
-        "slave, container",
-        (str(_BIN / "webhook-sync"), "serve", "--role", "slave", "--host", "127.0.0.1"),
-        _OURS,
-    ),
-    BenchPeer(
-        "slave, container, nothing stored",
-        (
-            *(sys.executable, "-m", "loadtests.peers.storeless_node"),
-            *("serve", "--role", "slave", "--host", "127.0.0.1"),
-        ),
-        {"SYNC_TOKENS": "bench", "STORE": "memory:", "ALLOW_EPHEMERAL": "1"},
-    ),
-    BenchPeer("slave, gunicorn threads", _gunicorn("containers.slave.app:app"), _OURS),
-    BenchPeer("nothing stored (gunicorn threads)", _gunicorn("loadtests.peers.storeless:app"), {}),
-    BenchPeer("slave, function", _function("functions/main.py", "slave"), _OURS),
-    BenchPeer(
-        "nothing stored (function)",
-        _function("loadtests/peers/bare_function.py", "webhook"),
-        {},
-    ),
-    BenchPeer(
-        "FastAPI + aiosqlite",
-        (
-            *(str(_BIN / "uvicorn"), "--port", "{port}", "--log-level", "warning"),
-            "loadtests.peers.fastapi_aiosqlite:app",
-        ),
-        _DATABASE,
-    ),
-    BenchPeer("Flask + sqlitedict", _gunicorn("loadtests.peers.flask_sqlitedict:app"), _DATABASE),
-)
-
-
-_COMPARED = (
-    ("slave, container", "slave, container, nothing stored"),
-    ("slave, container", _EARLIER),
-    ("slave, container", "FastAPI + aiosqlite"),
-    ("slave, container", "Flask + sqlitedict"),
-    ("slave, gunicorn threads", "nothing stored (gunicorn threads)"),
-    ("slave, function", "nothing stored (function)"),
-)
-
-
-def _find_earlier(folder: Path) -> BenchPeer:
-    """Return the container of another version: a checkout with its own ``.venv``."""
-    command = str(folder / ".venv" / "bin" / "webhook-sync")
-    arguments = ("serve", "--role", "slave", "--host", "127.0.0.1")
-    return BenchPeer(_EARLIER, (command, *arguments), _OURS, folder=folder)
-
-
-def _run(peer: BenchPeer, seconds: float, folder: Path) -> dict[int, dict[str, float]]:
-    port = find_free_port()
-    env = {name: value.format(folder=folder) for name, value in peer.env.items()}
-    command = ["taskset", "-c", "0", *(part.format(port=port) for part in peer.command)]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            cwd=peer.folder,
-            env={**os.environ, "PORT": str(port), "PYTHONPATH": str(peer.folder), **env},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        _wait(port, server, folder / "log")
-        return {senders: _load(port, peer.path, senders, seconds) for senders in _SENDERS}
-    finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def _wait(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
-        if server.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"the server does not start: {log.read_text(errors='replace')[-800:]}")
-
-
-def _load(port: int, path: str, senders: int, seconds: float) -> dict[str, float]:
-    command = ["taskset", "-c", "1", sys.executable, str(_ROOT / "loadtests" / "generator.py")]
-    done = subprocess.run(
-        [*command, str(port), path, str(senders), str(seconds)],
-        check=True,
-        capture_output=True,
-        timeout=seconds + 60,
-    )
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
-
-
-def run(
-    rounds: int, seconds: float, names: str, earlier: Path | None = None
-) -> list[dict[str, object]]:
-    """Measure every peer ``rounds`` times; a round measures each once, so that drift is shared."""
-    peers = [*_PEERS, *([_find_earlier(earlier.resolve())] if earlier else [])]
-    chosen = [peer for peer in peers if any(name in peer.name for name in names.split("|"))]
-    results: dict[str, list[dict[int, dict[str, float]]]] = {peer.name: [] for peer in chosen}
-    for _ in range(rounds):
-        for peer in chosen:
-            folder = Path(tempfile.mkdtemp(prefix="bench-", dir=_ROOT))
-            try:
-                results[peer.name].append(_run(peer, seconds, folder))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+def list_rows(loads: Loads) -> list[dict[str, object]]:
+    """Return a row for each server and number of senders: all rates, and medians of the rest."""
     return [
         {
             "server": name,
             "senders": senders,
-            "rates": [run[senders]["rate"] for run in runs],
-            "p50": statistics.median(run[senders]["p50"] for run in runs),
-            "p99": statistics.median(run[senders]["p99"] for run in runs),
-            "refused": sum(run[senders]["refused"] for run in runs),
+            "rates": [load.rate for load in some],
+            "p50": statistics.median(load.p50 for load in some),
+            "p99": statistics.median(load.p99 for load in some),
+            "refused": sum(load.refused for load in some),
         }
-        for name, runs in results.items()
-        for senders in _SENDERS
+        for (name, senders), some in loads.items()
     ]
+
+
+def run(rounds: int, seconds: float, senders: Sequence[int] = (1, 64)) -> list[dict[str, object]]:
+    """Measure every peer with these numbers of senders, for ``make bench``."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Server(peer)) for peer in PEERS]
+        return list_rows(measure_closed(servers, rounds, seconds, senders))
+
+
+def _print_closed(console: Console, loads: Loads) -> None:
+    table = Table(title="Webhooks a second, one core for the server (median; spread of the rounds)")
+    for column in ("server", "senders", "a second", "spread", "p50 ms", "p99 ms", "refused"):
+        table.add_column(column, justify="left" if column == "server" else "right")
+    for (name, senders), some in sorted(loads.items(), key=lambda item: item[0][1]):
+        rates = [load.rate for load in some]
+        table.add_row(
+            name,
+            str(senders),
+            f"{statistics.median(rates):,.0f}",
+            f"{min(rates):,.0f} to {max(rates):,.0f}",
+            f"{statistics.median(load.p50 for load in some):.1f}",
+            f"{statistics.median(load.p99 for load in some):.1f}",
+            str(sum(load.refused for load in some)),
+        )
+    console.print(table)
+
+
+def _print_ratios(console: Console, loads: Loads) -> None:
+    counts = sorted({senders for _, senders in loads})
+    table = Table(title="Ratios of rates within a round (median; spread of the rounds)")
+    table.add_column("ours / peer")
+    for count in counts:
+        table.add_column(f"{count:,}", justify="right")
+    for ours, peer in COMPARED:
+        cells = [_describe_ratio(loads, (ours, count), (peer, count)) for count in counts]
+        if any(cells):
+            table.add_row(f"{ours} / {peer}", *cells)
+    console.print(table)
+
+
+def _describe_ratio(
+    loads: Mapping[tuple[str, int], Sequence[Load]], ours: tuple[str, int], peer: tuple[str, int]
+) -> str:
+    if ours not in loads or peer not in loads:
+        return ""
+    ratios = sorted(a.rate / b.rate for a, b in zip(loads[ours], loads[peer], strict=True))
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
+def _print_open(console: Console, loads: Loads) -> None:
+    table = Table(
+        title="Latency at a fixed rate, from when a webhook was due, in ms (median of the rounds)"
+    )
+    for column in ("server", "due a second", "done", "p50", "p90", "p99", "p99.9", "refused"):
+        table.add_column(column, justify="left" if column == "server" else "right")
+    for (name, rate), some in sorted(loads.items(), key=lambda item: item[0][1]):
+        quantiles = (
+            [load.p50 for load in some],
+            [load.p90 for load in some],
+            [load.p99 for load in some],
+            [load.p999 for load in some],
+        )
+        table.add_row(
+            name,
+            f"{rate:,}",
+            f"{statistics.median(load.rate for load in some):,.0f}",
+            *(f"{statistics.median(values):,.1f}" for values in quantiles),
+            str(sum(load.refused for load in some)),
+        )
+    console.print(table)
+
+
+def _choose(names: str, earlier: Path | None) -> list[BenchPeer]:
+    peers = [*PEERS, *([find_earlier(earlier.resolve())] if earlier else [])]
+    return [peer for peer in peers if any(name in peer.name for name in names.split("|"))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1, help="of each load")
+    parser.add_argument("--senders", default=",".join(map(str, SENDERS)), help="numbers of senders")
     parser.add_argument("--only", default="", help="parts of servers' names, separated by |")
     parser.add_argument("--earlier", type=Path, help="a checkout of another version, with .venv")
+    parser.add_argument("--open-rounds", type=int, default=3, help="of loads at fixed rates")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
-    rows = run(arguments.rounds, arguments.seconds, arguments.only, arguments.earlier)
-    table = Table(title="Webhooks a second, one core for the server (median; spread of the rounds)")
-    for column in ("server", "senders", "a second", "spread", "p50 ms", "p99 ms", "refused"):
-        table.add_column(column, justify="left" if column == "server" else "right")
-    for row in rows:
-        rates = row["rates"]
-        assert isinstance(rates, list)
-        table.add_row(
-            str(row["server"]),
-            str(row["senders"]),
-            f"{statistics.median(rates):,.0f}",
-            f"{min(rates):,.0f} to {max(rates):,.0f}",
-            f"{row['p50']:.1f}",
-            f"{row['p99']:.1f}",
-            f"{row['refused']:.0f}",
-        )
-    Console(width=110).print(table)
-    _print_ratios(rows)
+    senders = [int(count) for count in arguments.senders.split(",")]
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        peers = _choose(arguments.only, arguments.earlier)
+        servers = [stack.enter_context(Server(peer)) for peer in peers]
+        closed = measure_closed(servers, arguments.rounds, arguments.seconds, senders)
+        opened = measure_open(servers, arguments.open_rounds, 3 * arguments.seconds)
+    console = Console(width=160)
+    _print_closed(console, closed)
+    _print_ratios(console, closed)
+    if opened:
+        _print_open(console, opened)
+    console.print(f"{time.monotonic() - begun:.0f} s")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
-
-
-def _print_ratios(rows: list[dict[str, object]]) -> None:
-    """Print the ratios of what was measured."""
-    rates: dict[tuple[object, object], list[float]] = {}
-    for row in rows:
-        measured = row["rates"]
-        assert isinstance(measured, list)
-        rates[row["server"], row["senders"]] = measured
-    for senders in _SENDERS:
-        print(f"At {senders} senders:")
-        for ours, other in _COMPARED:
-            if (ours, senders) in rates and (other, senders) in rates:
-                rounds = zip(rates[ours, senders], rates[other, senders], strict=True)
-                ratios = sorted(a / b for a, b in rounds)
-                median = statistics.median(ratios)
-                print(f"  {ours} / {other}: {median:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+        document = {
+            kind: [
+                {"server": name, "load": load, "rounds": [asdict(each) for each in some]}
+                for (name, load), some in loads.items()
+            ]
+            for kind, loads in (("closed", closed), ("open", opened))
+        }
+        arguments.json.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

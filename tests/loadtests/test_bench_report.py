@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loadtests import bench, bench_receive
+from loadtests import bench, bench_peers
 from loadtests.capacity import DEFAULT_RATE, read_figures
 
 OURS = "slave, container"
@@ -25,7 +25,7 @@ def write(folder: Path) -> str:
             "p99": 2.0,
             "refused": 0,
         }
-        for peer in bench_receive._PEERS
+        for peer in bench_peers.PEERS
     ]
     sync = {
         "a sync": [200_000.0, 400_000.0],
