@@ -85,9 +85,14 @@ class OneEncodingClient(HttpSlaveClient):
     media_type = ""
 
     def describe(
-        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+        self,
+        keep_waiting: KeepWaiting = wait_on,
+        stint: Stint | None = None,
+        clock: int | None = None,
     ) -> SlaveInfo:
-        return structs.replace(super().describe(keep_waiting, stint), encodings=(self.media_type,))
+        return structs.replace(
+            super().describe(keep_waiting, stint, clock), encodings=(self.media_type,)
+        )
 
 
 def make_client(url: str, media_type: str) -> OneEncodingClient:

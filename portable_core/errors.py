@@ -216,6 +216,12 @@ class AnswerInvalid(SlaveError):
     title = "Invalid response"
 
 
+class ClocksDiffer(SlaveError):
+    """The timestamps of the slave and the master differ by more than half the span."""
+
+    title = "Clocks differ"
+
+
 class QuarantineFull(SlaveError):
     """An invalid record of the slave cannot be set aside, because the quarantine is full."""
 

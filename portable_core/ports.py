@@ -400,7 +400,8 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     that is not the default; None stands for versions before 0.2, which hash the payload alone.
     ``ranges``: whether the slave compares a range of hashes, if a request names one.
 
-    ``stint`` has reported ``horizon``, or a later one; empty for versions before 0.2.
+    ``clock``: what the slave's clock shows, which may be ahead of ``now`` or behind; None for older
+    releases. ``stint`` has reported ``horizon``, or a later one; empty for versions before 0.2.
     ``continues``: whether the store is the one that has reported the stint of the request, or a
     later state of it; None if the request named none. ``ephemeral``: whether the store ends with
     its process. ``losses``: the parts of the store that have lost acknowledged webhooks.
@@ -416,6 +417,7 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     encodings: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=16)]
     rules: dict[str, str] | None = None
     ranges: bool = False
+    clock: Milliseconds | None = None
     stint: Annotated[str, msgspec.Meta(pattern=rf"\A({STINT_PATTERN})?\Z")] = ""
     continues: bool | None = None
     ephemeral: bool = False
@@ -483,9 +485,15 @@ class SlaveClient(Protocol):
     def name(self) -> str: ...
 
     def describe(
-        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+        self,
+        keep_waiting: KeepWaiting = wait_on,
+        stint: Stint | None = None,
+        clock: Milliseconds | None = None,
     ) -> SlaveInfo:
-        """``GET /sync``. With a ``stint``, the slave returns whether its store continues it."""
+        """``GET /sync``. With a ``stint``, the slave returns whether its store continues it.
+
+        ``clock`` is what the master's clock shows; it may confirm the slave's.
+        """
         ...
 
     def exchange(self, request: SyncRequest) -> AbstractContextManager[SyncAnswer]:

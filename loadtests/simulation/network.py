@@ -86,7 +86,10 @@ class SimulatedClient:
         return self._name
 
     def describe(
-        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+        self,
+        keep_waiting: KeepWaiting = wait_on,
+        stint: Stint | None = None,
+        clock: int | None = None,
     ) -> SlaveInfo:
         self._pause()
         keep_waiting()
@@ -94,7 +97,7 @@ class SimulatedClient:
             raise SlaveUnreachable(f"{self._name}: silence")
         slave = self._find_slave()
         try:
-            info = slave.describe(stint)
+            info = slave.describe(stint, clock)
         except WebhookSyncError as error:
             raise SlaveRefused(f"{self._name}: {error}", error.status) from error
         except Killed as error:

@@ -20,6 +20,7 @@ from portable_core.errors import (
     StoreError,
     StoreFull,
     StoreLocked,
+    Unavailable,
 )
 from portable_core.ingest.buffer import Buffer
 from portable_core.ingest.buffer_limits import BufferLimits
@@ -245,8 +246,21 @@ class Receiver:
         identified = self.identifier.identify(payload, meta)
         buffer = self.open()
         if self.store.shared:
+            self._check_clock()
             self._follow_other_writers(buffer)
         return buffer, identified
+
+    def _check_clock(self) -> None:
+        """Raise ``Unavailable`` while the clock's reading is not used.
+
+        Another writer of the store may use it already, and report a horizon after the date here.
+        For the same reason no peer confirms the clock of a writer of a shared store.
+        """
+        if self.clock.find_deviation() is not None:
+            raise Unavailable(
+                "this machine's clock has jumped ahead, and other nodes write to the same store. "
+                "Send the webhook again."
+            )
 
     def _follow_other_writers(self, buffer: Buffer) -> None:
         """Assign no timestamp before a horizon that another writer of the store has reported.

@@ -18,6 +18,7 @@ from portable_core.errors import LeaseHeld, NotFound, WebhookSyncError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.sync.clocks import PeerClocks
 from portable_core.sync.losses import Losses
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.observer import Observer
@@ -63,6 +64,7 @@ class Master:
         self._clock = receiver.clock
         self._holder = uuid.uuid4().hex
         self._turns = Turns(receiver.clock, self.clients)
+        self._peer_clocks = PeerClocks()
         self._observer = observer or Observer()
         self._stopping = threading.Event()
         self.quarantine = Quarantine(receiver, store, self._hold, self._find_missing)
@@ -301,6 +303,7 @@ class Master:
             OtherRules(store, self.receiver.identifier, self._settings.span_ms),
             self.receiver.recent_keys,
             self.receiver.store_uuid,
+            self._peer_clocks,
         )
         try:
             yield context

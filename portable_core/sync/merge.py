@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from portable_core.errors import (
     MalformedPayload,
@@ -17,10 +17,10 @@ from portable_core.errors import (
     RecordRefused,
 )
 from portable_core.ingest.identifier import Identifier
+from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ports import (
     ALL_HASHES,
-    Clock,
     HashRange,
     Lease,
     MasterStore,
@@ -29,6 +29,7 @@ from portable_core.ports import (
 )
 from portable_core.records import Pair, Record, Recovery, format_id, format_sort_key
 from portable_core.settings import Settings
+from portable_core.sync.clocks import PeerClocks
 from portable_core.sync.copies import CopyFinder
 from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
@@ -59,7 +60,7 @@ class SyncContext:
 
     settings: Settings
     store: MasterStore
-    clock: Clock
+    clock: PlausibleClock
     algorithm: str
     identifier: Identifier
     lease: Lease
@@ -68,6 +69,7 @@ class SyncContext:
     other_rules: OtherRules
     recent_keys: RecentKeys
     master: str
+    peer_clocks: PeerClocks = field(default_factory=PeerClocks)
     interruptions: int = 0
 
 

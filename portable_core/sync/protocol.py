@@ -47,6 +47,7 @@ QUERY_STORE = "store"
 #: ``<id>/<ms>``: a stint of the slave's store, and a horizon that it has reported. ``GET /sync``
 #: returns whether the store continues it; ``POST /sync`` is rejected if it does not.
 QUERY_STINT = "stint"
+QUERY_CLOCK = "clock"
 #: ``1``: compare only. Without it a slave assumes that every record before ``start`` is in the
 #: master, and its retention may remove them.
 QUERY_COMPARE_ONLY = "compare_only"

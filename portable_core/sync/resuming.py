@@ -44,7 +44,7 @@ def resume(state: SlaveState, info: SlaveInfo) -> SlaveState:
 
 def _choose_stint(state: SlaveState, info: SlaveInfo, *, continues: bool) -> Stint | None:
     reported = Stint(info.stint, info.horizon) if info.stint else None
-    if state.stint is None or not continues:
+    if state.stint is None or not continues or state.cursor is None:
         return reported
     if reported is None or reported.horizon < state.stint.horizon:
         return state.stint  # it holds for the cursor, which may lie after the new horizon

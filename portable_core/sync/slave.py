@@ -188,11 +188,14 @@ class Slave:
         self._retained = receiver.clock.monotonic()
         self._retaining = threading.Lock()
 
-    def describe(self, stint: Stint | None = None) -> SlaveInfo:
+    def describe(self, stint: Stint | None = None, clock: Milliseconds | None = None) -> SlaveInfo:
         """Return what a master must know before it asks for a window.
 
-        ``stint`` is one of this node's store that the master has seen.
+        ``stint`` is one of this node's store that the master has seen; ``clock`` is what the
+        master's clock shows.
         """
+        if clock is not None and not self.receiver.store.shared:
+            self.receiver.clock.confirm(clock)
         # In this order: this report may make a stint of a restored store as it was.
         continues = None if stint is None else self.receiver.knows(stint)
         reported = self.receiver.report_horizon()
@@ -208,6 +211,7 @@ class Slave:
             encodings=tuple(ENCODINGS),
             rules={name: rule.text for name, rule in self.receiver.identifier.rules.items()},
             ranges=True,
+            clock=self.receiver.clock.read(),
             stint=reported.id,
             continues=continues,
             losses=describe_damages(self.receiver.store.losses()),

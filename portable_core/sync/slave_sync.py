@@ -16,6 +16,7 @@ import msgspec
 from portable_core.errors import (
     AnswerInvalid,
     BadRequest,
+    ClocksDiffer,
     QuarantineFull,
     SlaveError,
     SlaveRefused,
@@ -31,6 +32,8 @@ from portable_core.ports import (
     SyncAnswer,
     SyncRequest,
 )
+from portable_core.sync.agreement import check_agreement
+from portable_core.sync.clocks import NodeTime, diagnose, meet
 from portable_core.sync.copies import CopyFinder
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, TooManyPairs
 from portable_core.sync.parts import expect_collisions
@@ -125,6 +128,8 @@ class SlaveSync:
         self._gained_lately = False
         self._bits = context.identifier.bits
         self._copies = CopyFinder(context.store)
+        #: What keeps this sync from being complete, although all of it was done.
+        self._differing = ""
 
     # -- the loop over windows -----------------------------------------------------------------
 
@@ -156,6 +161,8 @@ class SlaveSync:
                 # The turn does not count, so that the slave is among the first next time.
                 progress.warn(_LIMIT_REACHED)
                 self._turn_started = self._last_report.started
+        if self._differing and not progress.error:
+            progress.fail(ClocksDiffer(self._differing))
         progress.similar = self._copies.find_members()
         if progress.expected_collisions >= 1 and not progress.warning:
             progress.warn(_COLLISIONS.format(count=progress.expected_collisions))
@@ -184,10 +191,14 @@ class SlaveSync:
         return self._limits.whole_turn if late else not self._has_room()
 
     def _sync_windows(self, now: Callable[[], Milliseconds], end: Milliseconds) -> None:
-        asked = now()
-        info = self._client.describe(self._keep_waiting, self._state.stint)
-        # The slave read its clock somewhere between the two readings of the master's.
-        self._check_agreement(info, info.now - min(max(info.now, asked), now()))
+        before = self._read_times(now)
+        info = self._client.describe(self._keep_waiting, self._state.stint, before.clock)
+        self._progress.horizon = info.horizon
+        context = self._context
+        self._encodings = check_agreement(
+            self._settings, context.algorithm, context.identifier, info
+        )
+        self._compare_clocks(info, before, now)
         self._resume_from(info)
         end = min(end, info.horizon)
         # Before its first record there is nothing to ask for.
@@ -255,46 +266,32 @@ class SlaveSync:
             plan.lighten(step)
         return False
 
-    def _check_agreement(self, info: SlaveInfo, skew: Milliseconds) -> None:
-        """Choose the encodings. Raise ``AnswerInvalid`` if a sync with this slave cannot work."""
-        span, algorithm = self._settings.span_ms, self._context.algorithm
-        self._progress.skew_ms, self._progress.horizon = skew, info.horizon
-        if info.span != span:
-            raise AnswerInvalid(
-                f"span: the slave has {info.span} ms, the master {span} ms; set the same SPAN_S"
-            )
-        if info.hash != algorithm:
-            raise AnswerInvalid(
-                f"hash: the slave has {info.hash}, the master {algorithm}; "
-                "set the same HASH and HASH_KEY"
-            )
-        self._check_rules(info)
-        if abs(skew) * 2 > span:
-            raise AnswerInvalid(
-                f"clock: the slave's differs by {skew} ms, more than half the span; set it right"
-            )
-        if abs(skew) * 4 > span:
-            self._progress.warn(f"clock: the slave's differs by {skew} ms; set it right")
-        self._encodings = [e for e in self._encodings if e.media_type in info.encodings]
-        if not self._encodings:
-            raise AnswerInvalid(
-                "encodings: the slave supports none of the master's "
-                f"(got {', '.join(info.encodings)}); update both nodes"
-            )
+    def _read_times(self, now: Callable[[], Milliseconds]) -> NodeTime:
+        return NodeTime(self._context.clock.read(), now())
 
-    def _check_rules(self, info: SlaveInfo) -> None:
-        """Raise ``AnswerInvalid`` if the nodes identify the webhooks of a source differently."""
-        if info.rules is None:
-            return  # the slave hashes payloads alone; the merger recognises its records
-        ours = {name: rule.text for name, rule in self._context.identifier.rules.items()}
-        for source in sorted(ours.keys() | info.rules.keys()):
-            mine, theirs = ours.get(source, ""), info.rules.get(source, "")
-            if mine != theirs:
-                raise AnswerInvalid(
-                    f"identity: the rules for the source {source[:64]!r} differ (the slave has "
-                    f"{_show_rule(theirs)}, the master {_show_rule(mine)}); set the same SOURCES "
-                    "and SOURCES_FILE on every node"
-                )
+    def _compare_clocks(
+        self, info: SlaveInfo, before: NodeTime, now: Callable[[], Milliseconds]
+    ) -> None:
+        """Compare the clocks of both. Raise ``ClocksDiffer`` if the sync must wait.
+
+        The slave read its clock somewhere between the two readings of the master's.
+        """
+        context, slave = self._context, NodeTime(info.clock, info.now)
+        if info.clock is not None:
+            if not context.store.shared:
+                context.clock.confirm(info.clock)
+            context.peer_clocks.note(self._client.name, info.clock, context.clock.monotonic())
+        others = context.peer_clocks.estimate(context.clock.monotonic(), self._client.name)
+        master = meet(before, self._read_times(now), slave)
+        self._progress.skew_ms = info.now - master.timestamp
+        found = diagnose(master, slave, others, self._settings.span_ms)
+        if found is None:
+            return
+        if found.stops:
+            raise ClocksDiffer(found.text)
+        self._progress.warn(found.text)
+        if found.fails:
+            self._differing = found.text
 
     # -- one request ---------------------------------------------------------------------------
 
@@ -434,7 +431,3 @@ def _explain_size(error: WebhookSyncError, info: SlaveInfo) -> WebhookSyncError:
     if info.ranges:
         return error
     return SlaveRefused(f"{error}. Update the slave: its release cannot compare by parts.", 413)
-
-
-def _show_rule(text: str) -> str:
-    return text[:200] or "the default"

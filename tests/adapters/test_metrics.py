@@ -72,11 +72,14 @@ class LocalClient:
         self.error: Exception | None = None
 
     def describe(
-        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+        self,
+        keep_waiting: KeepWaiting = wait_on,
+        stint: Stint | None = None,
+        clock: int | None = None,
     ) -> SlaveInfo:
         if self.error is not None:
             raise self.error
-        return self.slave.describe(stint)
+        return self.slave.describe(stint, clock)
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

@@ -46,7 +46,10 @@ class SilentSlave:
         self.look(where)
 
     def describe(
-        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+        self,
+        keep_waiting: KeepWaiting = wait_on,
+        stint: Stint | None = None,
+        clock: int | None = None,
     ) -> SlaveInfo:
         self._stay_silent("describe", keep_waiting)
         now = self._clock.now()

@@ -10,6 +10,7 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import RecordRefused
 from portable_core.ingest.identifier import Identifier
+from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Lease
@@ -48,7 +49,7 @@ class Rig:
         context = SyncContext(
             settings,
             self.store,
-            clock,
+            PlausibleClock(clock, settings.span_ms),
             "crc32c-1",
             identifier,
             lease,

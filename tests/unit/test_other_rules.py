@@ -10,6 +10,7 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SettingsError
 from portable_core.ingest.identifier import Identifier
+from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
 from portable_core.ingest.rule_history import remember_rules
 from portable_core.payload_hash.identity import DEFAULT_RULE, IdentityRule, make_rule
@@ -65,7 +66,7 @@ class Master:
         context = SyncContext(
             self.settings,
             self.store,
-            self.clock,
+            PlausibleClock(self.clock, span),
             "crc32c",
             self.identifier,
             lease,

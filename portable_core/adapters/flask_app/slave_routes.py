@@ -17,6 +17,7 @@ from portable_core.ports import StoreEpoch, StoreInfo
 from portable_core.sync.master_marks import MastersDocument
 from portable_core.sync.protocol import (
     MASTERS_PATH,
+    QUERY_CLOCK,
     QUERY_COMPARE_ONLY,
     QUERY_COMPARE_ONLY_DEPRECATED,
     QUERY_END,
@@ -65,7 +66,7 @@ def add_slave_routes(app: Flask, node: Node, slave: Slave) -> None:
     @app.get(SYNC_PATH)
     def describe() -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        response = answer_json(slave.describe(_read_stint()))
+        response = answer_json(slave.describe(_read_stint(), _read_clock()))
         _name_store(response, slave.receiver.info())
         return response
 
@@ -185,6 +186,18 @@ def _read_stint() -> Stint | None:
         return parse_stint(given[0])
     except ValueError as error:
         raise BadRequest(f"{QUERY_STINT}: {error}") from error
+
+
+def _read_clock() -> int | None:
+    given = request.args.getlist(QUERY_CLOCK)
+    if not given:
+        return None
+    try:
+        if len(given) > 1:
+            raise ValueError(f"must occur once in the query (got {len(given)} values)")
+        return parse_integer(given[0])
+    except ValueError as error:
+        raise BadRequest(f"{QUERY_CLOCK}: {error}") from error
 
 
 def _until_stopped(node: Node, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from portable_core.errors import (
 )
 from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
 from portable_core.sync.protocol import (
+    QUERY_CLOCK,
     QUERY_SLAVE,
     QUERY_STINT,
     RECORDS_PATH,
@@ -89,11 +90,16 @@ class HttpSlaveClient(_Client):
         return self._name
 
     def describe(
-        self, keep_waiting: KeepWaiting = wait_on, stint: Stint | None = None
+        self,
+        keep_waiting: KeepWaiting = wait_on,
+        stint: Stint | None = None,
+        clock: int | None = None,
     ) -> SlaveInfo:
         """See the port. Returns within ``connect_s`` and twice ``idle_s``."""
         limits, peer = self._limits, self._peer
         query = {} if stint is None else {QUERY_STINT: format_stint(stint)}
+        if clock is not None:
+            query[QUERY_CLOCK] = str(clock)
         with peer.ask("GET", SYNC_PATH, limits, query=query, keep_waiting=keep_waiting) as exchange:
             try:
                 return info_from_json(peer.read_document(exchange, limits.idle_s))

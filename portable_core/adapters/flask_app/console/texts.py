@@ -24,8 +24,9 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
     ),
     errors.AnswerInvalid: (
         "Check that the address in SLAVES is that of a slave of this version, and that both nodes "
-        "have the same SPAN_S, HASH, identity rules in SOURCES, and time."
+        "have the same SPAN_S, HASH and identity rules in SOURCES."
     ),
+    errors.ClocksDiffer: "The next sync continues once the clocks or the timestamps are right.",
     errors.QuarantineFull: (
         "Look at what is set aside with “webhook-sync quarantine”, release or delete it, or raise "
         "QUARANTINE_BYTES on the master. The next sync continues."
