@@ -12,10 +12,11 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.adapters.sqlite.files import HOUR_MS, STATE_NAME, format_name
+from portable_core.adapters.sqlite.files import FIRST_PLACE, HOUR_MS, STATE_NAME, format_name
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record, format_sort_key
 
@@ -68,4 +69,8 @@ def _make_template(records: int) -> bytes:
         store.open(ALGORITHM)
         store.append([Record(Pair(n, hash_), _PAYLOAD, _META) for n in range(records)])
         store.close()
-        return (Path(name) / format_name(0, 0)).read_bytes()
+        path = Path(name) / format_name(0, 0)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            # The numbers of rows as versions without an order of arrival wrote them.
+            connection.execute("UPDATE unnamed SET rowid = rowid - ?", (FIRST_PLACE - 1,))
+        return path.read_bytes()

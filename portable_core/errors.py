@@ -13,7 +13,8 @@
     ├── Forbidden                   403  valid credentials without access to this
     ├── NotFound                    404  no such slave, webhook or path
     ├── Conflict                    409  the nodes disagree about span, hash or clock
-    │   └── LeaseHeld               409  another sync of this master is running
+    │   ├── LeaseHeld               409  another sync of this master is running
+    │   └── PositionUnknown         409  this store did not give out this position of the feed
     ├── PayloadTooLarge             413  more bytes than MAX_BODY_BYTES
     ├── UnsupportedEncoding         415  an unsupported media type or content coding
     ├── HeadersTooLarge             431  the headers to store are too large for a record
@@ -159,6 +160,23 @@ class LeaseHeld(Conflict):
 
     title = "Sync already running"
     retry_after = 1
+
+
+class PositionUnknown(Conflict):
+    """A position of the arrival feed that this store did not give out.
+
+    ``resume`` is a position from which nothing is skipped; records may be repeated.
+    """
+
+    title = "Position unknown"
+
+    def __init__(self, message: str, resume: str) -> None:
+        super().__init__(message)
+        self.resume = resume
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        return {"resume": self.resume}
 
 
 class PayloadTooLarge(WebhookSyncError):

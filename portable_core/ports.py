@@ -384,8 +384,47 @@ class MasterState(Protocol):
         ...
 
 
-class MasterStore(Store, MasterState, Protocol):
-    """A store that is both. Every shipped one is, so that one lease protects both."""
+#: The position before a store's first record in the order of arrival.
+BEGINNING = ""
+
+
+class Arrival(NamedTuple):
+    """A record in the order of arrival; reading continues after ``position``."""
+
+    position: str
+    record: Record
+
+
+class ArrivalOrder(Protocol):
+    """The order in which the records of a store were committed. It never changes.
+
+    Nothing is ever added before a position that was returned. A position is text that this store
+    alone can read, of at most 1,000 printable ASCII characters.
+    """
+
+    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
+        """Yield the records after a position, in the order of their commits, in bounded memory.
+
+        The result is a snapshot. Raises ``BadRequest`` for text that is not a position, and
+        ``PositionUnknown`` for a position that this store did not give out, with the first item.
+        """
+        ...
+
+    def newest_arrival(self) -> str:
+        """Return the position after the newest record."""
+        ...
+
+    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
+        """Call ``notify`` after each commit, until the returned function is called.
+
+        It is called in the thread that commits, and must neither wait nor raise. A shared store
+        does not call it for the commits of other processes.
+        """
+        ...
+
+
+class MasterStore(Store, MasterState, ArrivalOrder, Protocol):
+    """A store that is all three. Every shipped one is, so that one lease protects all."""
 
 
 #: The name of a hash algorithm or a media type.

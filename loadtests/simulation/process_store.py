@@ -9,6 +9,8 @@ from typing import TypeVar
 from loadtests.simulation.disk import Disk
 from portable_core.errors import StoreError
 from portable_core.ports import (
+    BEGINNING,
+    Arrival,
     Damage,
     Lease,
     Milliseconds,
@@ -164,6 +166,18 @@ class ProcessStore:
     def last(self) -> Milliseconds | None:
         self._check_alive()
         return self.disk.last()
+
+    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
+        for arrival in self.disk.arrivals(after):
+            self._check_alive()
+            yield arrival
+
+    def newest_arrival(self) -> str:
+        self._check_alive()
+        return self.disk.newest_arrival()
+
+    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
+        return self.disk.on_arrival(notify)
 
     def prune(self, before: Milliseconds) -> int:
         return self._write("prune", lambda: self.disk.prune(before))

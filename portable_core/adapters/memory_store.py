@@ -5,15 +5,19 @@ The object itself is the database: it keeps everything when it is closed and ope
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from portable_core.errors import LeaseHeld, LeaseLost, SettingsError, StoreError
+from portable_core.errors import BadRequest, LeaseHeld, LeaseLost, SettingsError, StoreError
+from portable_core.listeners import Listeners
 from portable_core.ports import (
+    BEGINNING,
     GAP_REASON,
+    Arrival,
     Damage,
     Lease,
     Milliseconds,
@@ -25,6 +29,9 @@ from portable_core.ports import (
     StoreStatus,
 )
 from portable_core.records import Pair, Record
+
+#: A position in the order of arrival: the number of a record in hexadecimal.
+_POSITION = re.compile(r"[1-9a-f][0-9a-f]{0,12}")
 
 #: Pairs that an iterator reads while it holds the lock.
 _BATCH = 1024
@@ -48,6 +55,9 @@ class MemoryStore:
         #: The number of each record in the order of appending; an iterator skips later ones.
         self._arrival: dict[Pair, int] = {}
         self._arrivals = 0
+        #: Numbers and pairs in the order of appending, also of some records that were removed.
+        self._sequence: list[tuple[int, Pair]] = []
+        self._listeners = Listeners()
         self._bytes = 0
         self._marks: dict[str, int] = {}
         self._gaps: list[tuple[Milliseconds, Milliseconds]] = []
@@ -100,6 +110,7 @@ class MemoryStore:
         for pair, record in new.items():
             self._arrivals += 1
             self._arrival[pair] = self._arrivals
+            self._sequence.append((self._arrivals, pair))
             self._records[pair] = record
             self._bytes += record.size + _OVERHEAD
         new_pairs = sorted(new)
@@ -107,6 +118,7 @@ class MemoryStore:
         self._order += new_pairs
         if not in_order:
             self._order.sort()  # merges two sorted runs in linear time
+        self._listeners.notify()
 
     def prune(self, before: Milliseconds) -> int:
         """Remove exactly the records older than ``before``; return their bytes."""
@@ -138,12 +150,17 @@ class MemoryStore:
             self._bytes -= self._records.pop(pair).size + _OVERHEAD
             del self._arrival[pair]
         del self._order[:count]
+        if len(self._sequence) > 2 * len(self._order):
+            self._sequence = [item for item in self._sequence if self._is_current(*item)]
         return before - self._bytes
 
     def losses(self) -> list[Damage]:
         with self._lock:
             self._check_open()
             return [Damage("gap", GAP_REASON, *gap) for gap in self._gaps]
+
+    def _is_current(self, number: int, pair: Pair) -> bool:
+        return self._arrival.get(pair) == number
 
     def mark(self, name: str) -> int:
         with self._lock:
@@ -202,6 +219,36 @@ class MemoryStore:
             self._check_open()
             high = bisect_left(self._order, Pair(before, 0))
             return self._order[max(high - limit, 0) : high][::-1]
+
+    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
+        if after and not _POSITION.fullmatch(after):
+            raise BadRequest("after: is not a position. Use one that the feed gave.")
+        number = int(after or "0", 16)
+        with self._lock:
+            self._check_open()
+            last = self._arrivals
+        while True:
+            with self._lock:
+                self._check_open()
+                low = bisect_left(self._sequence, (number + 1, Pair(0, 0)))
+                items = [item for item in self._sequence[low : low + _BATCH] if item[0] <= last]
+                found = [
+                    Arrival(f"{item[0]:x}", self._records[item[1]])
+                    for item in items
+                    if self._is_current(*item)
+                ]
+            if not items:
+                return
+            yield from found
+            number = items[-1][0]
+
+    def newest_arrival(self) -> str:
+        with self._lock:
+            self._check_open()
+            return f"{self._arrivals:x}" if self._arrivals else BEGINNING
+
+    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
+        return self._listeners.add(notify)
 
     def first(self) -> Milliseconds | None:
         with self._lock:

@@ -37,7 +37,10 @@ def plant(folder: Path, bomb: bytes) -> None:
     """Put the pickle in the place of a record's value and of a value of the state."""
     for path in list_data_files(folder):
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE unnamed SET value = ? WHERE rowid = 2", (bomb,))
+            connection.execute(
+                "UPDATE unnamed SET value = ? WHERE rowid = (SELECT min(rowid) + 1 FROM unnamed)",
+                (bomb,),
+            )
     with closing(sqlite3.connect(folder / "state.sqlite3")) as connection, connection:
         connection.execute("INSERT INTO state VALUES ('slave:planted', ?)", (bomb,))
 

@@ -92,7 +92,7 @@ def test_the_background_finds_damage_that_left_no_trace(tmp_path: Path) -> None:
 
 def remove_rows(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("DELETE FROM unnamed WHERE rowid > 5")
+    connection.execute("DELETE FROM unnamed WHERE rowid > (SELECT min(rowid) + 4 FROM unnamed)")
     connection.commit()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

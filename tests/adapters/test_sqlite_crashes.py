@@ -5,28 +5,37 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from portable_core.adapters.sqlite import files
+from portable_core.adapters.sqlite import SqliteStore, files
 from portable_core.adapters.sqlite.writer import Writer
-from tests.support.stores.samples import HOUR, NOON, make_record
+from portable_core.ports import BEGINNING
+from tests.support.stores.samples import DAY, HOUR, NOON, make_record
 from tests.support.stores.sqlite_folders import opened, read_timestamps, wait_until_checked
 
 _CRASHED = 7
 
 
-def use_as_a_node(path: Path, confirm: Callable[[int], object]) -> None:
-    """Append to hours in every order; close, reopen and remove files."""
-    timestamp = NOON
+def use_as_a_node(path: Path, confirm: Callable[[str], object]) -> None:
+    """Append to hours in every order; close, reopen and remove files.
+
+    A reader follows the order of arrival: ``confirm`` gets each timestamp that was stored, and a
+    line with the reader's position and the timestamps that it has read.
+    """
+    timestamp, position = NOON, BEGINNING
     for last in (False, True):
         with opened(path) as store:
             for hour in (0, 1, 0, 2, 3, 1, 4):
                 timestamp += 1
                 store.append([make_record(timestamp + hour * HOUR), make_record(timestamp)])
-                confirm(timestamp + hour * HOUR)
-                confirm(timestamp)
+                confirm(f"{timestamp + hour * HOUR}")
+                confirm(f"{timestamp}")
+                arrivals = list(store.arrivals(position))
+                position = arrivals[-1].position
+                read = " ".join(str(arrival.record.pair.timestamp) for arrival in arrivals)
+                confirm(f"read {position} {read}")
                 if hour % 2:
                     store.raise_mark("horizon", timestamp)
             if last:
@@ -50,24 +59,54 @@ def crash_at(step: int, *, after: bool) -> None:
     Writer._run = run_and_crash  # type: ignore[method-assign]  # only in a child process
 
 
-def run_until_crash(path: Path, step: int, *, after: bool, tick_ns: int) -> tuple[set[int], bool]:
-    """Return the confirmed timestamps, and whether the process came to its end."""
+class Outcome(NamedTuple):
+    """What a process did before it ended.
+
+    ``read``: the timestamps that its reader has read, in order, up to ``position``. ``ended``:
+    whether the process came to its end.
+    """
+
+    confirmed: set[int]
+    read: list[int]
+    position: str
+    ended: bool
+
+
+def run_until_crash(path: Path, step: int, *, after: bool, tick_ns: int) -> Outcome:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:  # the child must not run anything of pytest
         try:
             files.TICK_NS = tick_ns
             crash_at(step, after=after)
-            use_as_a_node(path, lambda timestamp: os.write(writing, b"%d\n" % timestamp))
+            use_as_a_node(path, lambda line: os.write(writing, f"{line}\n".encode()))
             os._exit(0)
         finally:
             os._exit(1)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        confirmed = {int(line) for line in pipe.read().split()}
+    confirmed: set[int] = set()
+    read: list[int] = []
+    position = BEGINNING
+    with os.fdopen(reading, "r") as pipe:
+        for line in pipe:
+            if line.startswith("read "):
+                _, position, *timestamps = line.split()
+                read += map(int, timestamps)
+            else:
+                confirmed.add(int(line))
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code in (0, _CRASHED)
-    return confirmed, code == 0
+    return Outcome(confirmed, read, position, code == 0)
+
+
+def check_order(store: SqliteStore, outcome: Outcome, timestamp: int) -> None:
+    """Assert that the reader continues where it was: nothing twice, nothing before its position."""
+    store.append([make_record(timestamp)])
+    rest = [arrival.record.pair.timestamp for arrival in store.arrivals(outcome.position)]
+    order = [arrival.record.pair.timestamp for arrival in store.arrivals()]
+    assert order == outcome.read + rest
+    assert sorted(order) == read_timestamps(store)
+    assert rest[-1] == timestamp
 
 
 @pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.deep)])
@@ -84,9 +123,11 @@ def test_a_crash_at_any_write_loses_nothing(
     step, ended = 1, False
     while not ended:
         path = tmp_path / str(step)
-        confirmed, ended = run_until_crash(path, step, after=after, tick_ns=tick_ns)
-        for _ in range(2):
+        outcome = run_until_crash(path, step, after=after, tick_ns=tick_ns)
+        confirmed, ended = outcome.confirmed, outcome.ended
+        for later in (1, 2):
             with opened(path) as store:
+                check_order(store, outcome, NOON + DAY + later)
                 assert confirmed <= set(read_timestamps(store))
                 wait_until_checked(store)
                 assert confirmed <= set(read_timestamps(store))

@@ -119,7 +119,9 @@ def test_an_invalid_value(tmp_path: Path) -> None:
     fill(tmp_path, [*make_records(5), *make_records(5, NOON + HOUR)])
     path = list_data_files(tmp_path)[0]
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE unnamed SET value = x'c1' WHERE rowid = 3")
+    connection.execute(
+        "UPDATE unnamed SET value = x'c1' WHERE rowid = (SELECT min(rowid) + 2 FROM unnamed)"
+    )
     connection.commit()
     connection.close()
     with opened(tmp_path) as store:

@@ -93,7 +93,9 @@ def test_a_failed_statement_commits_nothing_of_its_batch(tmp_path: Path) -> None
     until = threading.TIMEOUT_MAX
     writer = Writer(path, (TABLE,), 1)
     writer.open(until)
-    good = [(format_sort_key(r.pair), b"value") for r in make_records(3)]
+    good = [
+        (rowid, format_sort_key(r.pair), b"value") for rowid, r in enumerate(make_records(3), 1)
+    ]
     broken = ("INSERT OR ROLLBACK INTO unnamed (rowid, key, value) VALUES (1, 'a', x'')", ())
     writer.commit(build_inserts(TABLE, good[:1]), until)
     with pytest.raises(Exception, match="UNIQUE"):
@@ -152,7 +154,10 @@ def test_a_pickle_in_a_file_is_only_bytes(tmp_path: Path) -> None:
     bomb = pickle.dumps(Bomb(witness))
     fill(folder, make_records(3))
     connection = sqlite3.connect(list_data_files(folder)[0])
-    connection.execute("UPDATE unnamed SET value = ? WHERE rowid = 2", (bomb,))
+    connection.execute(
+        "UPDATE unnamed SET value = ? WHERE rowid = (SELECT min(rowid) + 1 FROM unnamed)",
+        (bomb,),
+    )
     connection.commit()
     connection.close()
     connection = sqlite3.connect(folder / "state.sqlite3")

@@ -25,7 +25,8 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
 
 def commit(writer: Writer, statements: Sequence[Statement]) -> object:
-    return writer.commit(statements, time.monotonic() + 10, then="SELECT count(*) FROM records")
+    count: Statement = ("SELECT count(*) FROM records", ())
+    return writer.commit(statements, time.monotonic() + 10, then=count)
 
 
 def read_keys(path: Path) -> list[str]:

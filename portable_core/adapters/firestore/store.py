@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -36,7 +36,9 @@ from portable_core.adapters.firestore.pages import (
 from portable_core.adapters.firestore.records import PageRemover, fetch_records, read_records
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
+    BEGINNING,
     GAP_REASON,
+    Arrival,
     Damage,
     Lease,
     Milliseconds,
@@ -209,6 +211,15 @@ class FirestoreStore:
     def last(self) -> Milliseconds | None:
         newest = self.latest(MAX_INTEGER + 1, 1)
         return newest[0].timestamp if newest else None
+
+    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
+        raise StoreError("this store has no order of arrival yet. Use the list by time.")
+
+    def newest_arrival(self) -> str:
+        raise StoreError("this store has no order of arrival yet. Use the list by time.")
+
+    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
+        return lambda: None
 
     # -- retention -------------------------------------------------------------------------------
 

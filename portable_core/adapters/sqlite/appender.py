@@ -27,6 +27,7 @@ from portable_core.adapters.sqlite.files import (
     translate_error,
 )
 from portable_core.adapters.sqlite.open_files import OpenFiles
+from portable_core.adapters.sqlite.places import Places
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
 from portable_core.adapters.sqlite.registry import Registry, describe_file
 from portable_core.adapters.sqlite.state import State
@@ -36,7 +37,7 @@ from portable_core.records import Record, format_sort_key, pack_value
 
 logger = logging.getLogger(__name__)
 
-_RecordRows = list[tuple[str, bytes]]
+_RecordRows = list[tuple[int, str, bytes]]
 
 #: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
@@ -49,7 +50,13 @@ class Appender:
     """
 
     def __init__(
-        self, folder: Path, registry: Registry, state: State, reader: Reader, file_bytes: int
+        self,
+        folder: Path,
+        registry: Registry,
+        state: State,
+        reader: Reader,
+        places: Places,
+        file_bytes: int,
     ) -> None:
         """Make an appender. Once a file has ``file_bytes``, its hour gets another file."""
         self._folder = folder
@@ -59,19 +66,25 @@ class Appender:
         self._reader = reader
         self.file_bytes = file_bytes
         self._open = OpenFiles(folder, reader)
+        self._places = places
 
     # -- appending ---------------------------------------------------------------------------------
 
     def append(self, records: Sequence[Record], until: float) -> None:
         """Commit the records, one commit for each hour, and make them visible all at once."""
         self.resolve_pending()
-        hours: defaultdict[int, _RecordRows] = defaultdict(list)
+        hours: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
         for record in records:
             row = (format_sort_key(record.pair), pack_value(record))
             hours[record.pair.timestamp // HOUR_MS].append(row)
+        # One hour after the other: of a batch that fails, the rows whose outcome is still open
+        # have the last places. The next batch waits for that outcome.
+        place = self._places.allocate(len(records), until) if records else 0
         extents: dict[str, Extent] = {}
         try:
-            for hour, rows in sorted(hours.items()):
+            for hour, values in sorted(hours.items()):
+                rows = [(place + number, *value) for number, value in enumerate(values)]
+                place += len(rows)
                 name, extent = self._append_to_hour(hour, rows, until)
                 extents[name] = extent
         finally:
@@ -91,8 +104,9 @@ class Appender:
             try:
                 with self._writing(file.name, until) as writer:
                     statements = build_inserts(TABLE, rows)
-                    (row,) = writer.commit(statements, until, then=EXTENT_SQL)
-                    return file.name, make_extent(row)
+                    extent_query = (EXTENT_SQL, (file.extent.rows,))
+                    (row,) = writer.commit(statements, until, then=extent_query)
+                    return file.name, make_extent(row, file.extent)
             except FileDamaged as error:
                 self._registry.note_damage(error, until)
         raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
@@ -226,7 +240,9 @@ class Appender:
         """Read the extent of a file; it is closed unless it is open again."""
         is_open = file.name in self._open
         closed_as = () if is_open else read_closed_fingerprint(self._folder / file.name)
-        extent = self._reader.read_summary(file.name, self._registry.version, alone=bool(closed_as))
+        extent = self._reader.read_summary(
+            file.name, self._registry.version, file.extent, alone=bool(closed_as)
+        )
         if extent is None:
             raise FileDamaged(file.name, "the file is empty")
         self._publish({file.name: extent})

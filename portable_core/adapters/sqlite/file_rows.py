@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from portable_core.adapters.sqlite.files import DataFile, Extent, parse_name
+from portable_core.adapters.sqlite.files import FIRST_PLACE, DataFile, Extent, parse_name
 
 _KEY = re.compile(rb"[0-9a-f]{28}")
 _MOST = 2**63 - 1
@@ -17,7 +17,7 @@ class _FileRow(msgspec.Struct):
     """The JSON form of a file in the state; older versions saved fewer members.
 
     ``told`` and ``first`` are the extent on which a reported horizon or cursor relies, or the whole
-    one of a closed file.
+    one of a closed file; ``records`` is the number of its records.
     """
 
     inode: int
@@ -28,6 +28,7 @@ class _FileRow(msgspec.Struct):
     told: tuple[int, str] = (0, "")
     first: str = ""
     sealed: bool = False
+    records: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_FileRow)
@@ -45,6 +46,7 @@ def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
         (extent.rows, extent.last.decode()),
         extent.first.decode(),
         file.sealed,
+        extent.count,
     )
     return msgspec.structs.asdict(row)
 
@@ -56,10 +58,13 @@ def decode_file(name: str, value: bytes) -> DataFile:
         raise ValueError(f"{name} is not the name of a data file")
     row = _decoder.decode(value)
     rows, last = row.told
+    count = row.records
+    if count is None and rows < FIRST_PLACE:
+        count = rows  # as older versions numbered them
     file = DataFile(
         *place,
         inode=row.inode,
-        extent=Extent(rows, row.first.encode(), last.encode()),
+        extent=Extent(rows, row.first.encode(), last.encode(), count),
         damage=row.damage,
         fingerprint=row.stamp,
         in_transition=row.in_transition,
@@ -85,6 +90,8 @@ def _is_complete(file: DataFile) -> bool:
         and fingerprint[0] == file.inode
         and 0 <= min(fingerprint) <= max(fingerprint) <= _MOST
         and 0 < extent.rows <= _MOST
+        and extent.count is not None
+        and 0 < extent.count <= _MOST
         and _KEY.fullmatch(extent.first) is not None
         and _KEY.fullmatch(extent.last) is not None
     )

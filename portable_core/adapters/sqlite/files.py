@@ -30,6 +30,9 @@ STATE_NAME = "state.sqlite3"
 LOCK_NAME = "lock"
 PID_NAME = "pid"
 
+#: The first place in the order of arrival. A file of an older version has fewer rows than this.
+FIRST_PLACE = 2**32
+
 #: The coarsest resolution of a file system's times, in nanoseconds.
 TICK_NS = 2_000_000_000
 
@@ -71,11 +74,16 @@ class FileDamaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The content of a data file: its highest rowid (``rows``), its first and its last key."""
+    """The content of a data file: its highest rowid, its first and its last key, its records.
+
+    Rowids grow with each row. Those of an older version are the numbers of the rows within their
+    file; the others are places (``places.py``). ``count`` is None while it is unknown.
+    """
 
     rows: int = 0
     first: bytes = b""
     last: bytes = b""
+    count: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

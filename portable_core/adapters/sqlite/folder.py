@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from portable_core.adapters.sqlite.appender import Appender
+from portable_core.adapters.sqlite.arrivals import ArrivalScanner
 from portable_core.adapters.sqlite.checker import Checker
 from portable_core.adapters.sqlite.lock import FolderLock
 from portable_core.adapters.sqlite.master_state import SqliteMasterState
+from portable_core.adapters.sqlite.places import Places
 from portable_core.adapters.sqlite.private_files import describe_exposure, make_folder
 from portable_core.adapters.sqlite.quarantine import SqliteQuarantine
 from portable_core.adapters.sqlite.reader import Reader
@@ -79,8 +81,17 @@ class SqliteFolder:
         self._registry = Registry(self._folder, self._state, self._reader)
         self._checker = Checker(self._check_files)
         self._scanner = Scanner(self._reader, self._registry, self._check_open)
+        self._places = Places(self._state)
+        self._arrivals = ArrivalScanner(
+            self._state.files, self._reader, self._registry, self._places, self._scanner
+        )
         self._appender = Appender(
-            self._folder, self._registry, self._state, self._reader, self._file_bytes
+            self._folder,
+            self._registry,
+            self._state,
+            self._reader,
+            self._places,
+            self._file_bytes,
         )
 
     # -- opening and closing -----------------------------------------------------------------------

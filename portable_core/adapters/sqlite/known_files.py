@@ -1,4 +1,4 @@
-"""The known data files of a store, in little memory: 130 bytes for a closed file.
+"""The known data files of a store, in little memory: 140 bytes for a closed file.
 
 After years of operation a store has 50,000 files, nearly all of them closed. A closed file is kept
 as packed bytes, and becomes a :class:`DataFile` when it is needed.
@@ -26,10 +26,12 @@ from portable_core.ports import Milliseconds
 _LAST_HOUR = 10**10
 
 #: Hour and number, big-endian, so that the bytes have the order of the files; inode, size, mtime in
-#: nanoseconds, rows, first key, last key; whether the file was read since the store was opened.
-_ROW = struct.Struct(">QIQQqQ14s14s?")
+#: nanoseconds, highest rowid, first and last key, records; whether the file was read since the
+#: store was opened.
+_ROW = struct.Struct(">QIQQqQ14s14sQ?")
 _PLACE = struct.Struct(">QI")
 _IDENTITY = struct.Struct(">QIQQq")
+_ROWS = struct.Struct(">Q")
 
 _Item = bytes | DataFile
 
@@ -41,12 +43,14 @@ def _pack_place(hour: int, number: int) -> bytes:
 def _pack(file: DataFile, *, checked: bool) -> bytes:
     extent = file.extent
     keys = (unhexlify(extent.first), unhexlify(extent.last))
-    return _ROW.pack(file.hour, file.number, *file.fingerprint, extent.rows, *keys, checked)
+    place = (file.hour, file.number)
+    count = extent.count or 0
+    return _ROW.pack(*place, *file.fingerprint, extent.rows, *keys, count, checked)
 
 
 def _unpack(row: bytes) -> DataFile:
-    hour, number, inode, size, mtime, rows, first, last, _ = _ROW.unpack(row)
-    extent = Extent(rows, hexlify(first), hexlify(last))
+    hour, number, inode, size, mtime, rows, first, last, count, _ = _ROW.unpack(row)
+    extent = Extent(rows, hexlify(first), hexlify(last), count)
     return DataFile(hour, number, inode, extent, fingerprint=(inode, size, mtime))
 
 
@@ -109,6 +113,8 @@ class KnownFiles:
         #: The closed files, in order.
         self._closed: list[bytes] = []
         self._records = self._bytes = self._unchecked = 0
+        #: The same by their highest rowid; None after a change.
+        self._by_rows: list[tuple[int, bytes]] | None = None
         #: All other files, by name.
         self._others: dict[str, DataFile] = {}
         #: The highest number of a removed file in each hour. Numbers are not reused: a scan that
@@ -207,6 +213,35 @@ class KnownFiles:
             files += [_unpack(row) for row in self._closed[-1:]]
         return max(files, key=_sort_key, default=None)
 
+    def find_highest_row(self) -> int:
+        """Return the highest rowid of all files, readable or not."""
+        return self._find_highest_row(readable=False)
+
+    def find_newest_row(self) -> int:
+        """Return the highest rowid that readers may see."""
+        return self._find_highest_row(readable=True)
+
+    def _find_highest_row(self, *, readable: bool) -> int:
+        with self._mutex:
+            others = self._others.values()
+            rows = [file.extent.rows for file in others if file.readable or not readable]
+            return max([0, *rows, *(row for row, _ in self._list_by_rows()[-1:])])
+
+    def list_after(self, rowid: int) -> list[DataFile]:
+        """Return the readable files with rows after this one, as a snapshot."""
+        with self._mutex:
+            others = [file for file in self._others.values() if file.readable]
+            by_rows = self._list_by_rows()
+            later = by_rows[bisect_left(by_rows, (rowid + 1, b"")) :]
+        files = [file for file in others if file.extent.rows > rowid]
+        return files + [_unpack(row) for _, row in later]
+
+    def _list_by_rows(self) -> list[tuple[int, bytes]]:
+        if self._by_rows is None:
+            rows = ((_ROWS.unpack_from(row, _IDENTITY.size)[0], row) for row in self._closed)
+            self._by_rows = sorted(rows)
+        return self._by_rows
+
     def total(self) -> Totals:
         with self._mutex:
             return Totals(
@@ -227,7 +262,7 @@ class KnownFiles:
         for file in files:
             if file.closed:
                 closed.append(_pack(file, checked=False))
-                records += file.extent.rows
+                records += file.extent.count or 0
                 size += file.fingerprint[1]
             else:
                 others[file.name] = file
@@ -282,7 +317,8 @@ class KnownFiles:
         self._remove(file.hour, file.number)
         if file.closed:
             insort(self._closed, _pack(file, checked=True))
-            self._records += file.extent.rows
+            self._by_rows = None
+            self._records += file.extent.count or 0
             self._bytes += file.fingerprint[1]
         else:
             self._others[file.name] = file
@@ -292,8 +328,9 @@ class KnownFiles:
         index = self._find(hour, number)
         if index is not None:
             row = self._closed.pop(index)
+            self._by_rows = None
             file = _unpack(row)
-            self._records -= file.extent.rows
+            self._records -= file.extent.count or 0
             self._bytes -= file.fingerprint[1]
             self._unchecked -= not _is_checked(row)
 

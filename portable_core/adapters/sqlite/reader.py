@@ -11,8 +11,8 @@ batch is a query of its own: between two batches a scan holds no connection, no 
 open file, so an abandoned scan costs nothing.
 
 (a) requires that rowids increase with time. So the writer never moves a row and never deletes a
-single row (``INSERT OR IGNORE`` only). The filter costs nothing, because the index of the keys
-contains the rowids: a scan of keys reads no page of payloads.
+single row (``ON CONFLICT DO NOTHING`` only). The filter costs nothing, because the index of the
+keys contains the rowids: a scan of keys reads no page of payloads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,11 @@ from portable_core.records import Pair, parse_sort_key, unpack_value
 TABLE = "unnamed"
 
 #: Reads the extent of a file in one query. (One ``SELECT max(..), min(..)`` would read every row.)
+#: It counts only the rows after a rowid.
 EXTENT_SQL = (
     f"SELECT (SELECT max(rowid) FROM {TABLE}), "  # noqa: S608 -- no outside text in it
-    f"(SELECT min(key) FROM {TABLE}), (SELECT max(key) FROM {TABLE})"
+    f"(SELECT min(key) FROM {TABLE}), (SELECT max(key) FROM {TABLE}), "
+    f"(SELECT count(*) FROM {TABLE} WHERE rowid > ?)"
 )
 
 _FORMAT_SQL = (
@@ -60,6 +63,13 @@ _LATEST_SQL = (
     f"SELECT key FROM {TABLE} WHERE key < ? AND rowid <= ? "  # noqa: S608 -- likewise
     "ORDER BY key DESC LIMIT ?"
 )
+_PLACES_SQL = (
+    f"SELECT rowid, key, value FROM {TABLE} "  # noqa: S608 -- likewise
+    "WHERE rowid > ? AND rowid <= ? ORDER BY rowid"
+)
+_NEXT_SQL = f"SELECT min(rowid) FROM {TABLE} WHERE rowid > ? AND rowid <= ?"  # noqa: S608 -- likewise
+_KEY_SQL = f"SELECT rowid FROM {TABLE} WHERE key = ? AND rowid <= ?"  # noqa: S608 -- likewise
+_COUNT_SQL = f"SELECT count(*) FROM {TABLE}"  # noqa: S608 -- likewise
 _VALUE_SQL = f"SELECT value FROM {TABLE} WHERE key = ?"  # noqa: S608 -- likewise
 _ALL_SQL = f"SELECT key, value FROM {TABLE}"  # noqa: S608 -- likewise
 
@@ -69,10 +79,14 @@ _IDLE_CONNECTIONS = 8
 _IMMUTABLE = "mode=ro&immutable=1"
 
 
-def make_extent(row: Sequence[Any]) -> Extent:
-    """Return the extent from a row of :data:`EXTENT_SQL`."""
-    rows, first, last = row
-    return Extent(rows or 0, _to_bytes(first), _to_bytes(last))
+def make_extent(row: Sequence[Any], known: Extent) -> Extent:
+    """Return the extent from a row of :data:`EXTENT_SQL`, which counted the rows after ``known``.
+
+    The count is None if there are fewer rows than known, or if their number is not known.
+    """
+    rows, first, last, more = row
+    count = None if known.count is None or (rows or 0) < known.rows else known.count + more
+    return Extent(rows or 0, _to_bytes(first), _to_bytes(last), count)
 
 
 def _to_bytes(key: str | bytes | None) -> bytes:
@@ -191,10 +205,6 @@ class Reader:
 
     # -- one file ----------------------------------------------------------------------------------
 
-    def read_extent(self, name: str) -> Extent:
-        (row,) = self.query(name, EXTENT_SQL)
-        return make_extent(row)
-
     def read_format(self, name: str) -> tuple[int, int]:
         """Return the number of tables and indexes, and ``user_version``.
 
@@ -203,11 +213,12 @@ class Reader:
         (row,) = self.query(name, _FORMAT_SQL)
         return int(row[0]), int(row[1])
 
-    def read_summary(self, name: str, version: int, *, alone: bool) -> Extent | None:
+    def read_summary(self, name: str, version: int, known: Extent, *, alone: bool) -> Extent | None:
         """Return the extent, None for an empty database.
 
-        ``alone``: no program writes to the file, and it has no records in a write-ahead log. SQLite
-        then creates no files beside it. Raise ``FileDamaged``, also for another ``user_version``.
+        ``known``: an earlier extent of the file; only the rows after it are counted. ``alone``: no
+        program writes to the file, and it has no records in a write-ahead log; SQLite then creates
+        no files beside it. Raise ``FileDamaged``, also for another ``user_version``.
         """
         path = self._folder / name
         try:
@@ -217,7 +228,12 @@ class Reader:
                     return None
                 if found != version:
                     raise FileDamaged(name, "the file belongs to another hash algorithm or program")
-                return make_extent(connection.execute(EXTENT_SQL).fetchone())
+                row = connection.execute(EXTENT_SQL, (known.rows,)).fetchone()
+                extent = make_extent(row, known)
+                if extent.count is None:  # rows are missing, or an older version saved no number
+                    ((count,),) = connection.execute(_COUNT_SQL)
+                    extent = replace(extent, count=count)
+                return extent
         except (sqlite3.Error, OSError) as error:
             reason = explain_damage(error, path)
             if reason is not None:
@@ -287,6 +303,34 @@ class Reader:
                 if max_bytes <= 0:
                     break
         return values
+
+    def read_places(
+        self, file: DataFile, after: int, upto: int, max_bytes: int
+    ) -> list[tuple[int, bytes, bytes]]:
+        """Return place, key and value of the rows in ``(after, upto]``, within the file's extent.
+
+        Stop after the row that reaches ``max_bytes``.
+        """
+        rows: list[tuple[int, bytes, bytes]] = []
+        with self._connection(file.name) as connection:
+            for row in connection.execute(_PLACES_SQL, (after, min(upto, file.extent.rows))):
+                if not isinstance(row[1], bytes) or not isinstance(row[2], bytes):
+                    raise FileDamaged(file.name, "a key or a value is not bytes")
+                rows.append(row)
+                max_bytes -= len(row[2])
+                if max_bytes <= 0:
+                    break
+        return rows
+
+    def find_place(self, file: DataFile, after: int) -> int | None:
+        """Return the first rowid after this one within the file's extent; None without one."""
+        ((place,),) = self.query(file.name, _NEXT_SQL, (after, file.extent.rows))
+        return None if place is None else int(place)
+
+    def find_key(self, file: DataFile, key: bytes) -> int | None:
+        """Return the rowid of a key within the file's extent; None without one."""
+        rows = self.query(file.name, _KEY_SQL, (key.decode(), file.extent.rows))
+        return int(rows[0][0]) if rows else None
 
     def read_latest(self, file: DataFile, stop: str, limit: int) -> list[bytes]:
         """Return the last keys before ``stop`` within the file's extent, newest first."""

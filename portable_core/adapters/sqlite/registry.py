@@ -215,11 +215,24 @@ class Registry:
                 new_generation=changes.new_generation,
                 lost_from=changes.lost_from,
                 removed=[describe_file(file) for file in changes.removed],
+                came_back=self._find_first_row(changes),
             )
         for name in values:
             self._reader.forget(name)
         self._files.put(*changes.files)
         self._files.drop(removed)
+
+    def _find_first_row(self, changes: Changes) -> int | None:
+        """Return the first rowid of records that came back; None without one."""
+        rows: list[int] = []
+        for file in changes.files:
+            if file.name in changes.restored:
+                before = self._files.get(file.name)
+                known = 0 if before is None or before.damage else before.extent.rows
+                row = self._reader.find_place(file, known)
+                if row is not None:
+                    rows.append(row)
+        return min(rows, default=None)
 
     def _inspect(self, name: str, before: DataFile | None, *, opening: bool) -> DataFile | None:
         """Return the new attributes of one file; None if nothing changed."""
@@ -246,7 +259,8 @@ class Registry:
         if before is None and not fingerprint:
             return None  # removed since the folder was listed
         try:
-            extent = self._reader.read_summary(name, self._version, alone=bool(closed_as))
+            known = Extent() if before is None else before.extent
+            extent = self._reader.read_summary(name, self._version, known, alone=bool(closed_as))
             if extent is None and before is None:
                 return None  # a process ended while it created this file; the file has no records
             if extent is None:
@@ -270,7 +284,7 @@ class Registry:
             return before.loss if extent == replace(saved, first=extent.first) else ""
         if not self._state.read_only:
             self._reader.check_integrity(before.name)  # it may contain half of a checkpoint
-        return f"it held {saved.rows} records and holds {extent.rows} now"
+        return f"it held {saved.count} records and holds {extent.count} now"
 
     # -- closed files, after opening ---------------------------------------------------------------
 
@@ -284,7 +298,7 @@ class Registry:
             return None
         try:
             found = read_closed_fingerprint(self._folder / file.name)[:3]
-            extent = self._reader.read_summary(file.name, self._version, alone=True)
+            extent = self._reader.read_summary(file.name, self._version, file.extent, alone=True)
         except FileDamaged:
             return file
         if (found, extent) != (file.fingerprint, file.extent):

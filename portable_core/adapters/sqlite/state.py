@@ -14,6 +14,7 @@ from portable_core.adapters.sqlite.files import FileDamaged
 from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state_file import FILES, Changes, StateFile
+from portable_core.adapters.sqlite.stretches import PLACES, rewind
 from portable_core.errors import SettingsError, StoreDamaged, StoreError
 from portable_core.ports import MAX_SPAN_MS, Damage, Lease, Milliseconds
 
@@ -170,6 +171,7 @@ class State(StateFile):
         new_generation: bool = False,
         lost_from: Milliseconds | None = None,
         removed: Sequence[Damage] = (),
+        came_back: int | None = None,
     ) -> None:
         """Save the files in one commit, with None to delete one; what was noted is replaced.
 
@@ -179,6 +181,8 @@ class State(StateFile):
           So every cursor is set back to at least one span before this time, and parts of windows
           are dropped. A running sync loses its lease; otherwise it would advance its cursor again.
         - ``removed``: damaged files that are removed. The last ones are remembered.
+        - ``came_back``: the first rowid of records that came back. Positions after it are unknown
+          from now on.
 
         A read-only process saves nothing.
         """
@@ -197,6 +201,8 @@ class State(StateFile):
                 changes["store", "removed"] = [
                     [damage.name, damage.reason, damage.start, damage.end] for damage in damages
                 ]
+            if came_back is not None:
+                changes["store", PLACES] = rewind(self.values["store"].get(PLACES, {}), came_back)
             if lost_from is not None:
                 back = max(lost_from - MAX_SPAN_MS, 0)
                 for name, slave in self.values["slave"].items():

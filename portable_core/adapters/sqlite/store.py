@@ -14,8 +14,11 @@ from portable_core.adapters.sqlite.known_files import FileList, KnownFiles
 from portable_core.adapters.sqlite.retention import choose_oldest, find_gap, measure_file
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.errors import StoreError, StoreFull
+from portable_core.listeners import Listeners
 from portable_core.ports import (
+    BEGINNING,
     GAP_REASON,
+    Arrival,
     Damage,
     Lease,
     Milliseconds,
@@ -84,6 +87,7 @@ class SqliteStore(SqliteFolder):
             file_bytes=file_bytes,
             clock=clock,
         )
+        self._listeners = Listeners()
         #: The time of the last write that succeeded.
         self._succeeded_at = 0.0
         #: The error and the time of the last append, if it failed.
@@ -109,6 +113,8 @@ class SqliteStore(SqliteFolder):
         except StoreError as error:
             self._note_failure(error)
             raise
+        finally:
+            self._listeners.notify()
         self._failure = None
         self._succeeded_at = time.monotonic()
 
@@ -226,6 +232,23 @@ class SqliteStore(SqliteFolder):
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
         return self._scanner.latest(self._list_files(0, before), before, limit)
 
+    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
+        self._check_arrivals()
+        return self._arrivals.scan(after)
+
+    def newest_arrival(self) -> str:
+        self._check_arrivals()
+        return self._arrivals.find_newest()
+
+    def _check_arrivals(self) -> None:
+        self._check_open()
+        if self._read_only:
+            # A reader of the files of another process sees no batch as a whole.
+            raise StoreError("only the process that writes the store knows the order of arrival")
+
+    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
+        return self._listeners.add(notify)
+
     def first(self) -> Milliseconds | None:
         return find_first(self._read_files(KnownFiles.list_first_hour))
 
@@ -251,7 +274,7 @@ class SqliteStore(SqliteFolder):
         readable = [file for file in totals.others if file.readable]
         size = sum(measure_file(self._folder, file) for file in totals.others)
         return StoreStatus(
-            records=totals.records + sum(file.extent.rows for file in readable),
+            records=totals.records + sum(file.extent.count or 0 for file in readable),
             first=find_first(first),
             last=find_last(last),
             bytes=totals.bytes + size + quarantine.bytes,

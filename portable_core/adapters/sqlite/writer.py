@@ -55,21 +55,22 @@ _JOIN_S = 0.2
 #: The most rows in one INSERT. A smaller batch is one statement of its own length; the sqlite3
 #: module caches the last 128 prepared statements.
 _ROWS_PER_INSERT = 100
+_INSERT_SQL = 'INSERT INTO "{}" (rowid, key, value) VALUES {} ON CONFLICT (key) DO NOTHING'
 
 # This module raises every error itself; sqlitedict would first log each one in a dozen lines.
 logging.getLogger("sqlitedict").setLevel(logging.CRITICAL)
 
 
-def build_inserts(table: str, rows: Sequence[tuple[str, bytes]]) -> Iterable[Statement]:
-    """Return statements that insert the rows whose keys do not exist yet.
+def build_inserts(table: str, rows: Sequence[tuple[int, str, bytes]]) -> Iterable[Statement]:
+    """Return statements that insert the rows (rowid, key, value) whose keys do not exist yet.
 
-    An existing row keeps its rowid, because running scans rely on rowids (see ``reader.py``).
+    An existing row keeps its rowid, because running scans rely on rowids (see ``reader.py``). A
+    rowid that exists is an error: ``INSERT OR IGNORE`` would drop the record.
     """
     for at in range(0, len(rows), _ROWS_PER_INSERT):
         chunk = rows[at : at + _ROWS_PER_INSERT]
-        places = ",".join(["(?,?)"] * len(chunk))
-        sql = f'INSERT OR IGNORE INTO "{table}" (key, value) VALUES {places}'  # noqa: S608 -- ours
-        yield sql, [value for row in chunk for value in row]
+        places = ",".join(["(?,?,?)"] * len(chunk))
+        yield _INSERT_SQL.format(table, places), [value for row in chunk for value in row]
 
 
 def _unchanged(value: bytes) -> bytes:
@@ -200,15 +201,17 @@ class Writer:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def commit(self, statements: Iterable[Statement], until: float, then: str = "") -> Rows:
+    def commit(
+        self, statements: Iterable[Statement], until: float, then: Statement | None = None
+    ) -> Rows:
         """Execute the statements as one durable transaction; return the rows of query ``then``.
 
         After an error, either all of the transaction is in the database or nothing.
         """
         sent = list(statements)
         after: list[Statement] = [("COMMIT", ())]
-        if then:
-            after.append((then, ()))
+        if then is not None:
+            after.append(then)
         with self._abandoned_on_error():
             if len(sent) == 1:
                 try:
