@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.outcome import Outcome
 from portable_core.ingest.receiver import Receiver
+from portable_core.ingest.refusals import Refusals
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
 from portable_core.sources.decision import Decision
@@ -52,6 +53,7 @@ class Node:
     authenticate_slave: AuthenticateSlave | None = None
     warnings: tuple[str, ...] = ()
     observer: Observer = field(default_factory=Observer)
+    refusals: Refusals = field(default_factory=Refusals)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _drained: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -68,6 +70,12 @@ class Node:
     def submit(self, payload: bytes, meta: Meta) -> Outcome[Pair]:
         """Add one webhook; see :meth:`Receiver.submit`. A slave's retention is the caller's."""
         return self.receiver.submit(payload, meta)
+
+    def refuse(self, source: str, error: WebhookSyncError) -> None:
+        """Note that a webhook is refused with this error; log it at a bounded rate."""
+        line = self.refusals.note(source, error, self.receiver.clock.now())
+        if line is not None:
+            logger.warning("%s", line)
 
     @property
     def stopping(self) -> bool:

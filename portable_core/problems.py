@@ -24,14 +24,17 @@ class ProblemResponse(NamedTuple):
     body: bytes
 
 
-def describe_problem(error: WebhookSyncError) -> ProblemResponse:
-    """Return the response to a request that failed with an error of the core; log 5xx ones."""
+def describe_problem(error: WebhookSyncError, *, log: bool = True) -> ProblemResponse:
+    """Return the response to a request that failed with an error of the core.
+
+    Log 5xx ones, unless ``log`` is off: :meth:`.Node.refuse` has logged the error then.
+    """
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = error.challenge
-    if error.status >= 500:
+    if log and error.status >= 500:
         logger.warning("answered %d: %s: %s", error.status, error.title, error)
     document = make_document(
         error.status, error.title, str(error), name_problem(error), **error.members

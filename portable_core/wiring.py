@@ -13,12 +13,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import SettingsError, StoreError
 from portable_core.ingest.receiver import Receiver
+from portable_core.ingest.refusals import Refusals
 from portable_core.node import Node
 from portable_core.ports import MasterStore, SlaveClient
 from portable_core.settings import Role, Settings
@@ -145,6 +147,7 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
         authenticate_slave=guard.check_slave,
         warnings=(*settings.warnings, *filter(None, (guard.warning,))),
         observer=observer,
+        refusals=Refusals(settings.sources.names, settings.secrets()),
     )
 
 
@@ -208,6 +211,7 @@ def build_app(
         nonlocal served_by
         if served_by != os.getpid():
             served_by = os.getpid()
+            logger.info("%s", describe_start(settings))
             close_at_exit(node.close)
             started(node)
 
@@ -217,6 +221,27 @@ def build_app(
         start()
         _open_early(node)
     return app
+
+
+def describe_start(settings: Settings) -> str:
+    """Return the log line of a start: what the node is, and whom it knows, without secrets."""
+    store = f"{settings.store.kind.name}:{settings.store.path}"
+    parts = [f"store {store}", f"authentication {', '.join(settings.sync_auth)}"]
+    sources = [name or "(none)" for name in sorted(settings.sources.names)]
+    parts.append(f"sources {', '.join(sources) or 'all, unsigned'}")
+    if settings.role == "master":
+        slaves = [f"{slave.name} {slave.url}" for slave in settings.slaves]
+        parts.append(f"slaves {', '.join(slaves) or 'none'}")
+        parts.append(f"console {'on' if settings.console_token else 'off'}")
+    return f"started: {settings.role} {find_version()}, {'; '.join(parts)}"
+
+
+def find_version() -> str:
+    """Return the version of the distribution; ``unknown`` in a folder without one."""
+    try:
+        return version("webhook-sync")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _open_early(node: Node) -> None:

@@ -236,14 +236,22 @@ def configure_logs(
 
 
 class LogObserver(Observer):
-    """Keeps the trace of each request for its log lines, and logs the slaves not synced."""
+    """Keeps the trace of each request for its log lines, and logs what syncs have found."""
 
     def begin_request(self, read_header: Callable[[str], str | None]) -> None:
         begin_request(read_header)
 
     def observe_sync(self, report: SyncReport) -> None:
-        """Log a warning for each slave that was not synced and each source that lacks a rule."""
+        """Log a line for each slave with recovered webhooks, and warnings.
+
+        A warning stands for each slave that was not synced and each source that lacks a rule.
+        """
         for slave in report.slaves:
+            if slave.saved:
+                logging.getLogger(__name__).info(
+                    "slave %s: %d webhooks recovered, %d of them repeats of others",
+                    *(slave.slave, slave.saved, slave.repeats),
+                )
             for source, members in slave.similar.items():
                 logging.getLogger(__name__).warning(
                     "slave %s: webhooks of the source %r differ from the master's only in %s; "

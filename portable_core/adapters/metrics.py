@@ -6,7 +6,6 @@ scrape. Each process counts its own: of several instances, each answers ``/metri
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 from prometheus_client import (
@@ -23,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.receiver import NodeStatus
+from portable_core.ingest.refusals import SourceNames
 from portable_core.node import Node
 from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
@@ -30,9 +30,6 @@ from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SlaveReport, SyncReport, read_report
 from portable_core.sync.resuming import find_open_losses
-
-#: Most sources with series of their own: senders choose the source in ``/webhook/<source>``.
-MAX_SOURCES = 64
 
 #: Most damaged parts of the store that are named; ``store_damaged_parts`` counts all.
 MAX_DAMAGED = 64
@@ -50,8 +47,7 @@ class Metrics(Observer):
         disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus-client
         self._registry = registry = CollectorRegistry(auto_describe=False)
         # Configured sources have series of their own, whatever senders send.
-        self._sources = {*settings.sources.names, ""}
-        self._lock = threading.Lock()
+        self._sources = SourceNames(settings.sources.names)
         #: Series found once: to find one by its labels costs more than to count.
         self._counts: dict[tuple[str, str], Counter] = {}
         ProcessCollector(registry=registry)
@@ -88,21 +84,13 @@ class Metrics(Observer):
         """Count a webhook, and its time where it was kept."""
         count = self._counts.get((source, outcome))
         if count is None:
-            bound = self._bound(source)
+            bound = self._sources.bound(source)
             count = self._webhooks.labels(bound, outcome)
             if bound == source:  # of these there are few; outcomes are the types of problems
                 self._counts[source, outcome] = count
         count.inc()
         if outcome == "kept":
             self._ack_seconds.observe(seconds)
-
-    def _bound(self, source: str) -> str:
-        if source not in self._sources:
-            with self._lock:
-                if len(self._sources) >= MAX_SOURCES:
-                    return "(other)"
-                self._sources.add(source)
-        return source
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
         """Count a commit."""
@@ -204,15 +192,20 @@ class _NodeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         node = self._node
+        up = _is_up(node)
+        metrics: list[Metric] = []
         try:
-            metrics = [*_describe_status(node.receiver.status(), node)]
+            metrics += _describe_status(node.receiver.status(), node)
             if node.master is not None:
                 metrics += _describe_slaves(node.master, node.receiver.now())
         except WebhookSyncError:
-            yield _gauge("store_up", "1 if the store can be read, else 0.", 0)
-            return
-        yield _gauge("store_up", "1 if the store can be read, else 0.", 1)
+            up, metrics = False, []
+        yield _gauge(
+            "store_up", "1 if the store can be read and accepts webhooks, else 0.", float(up)
+        )
         yield from metrics
+        if not metrics:
+            return
         if node.slave is not None:
             counters = node.slave.counters
             yield _counter("syncs_answered", "Syncs answered by this slave.", counters.syncs)
@@ -222,6 +215,15 @@ class _NodeCollector(Collector):
                 "Records that a sync missed because they had been removed.",
                 counters.gone,
             )
+
+
+def _is_up(node: Node) -> bool:
+    """Return whether the node can store a webhook now: not so if its disk is full."""
+    try:
+        node.receiver.check()
+    except WebhookSyncError:
+        return False
+    return True
 
 
 def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:

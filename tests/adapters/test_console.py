@@ -163,6 +163,21 @@ def test_without_replay_targets_no_webhook_is_replayed(client: Client) -> None:
     assert "REPLAY_TARGETS" in answer.text
 
 
+def test_refused_webhooks_are_shown_without_secrets() -> None:
+    client = make_app(CONSOLE_TOKEN=TOKEN, SOURCES="hub=github:s3cret-text").test_client()
+    log_in(client)
+    assert "Refused webhooks" not in client.get("/", headers=HTML).text
+    for _ in range(3):
+        assert client.post("/webhook/hub", json={"n": 1}).status_code == 401
+    assert client.post("/webhook/<b>", json={"n": 1}).status_code == 200
+    assert client.post("/webhook/<b>", data=b"{").status_code == 400
+    page = client.get("/console/live", headers=HTML).text
+    section = page[page.index("Refused webhooks") : page.index("Latest webhooks")]
+    assert '<td>hub</td><td class="number">3</td><td>401 Unauthorized</td>' in section
+    assert "<td>&lt;b&gt;</td>" in section
+    assert "s3cret" not in page
+
+
 def test_the_quarantine_is_shown_and_downloaded_whole(client: Client) -> None:
     log_in(client)
     assert "The quarantine is empty." in client.get("/quarantine", headers=HTML).text

@@ -15,11 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.memory_store import MemoryStore
-from portable_core.adapters.metrics import MAX_DAMAGED, MAX_SOURCES, Metrics
+from portable_core.adapters.metrics import MAX_DAMAGED, Metrics
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.epochs import Stint
 from portable_core.errors import SlaveUnreachable, StoreError, Unauthorized
 from portable_core.ingest.receiver import Receiver
+from portable_core.ingest.refusals import MAX_SOURCES
 from portable_core.node import Node
 from portable_core.ports import (
     Damage,
@@ -181,11 +182,11 @@ def test_webhooks_are_counted_by_source_and_outcome() -> None:
 
 def test_a_sender_cannot_make_series_without_end() -> None:
     rig = Rig("slave")
-    for number in range(MAX_SOURCES * 2):
+    for number in range(MAX_SOURCES * 2 + 1):
         rig.client.post(f"/webhook/source-{number}", data=BODY)
     rig.client.post("/webhook/known", data=BODY)
     metrics = rig.read()
-    assert len([name for name in metrics if name.startswith("webhooks_total")]) < MAX_SOURCES + 2
+    assert len([name for name in metrics if name.startswith("webhooks_total")]) <= MAX_SOURCES + 2
     assert metrics["webhooks_total|kept|(other)"] > MAX_SOURCES
     assert metrics["webhooks_total|kept|known"] == 1, "a source of the settings keeps its place"
 
@@ -246,6 +247,13 @@ def test_a_store_that_cannot_be_read_is_a_value_not_an_error() -> None:
     metrics = rig.read()
     assert metrics["store_up"] == 0
     assert "store_records" not in metrics
+
+
+def test_a_store_that_accepts_nothing_is_down_but_read() -> None:
+    rig = Rig("slave")
+    rig.store.check = fail  # type: ignore[method-assign,assignment]  # what a full disk does
+    metrics = rig.read()
+    assert (metrics["store_up"], metrics["store_records"]) == (0, 0)
 
 
 def fail() -> StoreStatus:

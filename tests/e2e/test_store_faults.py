@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from portable_core.demo.processes import Kind, NodeProcess
 from tests.support.nodes.senders import (
@@ -144,17 +145,26 @@ def test_damaged_files_are_named_and_the_rest_is_served(
     )
 
 
-def read_damaged_metric(node: NodeProcess) -> set[str]:
-    """The names of the parts that ``/metrics`` tells as damaged."""
+def read_metrics(node: NodeProcess) -> list[Sample]:
     request = urllib.request.Request(
         f"{node.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
     )
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
+    families = text_string_to_metric_families(text)
+    return [sample for family in families for sample in family.samples]
+
+
+def is_store_up(node: NodeProcess) -> bool:
+    (value,) = (s.value for s in read_metrics(node) if s.name == "webhook_sync_store_up")
+    return bool(value)
+
+
+def read_damaged_metric(node: NodeProcess) -> set[str]:
+    """The names of the parts that ``/metrics`` tells as damaged."""
     return {
         sample.labels["part"]
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
+        for sample in read_metrics(node)
         if sample.name == "webhook_sync_store_part_damaged" and sample.value == 1
     }
 
@@ -187,7 +197,13 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_space(tmp_path: Path, kin
                 ballast = fill_up(disk)
                 wait_for("refusals", lambda: len(results.refusals) > 3 * SENDERS)
                 wait_for("the reason", lambda: is_unhealthy(slave, "disk is full"))
+                wait_for("the metric", lambda: not is_store_up(slave))
                 refused = len(results.refusals)
+                # One line of the refusals, whatever their number; /health has its own.
+                log = slave.log.read_text().splitlines()
+                lines = [line for line in log if "webhook refused with 503" in line]
+                assert 1 <= len(lines) <= 3, lines
+                assert len(log) < 30, log
                 ballast.unlink()
                 slave.wait_until_healthy(PATIENCE_S)
                 before = len(results.timestamps)

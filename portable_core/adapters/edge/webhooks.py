@@ -115,7 +115,7 @@ class WebhookHandler:
                 _join(request.headers, b"content-encoding"),
             )
         except WebhookSyncError as error:
-            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            self._refuse(arrival, error)
             return
         request.collect(self._limit)
 
@@ -131,7 +131,7 @@ class WebhookHandler:
                 source, method, read_headers, query.decode("latin-1")
             )
         except WebhookSyncError as error:
-            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            self._refuse(arrival, error)
             return True
         if answer is not None:
             self._respond_to_handshake(arrival, answer)
@@ -156,7 +156,7 @@ class WebhookHandler:
             if large is not None:
                 large.close()
             error = BufferFull("too many webhooks wait for the store; send the webhook again")
-            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            self._refuse(arrival, error)
 
     def _receive_in_thread(self, arrival: _Arrival, payload: bytes, large: Body | None) -> None:
         if large is not None:
@@ -258,7 +258,7 @@ class WebhookHandler:
             headers = ((b"Content-Type", kind.encode()),) if kind else ()
             arrival.request.respond(status, headers, document)
         elif isinstance(error, WebhookSyncError):
-            self._answer_problem(arrival, describe_problem(error), name_problem(error))
+            self._refuse(arrival, error)
         else:
             self._answer_problem(arrival, describe_fault(error), ":internal-error")
 
@@ -266,6 +266,10 @@ class WebhookHandler:
         self._observe(arrival, "handshake")
         headers = [(name.encode("ascii"), text.encode("ascii")) for name, text in answer.headers]
         arrival.request.respond(answer.status, headers, answer.body)
+
+    def _refuse(self, arrival: _Arrival, error: WebhookSyncError) -> None:
+        self._node.refuse(arrival.source, error)
+        self._answer_problem(arrival, describe_problem(error, log=False), name_problem(error))
 
     def _answer_problem(self, arrival: _Arrival, problem: ProblemResponse, name: str) -> None:
         self._observe(arrival, name.rpartition(":")[2])

@@ -22,9 +22,9 @@ def add_problem_handlers(app: Flask) -> None:
     app.register_error_handler(Exception, answer_fault)
 
 
-def answer_problem(error: WebhookSyncError) -> Response:
+def answer_problem(error: WebhookSyncError, *, log: bool = True) -> Response:
     """Return the problem document of an error of the core."""
-    return _answer(describe_problem(error))
+    return _answer(describe_problem(error, log=log))
 
 
 def answer_http_exception(error: HTTPException) -> Response:

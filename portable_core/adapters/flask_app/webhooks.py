@@ -71,7 +71,8 @@ class WebhookMiddleware:
             outcome = "handshake" if isinstance(received, Answer) else "kept"
         except WebhookSyncError as error:
             outcome = name_problem(error).rpartition(":")[2]
-            return answer_problem(error)(environ, start_response)
+            self._node.refuse(source, error)
+            return answer_problem(error, log=False)(environ, start_response)
         except Exception as error:  # noqa: BLE001  # answered and logged, as Flask does it elsewhere
             return answer_fault(error)(environ, start_response)
         finally:

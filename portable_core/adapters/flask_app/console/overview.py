@@ -12,6 +12,7 @@ from portable_core.epochs import NotedLoss
 from portable_core.errors import SlaveUnreachable
 from portable_core.ingest.clock_status import describe_clock
 from portable_core.ingest.receiver import NodeStatus
+from portable_core.ingest.refusals import Refusal
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.completeness import complete_until, slave_complete_until
@@ -32,6 +33,7 @@ Level = Literal["good", "late", "bad", "unknown"]
 _RATE_WINDOW_MS = 60_000
 _MOST_COUNTED = 300_000
 _LAST_ROWS = 8
+_LAST_REFUSALS = 12
 _HOURS = 24
 
 _NEVER_SYNCED: tuple[Level, str, str] = (
@@ -100,6 +102,7 @@ class Overview:
         return sum(slave.losses for slave in self.slaves)
 
     warnings: Sequence[str]
+    refusals: Sequence[Refusal]
 
 
 def read_overview(node: Node, master: Master) -> Overview:
@@ -125,6 +128,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         read_page(store, Search(), limit=_LAST_ROWS).rows,
         master.quarantine.size().records,
         describe_clock(status.clock, node.settings.span_ms),
+        node.refusals.list_all()[:_LAST_REFUSALS],
     )
 
 
