@@ -93,6 +93,10 @@ class HmacScheme:
         if not any(matches):
             raise Unauthorized(f"{content.read}: the signature does not match; check the secret")
 
+    def describe(self) -> str:
+        """Return the form in a few words, without the secret."""
+        return self.form.describe()
+
     def digest(self, parts: list[bytes]) -> bytes:
         """Return the HMAC of these parts, one after the other."""
         made = hmac.new(self.key, digestmod=self.form.columns.algorithm)

@@ -89,6 +89,10 @@ class PublicKeyScheme:
         if not any(self.verify(signature, message) for signature in signatures):
             raise Unauthorized(f"{content.read}: the signature does not match; check the key")
 
+    def describe(self) -> str:
+        """Return the form in a few words, without the secret."""
+        return self.form.describe()
+
     def digest(self, parts: list[bytes]) -> bytes:
         """Raise ``ValueError``: no HMAC can be made with a public key."""
         raise ValueError("a public key is not the key of an HMAC")

@@ -35,6 +35,10 @@ class Scheme(Protocol):
         """Return if the signature is right. Raises ``Unauthorized``."""
         ...
 
+    def describe(self) -> str:
+        """Return the form in a few words, without the secret."""
+        ...
+
     def sign(self, request: SourceRequest, timestamp_s: int, message_id: str) -> dict[str, str]:
         """Return the headers with which a sender sends a request. Raises ``ValueError``."""
         ...

@@ -36,6 +36,9 @@ class _Closed:
     def check(self, request: SourceRequest, now_ms: int) -> None:
         raise Unauthorized("this address accepts no webhooks; check the name of the source")
 
+    def describe(self) -> str:
+        return "closed: every request is rejected"
+
     def digest(self, parts: list[bytes]) -> bytes:
         raise ValueError("a source that is closed has no secret")
 

@@ -96,6 +96,10 @@ class TokenScheme:
         if not hmac.compare_digest(given, self.expected):
             raise Unauthorized(f"{self.form.read}: the secret does not match")
 
+    def describe(self) -> str:
+        """Return the form in a few words, without the secret."""
+        return self.form.describe()
+
     def digest(self, parts: list[bytes]) -> bytes:
         """Raise ``ValueError``: no HMAC can be made with a token."""
         raise ValueError("the secret is not the key of an HMAC")
