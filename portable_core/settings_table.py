@@ -280,6 +280,15 @@ class SettingsTable:
         "secrets. The same rules on every node.",
         home_after="",
     )
+    sync_every_ms: int | None = setting(
+        "SYNC_EVERY_S",
+        "",
+        optional(seconds(100)),
+        "The master syncs by itself so often; several instances share the work. Without it, a "
+        "scheduler calls `POST /trigger-sync`.",
+        unit="s",
+        role="master",
+    )
     sync_window_pairs: int = setting(
         "SYNC_WINDOW_PAIRS",
         "1000000",

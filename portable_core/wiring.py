@@ -213,6 +213,7 @@ def build_app(
             served_by = os.getpid()
             logger.info("%s", describe_start(settings))
             close_at_exit(node.close)
+            _start_schedule(node)
             started(node)
 
     connect_there = partial(connect, tls=make_tls(settings.ca_file))
@@ -221,6 +222,15 @@ def build_app(
         start()
         _open_early(node)
     return app
+
+
+def _start_schedule(node: Node) -> None:
+    """Start the syncs of ``SYNC_EVERY_S``, if the node is a master with slaves."""
+    from portable_core.sync.schedule import SyncSchedule
+
+    every_ms, master = node.settings.sync_every_ms, node.master
+    if every_ms is not None and master is not None and master.clients:
+        SyncSchedule(master, node.receiver.clock, every_ms).start()
 
 
 def describe_start(settings: Settings) -> str:
@@ -232,6 +242,10 @@ def describe_start(settings: Settings) -> str:
     if settings.role == "master":
         slaves = [f"{slave.name} {slave.url}" for slave in settings.slaves]
         parts.append(f"slaves {', '.join(slaves) or 'none'}")
+        every_ms = settings.sync_every_ms
+        parts.append(
+            "syncs on request" if every_ms is None else f"a sync every {every_ms / 1000:g} s"
+        )
         parts.append(f"console {'on' if settings.console_token else 'off'}")
     return f"started: {settings.role} {find_version()}, {'; '.join(parts)}"
 

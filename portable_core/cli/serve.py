@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -17,6 +18,7 @@ from portable_core.settings import Role, Settings
     epilog=examples(
         "SYNC_TOKENS=secret STORE=sqlite:./data webhook-sync serve --role slave",
         "webhook-sync serve --role master --host 127.0.0.1",
+        "webhook-sync serve --role master --sync-every 60",
         "webhook-sync serve --role master --check",
     ),
 )
@@ -25,12 +27,17 @@ from portable_core.settings import Role, Settings
 )
 @click.option("--host", help="Name or IP address to listen on; default: HOST, else all addresses.")
 @click.option(
+    "--sync-every",
+    metavar="SECONDS",
+    help="Sync by itself so often (master); default: SYNC_EVERY_S, else only on request.",
+)
+@click.option(
     "--check",
     is_flag=True,
     help="Only check the settings and the store, and print what is wrong. Nothing is changed; a "
     "running node is not disturbed.",
 )
-def serve_command(role: str, host: str | None, check: bool) -> None:
+def serve_command(role: str, host: str | None, sync_every: str | None, check: bool) -> None:
     """Run a slave or a master. All settings come from the environment.
 
     With --check, exit code 0 if a node would start, 1 with one line per problem otherwise.
@@ -38,19 +45,24 @@ def serve_command(role: str, host: str | None, check: bool) -> None:
     from portable_core.wiring import check_role
 
     checked = check_role(role)
+    env = dict(os.environ)
+    if sync_every is not None:
+        if checked != "master":
+            raise click.UsageError("--sync-every is an option of a master")
+        env["SYNC_EVERY_S"] = sync_every
     if check:
-        _check(checked, host)
+        _check(checked, env, host)
     else:
         from portable_core.serve import serve
 
-        settings = Settings.from_env(checked, os.environ)
+        settings = Settings.from_env(checked, env)
         serve(settings, settings.host if host is None else host)
 
 
-def _check(role: Role, host: str | None) -> None:
+def _check(role: Role, env: Mapping[str, str], host: str | None) -> None:
     from portable_core.preflight import check_node
 
-    faults, warnings = check_node(role, os.environ, host)
+    faults, warnings = check_node(role, env, host)
     for warning in warnings:
         click.echo(f"Warning: {printable(warning)}", err=True)
     for fault in faults:

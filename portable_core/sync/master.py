@@ -80,6 +80,10 @@ class Master:
         """End a running sync in order at its next chunk, and start no other."""
         self._stopping.set()
 
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Return whether the master stops, at the latest after so many seconds."""
+        return self._stopping.wait(max(0.0, seconds))
+
     def close(self) -> None:
         """Stop, and wait up to two seconds for a running sync to end."""
         self.stop()

@@ -38,7 +38,7 @@ def test_starts_refusals_and_recoveries_are_lines(nodes: Nodes) -> None:
     assert "started: slave " in of_slave
     assert f"store sqlite:{nodes.folder / 'alpha'}; authentication token; sources hub" in of_slave
     (of_master,) = read_lines(master, "started: ")
-    assert f"slaves alpha {slave.url}; console on" in of_master
+    assert f"slaves alpha {slave.url}; syncs on request; console on" in of_master
 
     forged = {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={'0' * 64}"}
     for _ in range(20):

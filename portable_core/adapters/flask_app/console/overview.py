@@ -39,7 +39,7 @@ _HOURS = 24
 _NEVER_SYNCED: tuple[Level, str, str] = (
     "unknown",
     "never synced",
-    "Press “Sync now”. Then set up a scheduler that calls POST /trigger-sync every minute.",
+    "Press “Sync now”. Then set SYNC_EVERY_S=60, or let a scheduler call POST /trigger-sync.",
 )
 
 
