@@ -18,7 +18,9 @@ from portable_core.errors import AnswerInvalid, WebhookSyncError
 
 _COMMANDS = {
     "completion": "portable_core.cli.completion",
+    "dead-letters": "portable_core.cli.dead_letters",
     "demo": "portable_core.cli.demo",
+    "forward": "portable_core.cli.forward",
     "hash": "portable_core.cli.hash",
     "losses": "portable_core.cli.losses",
     "masters": "portable_core.cli.masters",
@@ -43,7 +45,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        command = getattr(
+            import_module(_COMMANDS[cmd_name]), f"{cmd_name.replace('-', '_')}_command"
+        )
         assert isinstance(command, click.Command)  # noqa: S101  # each module defines its command
         return command
 

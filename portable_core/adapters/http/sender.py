@@ -26,9 +26,14 @@ _FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
 @contextmanager
-def connect(url: str, tls: ssl.SSLContext | None = None) -> Iterator[HttpConnection]:
+def connect(
+    url: str,
+    tls: ssl.SSLContext | None = None,
+    total_s: float = TOTAL_S,
+    idle_s: float = TIMEOUT_S,
+) -> Iterator[HttpConnection]:
     """Open a connection to ``url`` for one thread; the port ``Connect``."""
-    connection = HttpConnection(url, tls=tls)
+    connection = HttpConnection(url, total_s, idle_s, tls=tls)
     try:
         yield connection
     finally:
@@ -39,9 +44,14 @@ class HttpConnection:
     """A connection to a receiver. A redirect is not followed: it is a failure, as any non-2xx."""
 
     def __init__(
-        self, url: str, total_s: float = TOTAL_S, *, tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        total_s: float = TOTAL_S,
+        idle_s: float = TIMEOUT_S,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._total_s = total_s
+        self._total_s, self._idle_s = total_s, idle_s
         self._expired = threading.Event()
         self._sock: socket.socket | None = (
             None  # http.client drops its own reference before the response is read
@@ -53,10 +63,10 @@ class HttpConnection:
         self._http: http.client.HTTPConnection
         if parts.scheme == "https":
             self._http = http.client.HTTPSConnection(
-                host, parts.port, timeout=TIMEOUT_S, context=tls or make_tls("")
+                host, parts.port, timeout=idle_s, context=tls or make_tls("")
             )
         else:
-            self._http = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+            self._http = http.client.HTTPConnection(host, parts.port, timeout=idle_s)
         self._used = False
 
     def post(self, headers: Mapping[str, str], body: bytes, query: str = "") -> Outcome:
@@ -93,7 +103,14 @@ class HttpConnection:
         self.close()
         if self._expired.is_set():
             return Outcome(0, f"no complete response within {self._total_s:g} s")
-        return Outcome(0, _explain(error))
+        return Outcome(0, self._explain(error))
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is invalid: {error.verify_message}"
+        if isinstance(error, TimeoutError):
+            return f"no response within {self._idle_s:g} s"
+        return f"{type(error).__name__}: {error}"[:200]
 
     def _post(self, target: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         self._http.request("POST", target, body=body, headers=dict(headers))
@@ -156,11 +173,3 @@ class _Watchdog:
 
 
 _WATCHDOG = _Watchdog()
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is invalid: {error.verify_message}"
-    if isinstance(error, TimeoutError):
-        return f"no response within {TIMEOUT_S:.0f} s"
-    return f"{type(error).__name__}: {error}"[:200]
