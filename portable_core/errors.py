@@ -19,6 +19,7 @@
     ├── UnsupportedEncoding         415  an unsupported media type or content coding
     ├── HeadersTooLarge             431  the headers to store are too large for a record
     ├── TooManySyncs                429  this slave has MAX_SYNCS syncs under way
+    ├── TooManyWebhooks             429  a source sends more webhooks a second than its limit
     ├── SettingsError               500  an invalid or missing setting; ends the start
     ├── SlaveError                  502  a slave could not be synced; the message has why
     │   ├── SlaveUnreachable        502  no connection, or a timeout
@@ -198,6 +199,12 @@ class TooManySyncs(WebhookSyncError):
     status = 429
     title = "Too many syncs"
     retry_after = 5
+
+
+class TooManyWebhooks(WebhookSyncError):
+    status = 429
+    title = "Too many webhooks"
+    retry_after = 1
 
 
 class SettingsError(WebhookSyncError):

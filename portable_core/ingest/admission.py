@@ -16,6 +16,7 @@ from portable_core.settings import Settings
 from portable_core.sources.bodies import check_body_kind, check_encoding
 from portable_core.sources.handshakes import Answer
 from portable_core.sources.kept_headers import KeptParts
+from portable_core.sources.limits import LimitGuard
 from portable_core.sources.request import Headers, SourceRequest
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,10 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._sources = settings.sources
         self._public_url = settings.public_url
+        rows = settings.sources.rows
+        limits = {source: row.limits for source, row in rows.items()}
+        #: What is used of the limits of each source.
+        self.limits = LimitGuard(limits, settings.buffer_bytes // 2)
         self._kept = KeptParts(
             settings.keep_headers, settings.keep_credential_headers, settings.sources.rows
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +17,7 @@ from portable_core.payload_hash.identity import DEFAULT_RULE, IdentityRule, make
 from portable_core.sources.bodies import BodyKind
 from portable_core.sources.handshakes import Handshake, HandshakeColumns
 from portable_core.sources.hmac_signature import HmacColumns, HmacForm
+from portable_core.sources.limits import NO_LIMITS, SourceLimits
 from portable_core.sources.public_key import PublicKeyColumns
 from portable_core.sources.request import SourceRequest
 from portable_core.sources.static_secret import TokenColumns
@@ -91,6 +92,11 @@ class _Response(msgspec.Struct, forbid_unknown_fields=True):
     body: str = ""
 
 
+class _Limits(msgspec.Struct, forbid_unknown_fields=True):
+    webhooks_per_second: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    waiting_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 class _Columns(msgspec.Struct, forbid_unknown_fields=True):
     preset: str = ""
     signature: _Signature | None = None
@@ -99,6 +105,7 @@ class _Columns(msgspec.Struct, forbid_unknown_fields=True):
     body: BodyKind | None = None
     response: _Response | None = None
     secret_query: tuple[str, ...] | None = None
+    limits: _Limits | None = None
     secrets: tuple[str, ...] = ()
 
 
@@ -120,6 +127,7 @@ class SourceRow:
       headers in lower case.
     - ``form``: how it signs; None for a sender that does not.
     - ``handshakes``, ``body``, ``response``: the columns of these names.
+    - ``limits``: what may come and wait of its webhooks.
     - ``secrets``: references to its secrets, such as ``env:NAME``.
     - ``given``: the names of the fields that the table sets.
     """
@@ -131,6 +139,7 @@ class SourceRow:
     handshakes: tuple[Handshake, ...] = ()
     body: BodyKind = "object"
     response: ConstantResponse | None = None
+    limits: SourceLimits = NO_LIMITS
     secrets: tuple[str, ...] = ()
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
@@ -205,6 +214,10 @@ def read_row(
             set_["rule"] = make_rule(given.identity.id, given.identity.without)
         except ValueError as error:
             raise ValueError(f"identity: {error}") from None
+    if given.limits is not None:
+        set_["limits"] = SourceLimits(
+            given.limits.webhooks_per_second or 0, given.limits.waiting_bytes or 0
+        )
     if given.secrets:
         set_["secrets"] = tuple(map(_check_reference, enumerate(given.secrets, 1)))
     row = replace(base, **set_, given=base.given | set_.keys())

@@ -212,3 +212,18 @@ def test_the_command_sends_signed_samples(node: tuple[Nodes, NodeProcess]) -> No
         )
         assert sent.returncode == 0, sent.stdout + sent.stderr
         assert sent.stdout.startswith("200 ")
+
+
+@pytest.mark.parametrize("kind", ["container", "function"])
+def test_a_noisy_source_does_not_refuse_the_others(kind: Kind, tmp_path: Path) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text("[noisy]\nlimits.webhooks_per_second = 5\n")
+    with Nodes(tmp_path) as nodes:
+        slave = nodes.make_slave(kind=kind, SOURCES_FILE=str(file))
+        start(slave)
+        statuses = [post(slave, "noisy", {}, b'{"id":%d}' % n) for n in range(40)]
+        assert post(slave, "quiet", {}, b'{"id":0}') == 200
+        assert set(statuses) == {200, 429}
+        assert statuses[:5] == [200] * 5
+        stored = [r for r in nodes.read(slave) if r.meta.source == "noisy"]
+        assert len(stored) == statuses.count(200)

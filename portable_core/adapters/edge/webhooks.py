@@ -62,9 +62,10 @@ _TITLES = {400: "Bad request", 408: "Request timeout", 413: "Payload too large"}
 class _Arrival:
     """A webhook that is being received."""
 
-    __slots__ = ("outcome", "request", "source", "started")
+    __slots__ = ("held", "outcome", "request", "source", "started")
 
     def __init__(self, request: Request, source: str) -> None:
+        self.held = 0
         self.outcome: Outcome[Any]
         self.request = request
         self.source = source
@@ -193,7 +194,10 @@ class WebhookHandler:
             else:
                 named = ((self._admission.find_kept(source, n), text) for n, text in headers)
                 kept = ((name, text.decode("latin-1")) for name, text in named if name)
-                outcome = node.submit(payload, self._admission.read_meta(source, kept, query))
+                meta = self._admission.read_meta(source, kept, query)
+                self._admission.limits.enter(source, len(payload), time.monotonic())
+                arrival.held = len(payload)
+                outcome = node.submit(payload, meta)
                 commit_soon()
         except Exception as error:  # noqa: BLE001  # answered and, if unexpected, logged
             outcome = Outcome()
@@ -247,6 +251,8 @@ class WebhookHandler:
             self._pool.submit(self._node.slave.retain)
 
     def _answer(self, arrival: _Arrival) -> None:
+        if arrival.held:
+            self._admission.limits.leave(arrival.source, arrival.held)
         error = arrival.outcome.exception()
         if error is None:
             result = arrival.outcome.result()

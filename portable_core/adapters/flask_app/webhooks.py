@@ -116,7 +116,13 @@ class WebhookMiddleware:
             if isinstance(decision, Answer):
                 report_handshake(source, decision)
                 return decision
-            return node.receive(payload, self._read_meta(source, environ))
+            meta = self._read_meta(source, environ)
+            limits = self._admission.limits
+            limits.enter(source, len(payload), node.receiver.clock.monotonic())
+            try:
+                return node.receive(payload, meta)
+            finally:
+                limits.leave(source, len(payload))
 
     def _read_meta(self, source: str, environ: WSGIEnvironment) -> Meta:
         headers = ((_name_header(key), value) for key, value in environ.items())

@@ -55,7 +55,7 @@ PAYLOADS = {
     "comment": refuse_body(b'{"bad":1 /* no */}'),
     "two objects": refuse_body(b'{"bad":1}{"bad":2}', "continues after the object"),
     "null byte after it": refuse_body(b'{"bad":1}\0', "continues after the object"),
-    "byte order mark": refuse_body(b'\xef\xbb\xbf{"bad":1}', "byte order mark"),
+    "two byte order marks": refuse_body(b"\xef\xbb\xbf" * 2 + b'{"bad":1}', "byte order mark"),
     "UTF-16": refuse_body('{"bad":1}'.encode("utf-16"), "top level is not an object"),
     "overlong UTF-8": refuse_body(b'{"bad":"\xc0\xaf"}', "invalid UTF-8"),
     "cut UTF-8": refuse_body(b'{"bad":"\xf0\x9f\x92"}', "invalid UTF-8"),
