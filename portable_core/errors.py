@@ -20,6 +20,7 @@
     ├── HeadersTooLarge             431  the headers to store are too large for a record
     ├── TooManySyncs                429  this slave has MAX_SYNCS syncs under way
     ├── TooManyWebhooks             429  a source sends more webhooks a second than its limit
+    ├── TooManyConsumers            429  too many requests wait for the arrival feed
     ├── SettingsError               500  an invalid or missing setting; ends the start
     ├── SlaveError                  502  a slave could not be synced; the message has why
     │   ├── SlaveUnreachable        502  no connection, or a timeout
@@ -205,6 +206,12 @@ class TooManyWebhooks(WebhookSyncError):
     status = 429
     title = "Too many webhooks"
     retry_after = 1
+
+
+class TooManyConsumers(WebhookSyncError):
+    status = 429
+    title = "Too many consumers"
+    retry_after = 5
 
 
 class SettingsError(WebhookSyncError):

@@ -70,6 +70,10 @@ class Master:
         self.quarantine = Quarantine(receiver, store, self._hold, self._find_missing)
         self.losses = Losses(receiver, store, self._hold)
 
+    @property
+    def store(self) -> MasterStore:
+        return self._store
+
     def slave_states(self) -> dict[str, SlaveState]:
         """Return the state of each slave: of those in the settings and of those synced before."""
         self.receiver.open()

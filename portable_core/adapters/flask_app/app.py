@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.arrival_routes import add_arrival_routes
 from portable_core.adapters.flask_app.console import add_console
 from portable_core.adapters.flask_app.losses_routes import add_losses_routes
 from portable_core.adapters.flask_app.master_routes import add_master_routes
@@ -18,6 +19,7 @@ from portable_core.errors import NotFound
 from portable_core.ingest.admission import WEBHOOK_PATH
 from portable_core.node import Node
 from portable_core.sync.status import HealthDocument, describe_slaves, describe_status
+from portable_core.webhooks.arrivals import ArrivalFeed
 from portable_core.webhooks.delivery_request import Connect
 
 #: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
@@ -51,6 +53,11 @@ def create_app(
     if node.master is not None:
         add_master_routes(app, node, node.master)
         add_losses_routes(app, node, node.master)
+        # Half of the threads may wait for webhooks; the others serve.
+        waiting = max(node.settings.threads // 2, 1)
+        clock = node.receiver.clock
+        feed = ArrivalFeed(node.master.store, waiting, monotonic=clock.monotonic)
+        add_arrival_routes(app, node, feed)
         add_console(app, node, node.master, connect)
     return app
 

@@ -20,7 +20,7 @@ DESCRIPTION_PATH = "/openapi.json"
 _SHARED = ("node", "schemas")
 _PARTS: dict[Role, tuple[str, ...]] = {
     "slave": (*_SHARED, "slave"),
-    "master": (*_SHARED, "master", "webhooks"),
+    "master": (*_SHARED, "master", "webhooks", "feed"),
 }
 
 
