@@ -118,7 +118,7 @@ class FeedConnection:
             response = self._http.getresponse()
             if response.status != 200:
                 raise self._explain_status(response)
-            for line in _split_lines(response):
+            for line in filter(None, _split_lines(response)):
                 parsed = parse_feed_line(line)
                 whole = isinstance(parsed, str)
                 yield parsed
