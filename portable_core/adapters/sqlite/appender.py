@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _RecordRows = list[tuple[int, str, bytes]]
 
+#: More bytes than a commit adds to a file and its write-ahead log, besides twice its records.
+_COMMIT_BYTES = 64 * 1024
+
 #: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
 
@@ -67,6 +70,8 @@ class Appender:
         self.file_bytes = file_bytes
         self._open = OpenFiles(folder, reader)
         self._places = places
+        #: The most bytes that a file can have: measured once, then counted.
+        self._most_bytes: dict[str, int] = {}
 
     # -- appending ---------------------------------------------------------------------------------
 
@@ -106,16 +111,26 @@ class Appender:
                     statements = build_inserts(TABLE, rows)
                     extent_query = (EXTENT_SQL, (file.extent.rows,))
                     (row,) = writer.commit(statements, until, then=extent_query)
+                    self._note_growth(file.name, rows)
                     return file.name, make_extent(row, file.extent)
             except FileDamaged as error:
                 self._registry.note_damage(error, until)
         raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
 
+    def _note_growth(self, name: str, rows: _RecordRows) -> None:
+        size = sum(len(key) + len(value) for _, key, value in rows)
+        self._most_bytes[name] = (
+            self._most_bytes.get(name, self.file_bytes) + 2 * size + _COMMIT_BYTES
+        )
+
     def _choose_file(self, hour: int) -> DataFile | None:
         files = [file for file in self._files.list_hour(hour) if file.writable]
-        if files and measure_size(self._folder / files[-1].name) < self.file_bytes:
-            return files[-1]
-        return None
+        if not files:
+            return None
+        name = files[-1].name
+        if self._most_bytes.get(name, self.file_bytes) >= self.file_bytes:
+            self._most_bytes = {name: measure_size(self._folder / name)}
+        return files[-1] if self._most_bytes[name] < self.file_bytes else None
 
     def _make_file(self, hour: int, until: float) -> DataFile:
         number = self._files.next_number(hour)

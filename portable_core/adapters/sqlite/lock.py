@@ -28,6 +28,7 @@ class FolderLock:
         self._path = folder / LOCK_NAME
         self._pid_path = folder / PID_NAME
         self._descriptor: int | None = None
+        self._inode = 0
 
     @property
     def held(self) -> bool:
@@ -52,7 +53,8 @@ class FolderLock:
             raise translate_error(error, str(self._path)) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not self._is_current(descriptor):
+            self._inode = os.fstat(descriptor).st_ino
+            if not self._is_current():
                 os.close(descriptor)  # removed between opening and locking
                 return False
         except BlockingIOError:
@@ -65,10 +67,10 @@ class FolderLock:
         self._write_pid()
         return True
 
-    def _is_current(self, descriptor: int) -> bool:
+    def _is_current(self) -> bool:
         """Return whether the locked file is still the one that other processes would lock."""
         try:
-            return os.stat(self._path).st_ino == os.fstat(descriptor).st_ino
+            return os.stat(self._path).st_ino == self._inode
         except FileNotFoundError:
             return False
 
@@ -93,7 +95,7 @@ class FolderLock:
 
     def check(self) -> None:
         """Raise ``StoreError`` if the lock no longer protects the folder."""
-        if self._descriptor is None or not self._is_current(self._descriptor):
+        if self._descriptor is None or not self._is_current():
             raise StoreError(
                 f"{self._path} was removed or replaced while in use, perhaps with the whole "
                 "folder. Restart this process to use the folder as it is now."

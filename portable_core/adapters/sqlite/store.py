@@ -44,6 +44,11 @@ _SMALLEST_FILE = 1024 * 1024
 #: master can empty a disk that records filled.
 _SPARE_BYTES = 1024 * 1024
 
+#: With so many spare bytes a disk cannot be full within ``_AMPLE_S``. (Each look at it releases
+#: Python's lock, which a busy event loop does not give back at once.)
+_AMPLE_BYTES = 1024**3
+_AMPLE_S = 0.1
+
 #: The time limit of :meth:`SqliteStore.check`, in seconds, and the bytes that must fit on the disk.
 _CHECK_TIMEOUT_S = 2.0
 _CHECK_BYTES = 512 * 1024
@@ -90,6 +95,8 @@ class SqliteStore(SqliteFolder):
         self._listeners = Listeners()
         #: The time of the last write that succeeded.
         self._succeeded_at = 0.0
+        #: Until when the disk has ample space.
+        self._ample_until = 0.0
         #: The error and the time of the last append, if it failed.
         self._failure: StoreError | None = None
         self._failed_at = 0.0
@@ -202,14 +209,19 @@ class SqliteStore(SqliteFolder):
 
     def _check_spare(self, size: int = 0) -> None:
         """Raise ``StoreFull`` if the disk is too full for records of ``size`` bytes."""
+        if size < _AMPLE_BYTES // 8 and time.monotonic() < self._ample_until:
+            return
         # Records are written twice: into a write-ahead log, and from there into their file.
         needed = _SPARE_BYTES + self._appender.measure_logs() + 2 * size
         try:
             disk = os.statvfs(self._folder)
         except OSError as error:
             raise translate_error(error, str(self._folder)) from error
-        if disk.f_bavail * disk.f_frsize < needed:
+        spare = disk.f_bavail * disk.f_frsize - needed
+        if spare < 0:
             raise StoreFull(f"{self._folder}: the disk is full. Free some space.")
+        if spare > _AMPLE_BYTES:
+            self._ample_until = time.monotonic() + _AMPLE_S
 
     # -- reading -----------------------------------------------------------------------------------
 
