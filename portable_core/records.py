@@ -70,7 +70,7 @@ class Meta:
     def size(self) -> int:
         """The approximate size in bytes."""
         texts = len(self.source) + len(self.query) + len(self.key) + len(self.rule)
-        return texts + sum(len(name) + len(text) for name, text in self.headers.items())
+        return texts + sum(map(len, self.headers)) + sum(map(len, self.headers.values()))
 
     def to_mapping(self) -> dict[str, object]:
         """Return the form on the wire and in stores, without empty members."""

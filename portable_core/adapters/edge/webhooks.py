@@ -11,16 +11,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from portable_core.adapters.edge.bridge import Bridge
 from portable_core.adapters.edge.forwarded import find_client
+from portable_core.adapters.edge.headers import RequestHeaders
 from portable_core.adapters.edge.pool import Pool
-from portable_core.adapters.edge.request import Body, Header, Request
+from portable_core.adapters.edge.request import Body, Request
 from portable_core.errors import BufferFull, WebhookSyncError
 from portable_core.ingest.admission import (
     HANDSHAKE_METHODS,
@@ -41,7 +42,6 @@ from portable_core.problems import (
 from portable_core.settings import Network
 from portable_core.sources.decision import Refuse
 from portable_core.sources.handshakes import Answer
-from portable_core.sources.request import Headers
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +62,11 @@ _TITLES = {400: "Bad request", 408: "Request timeout", 413: "Payload too large"}
 class _Arrival:
     """A webhook that is being received."""
 
-    __slots__ = ("held", "outcome", "request", "source", "started")
+    __slots__ = ("headers", "held", "outcome", "request", "source", "started")
 
     def __init__(self, request: Request, source: str) -> None:
         self.held = 0
+        self.headers = RequestHeaders(request.headers)
         self.outcome: Outcome[Any]
         self.request = request
         self.source = source
@@ -109,11 +110,10 @@ class WebhookHandler:
 
     def _begin_webhook(self, request: Request, source: str) -> None:
         request.data = arrival = _Arrival(request, source)
+        headers = arrival.headers
         try:
             self._admission.check_head(
-                source,
-                _find(request.headers, b"content-type") or "",
-                _join(request.headers, b"content-encoding"),
+                source, headers.first("content-type") or "", headers.join("content-encoding")
             )
         except WebhookSyncError as error:
             self._refuse(arrival, error)
@@ -126,10 +126,9 @@ class WebhookHandler:
         if method not in HANDSHAKE_METHODS:
             return False
         arrival = _Arrival(request, source)
-        read_headers = _make_reader(request.headers)
         try:
             answer = self._admission.answer_handshake(
-                source, method, read_headers, query.decode("latin-1")
+                source, method, arrival.headers, query.decode("latin-1")
             )
         except WebhookSyncError as error:
             self._refuse(arrival, error)
@@ -172,18 +171,12 @@ class WebhookHandler:
         commit_soon: Callable[[], None],
     ) -> None:
         """Verify a webhook and add it to the buffer, which ``commit_soon`` lets commit."""
-        headers = arrival.request.headers
-        node, source = self._node, arrival.source
-        read_headers = _make_reader(headers)
-
-        def read_header(name: str) -> str | None:
-            return next(iter(read_headers(name)), None)
-
+        node, source, headers = self._node, arrival.source, arrival.headers
         outcome: Outcome[Any]
         try:
-            node.observer.begin_request(read_header)
+            node.observer.begin_request(headers.first)
             query = arrival.request.target.partition(b"?")[2].decode("latin-1")
-            request = self._admission.make_request(source, "POST", read_headers, query, payload)
+            request = self._admission.make_request(source, "POST", headers, query, payload)
             decision = node.decide(source, request, node.receiver.clock.now())
             if isinstance(decision, Refuse):
                 raise decision.error
@@ -192,8 +185,12 @@ class WebhookHandler:
                 outcome = Outcome()
                 outcome.set_result(decision)
             else:
-                named = ((self._admission.find_kept(source, n), text) for n, text in headers)
-                kept = ((name, text.decode("latin-1")) for name, text in named if name)
+                find_kept = self._admission.find_kept
+                kept = [
+                    (name, text.decode("latin-1"))
+                    for given, text in arrival.request.headers
+                    if (name := find_kept(source, given))
+                ]
                 meta = self._admission.read_meta(source, kept, query)
                 self._admission.limits.enter(source, len(payload), time.monotonic())
                 arrival.held = len(payload)
@@ -291,35 +288,3 @@ class WebhookHandler:
 
     def describe(self, status: int, detail: str) -> bytes:
         return make_document(status, _TITLES.get(status, "Request rejected"), detail)
-
-
-def _make_reader(headers: Sequence[Header]) -> Headers:
-    """Return what reads all values of a header by its name."""
-    present = dict(headers)
-
-    def read(name: str) -> list[str]:
-        wanted = _encode_name(name)
-        if wanted not in present:
-            return []
-        return [value.decode("latin-1") for given, value in headers if given == wanted]
-
-    return read
-
-
-@lru_cache(maxsize=1024)
-def _encode_name(name: str) -> bytes:
-    return name.lower().encode("latin-1")
-
-
-def _join(headers: Iterable[Header], name: bytes) -> str | None:
-    """Return all values of a header as one list."""
-    values = [value.decode("latin-1") for given, value in headers if given == name]
-    return ", ".join(values) if values else None
-
-
-def _find(headers: Iterable[Header], name: bytes) -> str | None:
-    """Return the first value of a header."""
-    for given, value in headers:
-        if given == name:
-            return value.decode("latin-1")
-    return None
