@@ -95,7 +95,7 @@ class SqliteStore(SqliteFolder):
         self._listeners = Listeners()
         #: The time of the last write that succeeded.
         self._succeeded_at = 0.0
-        #: Until when the disk has ample space.
+        #: The time up to which the disk has ample space.
         self._ample_until = 0.0
         #: The error and the time of the last append, if it failed.
         self._failure: StoreError | None = None
