@@ -66,8 +66,8 @@ class Admission:
         a source has them, the kind is checked after them.
         """
         check_source(source)
-        check_encoding(content_encoding)
         row = self._sources.row(source)
+        check_encoding(content_encoding, compressed=row.compressed)
         if not row.handshakes:
             check_body_kind(row.body, content_type)
 

@@ -11,8 +11,9 @@ a rule of its own (:class:`IdentityRule`):
 - ``body``: the body is not always a JSON object. ``json``: any JSON value, which counts by its
   value; ``bytes``: any bytes, which count byte for byte.
 
-A UTF-8 byte order mark before a JSON value does not count. The encoding is injective: different
-sources, values or bodies never share a document.
+A payload with the content coding gzip counts by what it unpacks to. A UTF-8 byte order mark before
+a JSON value does not count. The encoding is injective: different sources, values or bodies never
+share a document.
 
 - The default identity of a body that is a JSON object, with an empty source and no event header,
   is the canonical JSON of the body. It starts with ``{``.
@@ -48,6 +49,7 @@ from portable_core.payload_hash.canonical import (
     canonicalize_value,
     read_values,
 )
+from portable_core.payload_hash.coding import is_gzip, unpack
 from portable_core.payload_hash.pointers import Pointer, parse_pointer
 
 #: Headers that name the event or its origin where providers put them only there, in order. They
@@ -199,6 +201,8 @@ def identify(rule: IdentityRule, parts: Parts) -> bytes:
 
     Raises :class:`.MalformedPayload` as :func:`.canonicalize` does.
     """
+    if is_gzip(parts.headers.get("content-encoding", "")):
+        parts = parts._replace(payload=unpack(parts.payload))
     if parts.payload.startswith(_BYTE_ORDER_MARK) and rule.body != "bytes":
         parts = parts._replace(payload=parts.payload[len(_BYTE_ORDER_MARK) :])
     if rule.body:

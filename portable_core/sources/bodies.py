@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from portable_core.errors import BadRequest, UnsupportedEncoding
+from portable_core.payload_hash.coding import is_gzip
 
 #: - ``object``: a JSON object.
 #: - ``json``: any JSON value.
@@ -18,9 +19,14 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _IDENTITY = ("", "identity", "utf-8")
 
 
-def check_encoding(content_encoding: str | None) -> None:
-    """Raise ``UnsupportedEncoding`` for a compressed body (RFC 9110, section 8.4)."""
-    if content_encoding is not None and content_encoding.strip().lower() not in _IDENTITY:
+def check_encoding(content_encoding: str | None, *, compressed: bool = False) -> None:
+    """Raise ``UnsupportedEncoding`` for a body with a content coding (RFC 9110, section 8.4).
+
+    ``compressed`` allows gzip.
+    """
+    if content_encoding is None or (compressed and is_gzip(content_encoding)):
+        return
+    if content_encoding.strip().lower() not in _IDENTITY:
         raise UnsupportedEncoding(
             f"Content-Encoding {content_encoding[:40]!r}: send the body uncompressed"
         )

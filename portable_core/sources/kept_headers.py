@@ -144,7 +144,10 @@ class KeptParts:
         self._default = choose_kept(names, override=anyway)
         self._by_source = {
             source: choose_kept(
-                names, read=row.rule.headers, secret=row.secret_headers, override=anyway
+                names,
+                read=(*row.rule.headers, *(("content-encoding",) * row.compressed)),
+                secret=row.secret_headers,
+                override=anyway,
             )
             for source, row in rows.items()
         }

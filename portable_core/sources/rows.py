@@ -105,6 +105,7 @@ class _Columns(msgspec.Struct, forbid_unknown_fields=True):
     body: BodyKind | None = None
     response: _Response | None = None
     secret_query: tuple[str, ...] | None = None
+    compressed: bool | None = None
     limits: _Limits | None = None
     secrets: tuple[str, ...] = ()
 
@@ -127,6 +128,7 @@ class SourceRow:
       headers in lower case.
     - ``form``: how it signs; None for a sender that does not.
     - ``handshakes``, ``body``, ``response``: the columns of these names.
+    - ``compressed``: whether bodies may be compressed with gzip.
     - ``limits``: what may come and wait of its webhooks.
     - ``secrets``: references to its secrets, such as ``env:NAME``.
     - ``given``: the names of the fields that the table sets.
@@ -139,6 +141,7 @@ class SourceRow:
     handshakes: tuple[Handshake, ...] = ()
     body: BodyKind = "object"
     response: ConstantResponse | None = None
+    compressed: bool = False
     limits: SourceLimits = NO_LIMITS
     secrets: tuple[str, ...] = ()
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
@@ -214,6 +217,8 @@ def read_row(
             set_["rule"] = make_rule(given.identity.id, given.identity.without)
         except ValueError as error:
             raise ValueError(f"identity: {error}") from None
+    if given.compressed is not None:
+        set_["compressed"] = given.compressed
     if given.limits is not None:
         set_["limits"] = SourceLimits(
             given.limits.webhooks_per_second or 0, given.limits.waiting_bytes or 0

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 from urllib.parse import quote
 
+from portable_core.payload_hash.coding import is_gzip
 from portable_core.records import Record, format_id
 from portable_core.sources.schemes import (
     STANDARD_ID_HEADER,
@@ -88,7 +89,7 @@ def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
     kept = {
         name: value
         for name, value in record.meta.headers.items()
-        if name not in _OF_THE_CONNECTION
+        if (name not in _OF_THE_CONNECTION or (name == "content-encoding" and is_gzip(value)))
         and not name.startswith(MARK_PREFIX)
         and _can_be_sent(value)
     }

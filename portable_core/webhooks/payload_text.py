@@ -2,13 +2,16 @@
 
 JSON is well-formed (a receiver has checked it), so a regular expression finds its tokens: no value
 is built, no depth and no number is too large, and the text shows the bytes as they were received,
-escapes and repeated keys included. Forms, XML and other payloads are shown and searched as text.
+escapes and repeated keys included. Forms, XML and other payloads are shown and searched as text,
+and those with gzip unpacked.
 """
 
 from __future__ import annotations
 
 import json
 import re
+
+from portable_core.payload_hash.coding import unpack_for_people
 
 #: Strings with their closing quote, and tokens that are neither strings nor punctuation.
 _TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*+:)?|([^\s",:\[\]{}]++)', re.DOTALL)
@@ -25,6 +28,7 @@ def contains_value(payload: bytes, wanted: str) -> bool:
 
     Keys are not searched. Case counts. The whole text of a payload that is not JSON is searched.
     """
+    payload = unpack_for_people(payload)
     text = payload.decode("utf-8", "replace")
     if not is_structured(payload):
         return wanted in text
@@ -57,6 +61,7 @@ def is_structured(payload: bytes) -> bool:
 
 def preview(payload: bytes) -> str:
     """Return the start of the payload on one line."""
+    payload = unpack_for_people(payload)
     text = " ".join(payload[:_PREVIEW_BYTES].decode("utf-8", "replace").split())
     return text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"
 
@@ -67,6 +72,7 @@ def indent(payload: bytes, limit: int) -> tuple[str, bool]:
     The tokens are those that were received, in their order; only the white space is new. Levels
     below the 40th are not indented further, so that the size of the text is linear in the bytes.
     """
+    payload = unpack_for_people(payload)
     text = payload.decode("utf-8", "replace")
     if not is_structured(payload):
         return text[:limit], len(text) <= limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from twilio.request_validator import RequestValidator
 
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.sources.presets import PRESETS
-from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.nodes.sync_nodes import Nodes, start, sync
 from tests.support.senders import PUBLIC_URL, SENDERS, Sent
 from tests.unit.test_presets import HANDSHAKES, greet
 
@@ -116,6 +117,7 @@ def test_handshakes_are_logged_and_elsewhere_refused(
     node: tuple[Nodes, NodeProcess], tmp_path: Path
 ) -> None:
     _, slave = node
+    curl(slave, freshen("asana")[0], tmp_path)
     for method in ("GET", "HEAD"):
         status, _, _ = curl(slave, Sent("stripe", "", method=method), tmp_path)
         assert status == 405
@@ -227,3 +229,61 @@ def test_a_noisy_source_does_not_refuse_the_others(kind: Kind, tmp_path: Path) -
         assert statuses[:5] == [200] * 5
         stored = [r for r in nodes.read(slave) if r.meta.source == "noisy"]
         assert len(stored) == statuses.count(200)
+
+
+@pytest.mark.parametrize("kind", ["container", "function"])
+def test_other_bodies_are_stored_as_they_came(kind: Kind, tmp_path: Path) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text(
+        '[lines]\nbody = "any"\n[list]\nbody = "json"\ncompressed = true\n[form]\nbody = "form"\n'
+        '[push]\nbody = "any"\nidentity.id = ["header:x-message-number"]\n'
+    )
+    form = "application/x-www-form-urlencoded"
+    multipart = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
+    packed = gzip.compress(b'[{"id":1}]')
+    right = [
+        ("lines", {"Content-Type": "application/x-ndjson"}, b'{"a":1}\n{"a":2}\n'),
+        ("lines", {"Content-Type": "text/xml"}, b"<a>\xff</a>"),
+        ("list", {}, b'[{"id":2}]'),
+        ("list", {"Content-Encoding": "gzip"}, packed),
+        ("list", {"Content-Encoding": "utf-8"}, b'[{"id":3}]'),
+        ("list", {"Content-Encoding": ""}, b'\xef\xbb\xbf[{"id":4}]'),
+        ("form", {"Content-Type": form}, b"a=1&b=%C3%A9"),
+        ("form", {"Content-Type": "multipart/form-data; boundary=x"}, multipart),
+        ("push", {"X-Message-Number": "1"}, b""),
+        ("push", {"X-Message-Number": "2"}, b""),
+        ("plain", {}, b'\xef\xbb\xbf{"id":5}'),
+    ]
+    wrong = [
+        ("plain", {}, b"[1]", 400),
+        ("plain", {"Content-Type": form}, b"a=1", 400),
+        ("plain", {"Content-Encoding": "gzip"}, gzip.compress(b"{}"), 415),
+        ("list", {"Content-Encoding": "gzip"}, b"[1]", 400),
+        ("list", {"Content-Encoding": "br"}, b"[1]", 415),
+        ("list", {}, b"[1", 400),
+        ("form", {}, b'{"a":1}', 400),
+        ("push", {}, b"", 400),
+        ("lines", {}, b"", 400),
+    ]
+    with Nodes(tmp_path) as nodes:
+        slave = nodes.make_slave(
+            kind=kind, SOURCES_FILE=str(file), SPAN_S="2", COMMIT_TIMEOUT_S="0.5"
+        )
+        master = nodes.make_master(
+            {"slave": slave.url}, SOURCES_FILE=str(file), SPAN_S="2", COMMIT_TIMEOUT_S="0.5"
+        )
+        start(slave, master)
+        for source, headers, body in right:
+            assert post(slave, source, headers, body) == 200, (source, body)
+        for source, headers, body, status in wrong:
+            assert post(slave, source, headers, body) == status, (source, body)
+        sent = sorted((source, body) for source, _, body in right)
+        assert sorted((r.meta.source, r.payload) for r in nodes.read(slave)) == sent
+        time.sleep(5)
+        answer = sync(master)
+        assert answer.status == 200, answer.body
+        assert sorted((r.meta.source, r.payload) for r in nodes.read(master)) == sent
+        master.kill()
+        assert nodes.read_quarantine(master) == []
+        (stored,) = [r for r in nodes.read(master) if r.payload == packed]
+        assert stored.meta.headers["content-encoding"] == "gzip"

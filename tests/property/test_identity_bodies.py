@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from portable_core.errors import MalformedPayload
 from portable_core.ingest.identifier import Identifier
+from portable_core.payload_hash.coding import MAX_UNPACKED_BYTES, unpack, unpack_for_people
 from portable_core.payload_hash.identity import (
     DEFAULT_RULE,
     IdentityRule,
@@ -134,3 +137,37 @@ def test_rules_of_other_bodies_are_refused() -> None:
         make_rule(body="xml")
     with pytest.raises(ValueError, match="without needs a body that is JSON"):
         make_rule(without=["/a"], body="bytes")
+
+
+def test_gzip_does_not_count() -> None:
+    body = b'{"b":1,"a":[1,2]}'
+    for rule in (DEFAULT_RULE, JSON_RULE, BYTES_RULE, make_rule(without=["/a"])):
+        plain = identify(rule, Parts("s", {}, "", body))
+        for level in (0, 1, 9):
+            packed = gzip.compress(body, level)
+            assert identify(rule, Parts("s", {"content-encoding": "gzip"}, "", packed)) == plain
+    assert packed != body
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"", "gzip that was cut"),
+        (b'{"a":1}', "is not gzip"),
+        (gzip.compress(b"{}")[:-1], "gzip that was cut"),
+        (gzip.compress(b"{}") + b"x", "continues after the gzip file"),
+        (gzip.compress(b"{}") * 2, "continues after the gzip file"),
+        (gzip.compress(bytes(MAX_UNPACKED_BYTES + 1)), "unpacks to more than"),
+        (gzip.compress(b"{"), "ends too early"),
+    ],
+)
+def test_wrong_gzip_is_refused(payload: bytes, message: str) -> None:
+    with pytest.raises(MalformedPayload, match=message):
+        identify(DEFAULT_RULE, Parts("s", {"content-encoding": "gzip"}, "", payload))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_gzip_or_refused(payload: bytes) -> None:
+    with suppress(MalformedPayload):
+        assert len(unpack(payload)) <= MAX_UNPACKED_BYTES
+    assert unpack_for_people(payload) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -82,3 +83,10 @@ def test_an_array_and_a_byte_order_mark_are_json() -> None:
     assert indent(b'[{"a":1}]', 100)[0] == '[\n  {\n    "a": 1\n  }\n]'
     assert contains_value(b'\xef\xbb\xbf{"key":"value"}', "value")
     assert not contains_value(b'\xef\xbb\xbf{"key":"value"}', "key")
+
+
+def test_gzip_is_shown_and_searched_unpacked() -> None:
+    packed = gzip.compress(b'{"a":"needle"}')
+    assert contains_value(packed, "needle")
+    assert indent(packed, 100)[0] == '{\n  "a": "needle"\n}'
+    assert preview(packed) == '{"a":"needle"}'
