@@ -58,7 +58,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
         "webhook-sync forward --exec 'python3 handle.py' --once",
     ),
 )
-@click.argument("url", required=False)
+@click.argument("url", required=False, envvar="FORWARD_URL")
 @master_options
 @click.option(
     "--exec",
@@ -226,10 +226,10 @@ def make_target(
     from portable_core.adapters.http.sender import connect
     from portable_core.adapters.http.tls import make_tls
 
-    if (url is None) == (command is None):
+    if bool(url) == bool(command):
         raise click.UsageError("name the receiver with either URL or --exec")
     timeout_s = 86_400.0 if timeout is None else timeout
-    if url is not None:
+    if url:
         try:
             check_standard_secret(secret or "")
         except ValueError as error:

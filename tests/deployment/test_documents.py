@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from portable_core.cli.forward import forward_command
+from portable_core.cli.main import main
 from portable_core.settings import Role, Settings
 from tests.support.deployment.documents import (
     SAMPLE,
@@ -150,7 +152,7 @@ def test_an_image_is_built_from_the_root_with_its_own_dockerfile(role: Role) -> 
 def test_compose_runs_the_images_with_valid_settings() -> None:
     compose = yaml.safe_load((ROOT / "containers/compose.yaml").read_text())
     services = compose["services"]
-    assert set(services) == {"master", "slave-alpha", "slave-beta", "sync"}
+    assert set(services) == {"master", "slave-alpha", "slave-beta", "sync", "forward"}
     for name in ("master", "slave-alpha", "slave-beta"):
         service = services[name]
         role: Role = "master" if name == "master" else "slave"
@@ -169,6 +171,12 @@ def test_compose_runs_the_images_with_valid_settings() -> None:
     assert sync["depends_on"] == {"master": {"condition": "service_healthy"}}
     assert services["master"]["healthcheck"]["test"][0] == "CMD"
     assert sync["environment"] == {"SYNC_TOKENS": "${TRIGGER_TOKEN}"}, "one token, and no secret"
+    forward = services["forward"]
+    assert forward["profiles"] == ["forward"], "it needs the address of an application"
+    assert forward["depends_on"] == sync["depends_on"]
+    assert forward["environment"]["SYNC_TOKENS"] == "${TRIGGER_TOKEN}"
+    check_forward_command(forward["entrypoint"], forward["environment"])
+    assert forward["volumes"] == ["forward:/data"]
     for name in ("master", "slave-alpha", "slave-beta"):
         trusted = "TRIGGER_TOKEN" in services[name]["environment"]["SYNC_TOKENS"]
         assert trusted == (name == "master")
@@ -179,9 +187,19 @@ def test_compose_runs_the_images_with_valid_settings() -> None:
         assert address.partition("=http://")[2].removesuffix(":8080") in services
 
 
-def read_kubernetes() -> dict[tuple[str, str], Any]:
+def check_forward_command(command: list[str], environment: dict[str, str]) -> None:
+    """Check that the command accepts these arguments, and keeps its state on the volume."""
+    assert command[:2] == ["webhook-sync", "forward"]
+    parent = main.make_context("webhook-sync", command[1:])
+    options = forward_command.make_context("forward", command[2:], parent=parent).params
+    assert str(options["state_path"]).startswith("/data/")
+    read = {parameter.envvar for parameter in forward_command.params} | {"MASTER_URL"}
+    assert set(environment) <= read, "a variable that the command does not read"
+
+
+def read_kubernetes(name: str = "kubernetes.yaml") -> dict[tuple[str, str], Any]:
     """The manifests by kind and name."""
-    text = Template((ROOT / "containers/kubernetes.yaml").read_text()).substitute(SAMPLE)
+    text = Template((ROOT / "containers" / name).read_text()).substitute(SAMPLE)
     parts = list(yaml.safe_load_all(text))
     named = {(part["kind"], part["metadata"]["name"]): part for part in parts}
     assert len(named) == len(parts)
@@ -251,9 +269,25 @@ def read_pod(part: Any) -> Any:
     return pod
 
 
+def test_kubernetes_forwards_from_the_master() -> None:
+    [(name, part)] = read_kubernetes("kubernetes-forward.yaml").items()
+    assert name == ("StatefulSet", "webhook-forward")
+    assert part["spec"]["replicas"] == 1
+    assert part["spec"]["selector"]["matchLabels"] == part["spec"]["template"]["metadata"]["labels"]
+    [container] = read_pod(part)["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    check_forward_command(container["command"], environment)
+    assert is_service(read_kubernetes(), environment["MASTER_URL"], "webhook-master")
+    assert environment["FORWARD_URL"] == SAMPLE["FORWARD_URL"]
+    assert container["image"] == f"{SAMPLE['IMAGES']}/master:{SAMPLE['TAG']}"
+    claims = [claim["metadata"]["name"] for claim in part["spec"]["volumeClaimTemplates"]]
+    assert container["volumeMounts"] == [{"name": claims[0], "mountPath": "/data"}]
+
+
 def test_pods_are_confined() -> None:
-    pods = [read_pod(part) for (kind, _), part in read_kubernetes().items() if kind in PODS]
-    assert len(pods) == 3
+    parts = {**read_kubernetes(), **read_kubernetes("kubernetes-forward.yaml")}
+    pods = [read_pod(part) for (kind, _), part in parts.items() if kind in PODS]
+    assert len(pods) == 4
     for pod in pods:
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
@@ -277,7 +311,11 @@ def is_service(parts: dict[tuple[str, str], Any], url: str, name: str) -> bool:
     return address.hostname == name and (address.port or 80) in ports
 
 
-UNITS = ["webhook-sync@.service", "webhook-sync-trigger.service"]
+UNITS = [
+    "webhook-sync@.service",
+    "webhook-sync-trigger.service",
+    "webhook-sync-forward@.service",
+]
 
 
 def read_unit(name: str) -> configparser.ConfigParser:
@@ -292,7 +330,7 @@ def test_units_start_what_is_installed(name: str) -> None:
     unit = read_unit(name)
     command = unit["Service"]["ExecStart"].split()
     assert command[0] == "/opt/webhook-sync/bin/webhook-sync"
-    assert command[1] in ("serve", "sync")
+    assert command[1] in ("serve", "sync", "forward")
     assert unit["Service"]["NoNewPrivileges"] == "yes"
     assert unit["Service"]["UMask"] == "0077"
     assert unit["Service"]["EnvironmentFile"].startswith("/etc/webhook-sync/")
@@ -300,7 +338,16 @@ def test_units_start_what_is_installed(name: str) -> None:
 
 def test_the_trigger_has_settings_of_its_own() -> None:
     files = [read_unit(name)["Service"]["EnvironmentFile"] for name in UNITS]
-    assert files == ["/etc/webhook-sync/%i.env", "/etc/webhook-sync/trigger.env"]
+    assert files == [
+        "/etc/webhook-sync/%i.env",
+        "/etc/webhook-sync/trigger.env",
+        "/etc/webhook-sync/forward-%i.env",
+    ]
+
+
+def test_forward_keeps_its_state_where_systemd_makes_a_folder() -> None:
+    service = read_unit("webhook-sync-forward@.service")["Service"]
+    assert f"--state /var/lib/{service['StateDirectory']}/" in service["ExecStart"]
 
 
 @pytest.mark.parametrize("name", UNITS)

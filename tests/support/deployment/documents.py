@@ -20,6 +20,7 @@ SAMPLE = {
     "PROJECT": "my-project",
     "IMAGES": "europe-west1-docker.pkg.dev/my-project/webhook-sync",
     "TAG": "v1",
+    "FORWARD_URL": "http://shop/webhooks",
     "MASTER_URL": "https://webhook-master-1.europe-west1.run.app",
     "SERVICE": "webhook-slave-a",
     "SLAVE": "webhook-slave-a",
