@@ -21,6 +21,8 @@ from portable_core.sources.request import SourceRequest
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.slave import Slave
+from portable_core.webhooks.arrivals import ArrivalFeed
+from portable_core.webhooks.consumers import Consumers
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ Decide = Callable[[str, SourceRequest, int], Decision]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """``slave`` or ``master`` is set, as the settings' role says.
+    """``slave`` is set, or ``master`` with ``feed`` and ``consumers``, as the role says.
 
     ``hand_over`` sends the records of a slave's ephemeral store to the master, from the stop until
     the event says that no more will come; None where no hand-over is needed. ``warnings`` are for
@@ -49,6 +51,8 @@ class Node:
     decide: Decide
     slave: Slave | None = None
     master: Master | None = None
+    feed: ArrivalFeed | None = None
+    consumers: Consumers | None = None
     hand_over: Callable[[threading.Event], object] | None = None
     authenticate_slave: AuthenticateSlave | None = None
     warnings: tuple[str, ...] = ()

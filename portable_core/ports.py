@@ -423,8 +423,26 @@ class ArrivalOrder(Protocol):
         ...
 
 
-class MasterStore(Store, MasterState, ArrivalOrder, Protocol):
-    """A store that is all three. Every shipped one is, so that one lease protects all."""
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    """A registered consumer of the arrival feed: its position, and when that was saved."""
+
+    position: str
+    saved: Milliseconds
+
+
+class ConsumerStates(Protocol):
+    """The registered consumers of the arrival feed."""
+
+    def consumers(self) -> dict[str, ConsumerState]: ...
+
+    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
+        """Save a consumer, durably; None deletes it. Idempotent."""
+        ...
+
+
+class MasterStore(Store, MasterState, ArrivalOrder, ConsumerStates, Protocol):
+    """A store that is all of these. Every shipped one is, so that one lease protects all."""
 
 
 #: The name of a hash algorithm or a media type.

@@ -27,6 +27,8 @@ from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer, Observers
 from portable_core.sync.slave import Slave
+from portable_core.webhooks.arrivals import ArrivalFeed
+from portable_core.webhooks.consumers import Consumers
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -133,9 +135,12 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
     guard = build_guard(settings, make_tls(settings.ca_file))
     slave = Slave(receiver) if settings.role == "slave" else None
-    master = None
+    master = feed = consumers = None
     if settings.role == "master":
         master = Master(receiver, store, _build_clients(settings), observer=observer)
+        # Half of the threads may wait for webhooks; the others serve.
+        feed = ArrivalFeed(store, max(settings.threads // 2, 1), monotonic=receiver.clock.monotonic)
+        consumers = Consumers(store, receiver.clock.now, receiver.open)
     return Node(
         settings,
         receiver,
@@ -143,6 +148,8 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
         settings.sources.decide,
         slave=slave,
         master=master,
+        feed=feed,
+        consumers=consumers,
         hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,
         authenticate_slave=guard.check_slave,
         warnings=(*settings.warnings, *filter(None, (guard.warning,))),

@@ -11,6 +11,7 @@ from portable_core.errors import StoreError
 from portable_core.ports import (
     BEGINNING,
     Arrival,
+    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
@@ -244,6 +245,13 @@ class ProcessStore:
             lambda: self._save(lease, records),
             lambda: self._save(lease, records[: (len(records) + 1) // 2]),
         )
+
+    def consumers(self) -> dict[str, ConsumerState]:
+        self._check_alive()
+        return self.disk.consumers()
+
+    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
+        self._write("save_consumer", lambda: self.disk.save_consumer(name, state))
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         self._write(

@@ -18,6 +18,7 @@ from portable_core.ports import (
     BEGINNING,
     GAP_REASON,
     Arrival,
+    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
@@ -64,6 +65,7 @@ class MemoryStore:
         self._lease = Lease(0, "", 0)
         self._slaves: dict[str, SlaveState] = {}
         self._quarantine: dict[str, Quarantined] = {}
+        self._consumers: dict[str, ConsumerState] = {}
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -322,6 +324,19 @@ class MemoryStore:
         with self._lock:
             self._check_lease(lease)
             self._insert(records)
+
+    def consumers(self) -> dict[str, ConsumerState]:
+        with self._lock:
+            self._check_open()
+            return dict(self._consumers)
+
+    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
+        with self._lock:
+            self._check_open()
+            if state is None:
+                self._consumers.pop(name, None)
+            else:
+                self._consumers[name] = state
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         with self._lock:

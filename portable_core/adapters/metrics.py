@@ -30,6 +30,7 @@ from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SlaveReport, SyncReport, read_report
 from portable_core.sync.resuming import find_open_losses
+from portable_core.webhooks.consumers import Consumers
 
 #: Most damaged parts of the store that are named; ``store_damaged_parts`` counts all.
 MAX_DAMAGED = 64
@@ -198,6 +199,8 @@ class _NodeCollector(Collector):
             metrics += _describe_status(node.receiver.status(), node)
             if node.master is not None:
                 metrics += _describe_slaves(node.master, node.receiver.now())
+            if node.consumers is not None:
+                metrics.append(_describe_consumers(node.consumers))
         except WebhookSyncError:
             up, metrics = False, []
         yield _gauge(
@@ -315,6 +318,18 @@ def _describe_slaves(master: Master, now: int) -> Iterator[Metric]:
     yield age
     yield well
     yield lost
+
+
+def _describe_consumers(consumers: Consumers) -> Metric:
+    lag = GaugeMetricFamily(
+        "webhook_sync_consumer_lag_seconds",
+        "For how long the first webhook that a registered consumer has not read has been in the "
+        "master; -1 if its position is unknown.",
+        labels=["consumer"],
+    )
+    for one in consumers.describe():
+        lag.add_metric([one.name], -1 if one.lag_ms is None else one.lag_ms / 1000)
+    return lag
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

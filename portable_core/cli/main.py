@@ -18,6 +18,7 @@ from portable_core.errors import AnswerInvalid, WebhookSyncError
 
 _COMMANDS = {
     "completion": "portable_core.cli.completion",
+    "consumers": "portable_core.cli.consumers",
     "dead-letters": "portable_core.cli.dead_letters",
     "demo": "portable_core.cli.demo",
     "forward": "portable_core.cli.forward",

@@ -104,8 +104,27 @@ class SlaveDocument(msgspec.Struct, frozen=True):
         return convert_document({"slave": "", **self.report}, StoredReport, "report")
 
 
+class ConsumerDocument(msgspec.Struct, frozen=True):
+    """A registered consumer of the arrival feed.
+
+    - ``saved``: when the position was saved.
+    - ``lag_ms``: for how long the first webhook after the position has been in the master; 0
+      without one, null if this store did not give out the position.
+    - ``error``: why the lag is unknown.
+    """
+
+    name: str
+    position: str
+    saved: Milliseconds
+    lag_ms: Integer | None = None
+    error: str = ""
+
+
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The status of a node; ``slaves`` is absent on a slave, ``masters`` on a master."""
+    """The status of a node.
+
+    ``slaves`` and ``consumers`` are absent on a slave, ``masters`` on a master.
+    """
 
     role: str = ""
     store: StoreDocument
@@ -115,6 +134,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     clock: ClockDocument = ClockDocument()
     slaves: Mapping[str, SlaveDocument] | msgspec.UnsetType = msgspec.UNSET
     masters: Sequence[MasterMark] | msgspec.UnsetType = msgspec.UNSET
+    consumers: Sequence[ConsumerDocument] | msgspec.UnsetType = msgspec.UNSET
 
 
 class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
@@ -134,8 +154,12 @@ def describe_status(
     status: NodeStatus,
     slaves: Mapping[str, SlaveDocument] | None = None,
     masters: Sequence[MasterMark] | None = None,
+    consumers: Sequence[ConsumerDocument] | None = None,
 ) -> StatusDocument:
-    """Return the document of a node's status, with a master's slaves or a slave's masters."""
+    """Return the document of a node's status.
+
+    ``slaves`` and ``consumers`` are those of a master, ``masters`` those of a slave.
+    """
     store, buffer = status.store, status.buffer
     return StatusDocument(
         role=role,
@@ -159,6 +183,7 @@ def describe_status(
         clock=ClockDocument(status.clock.ahead_ms, status.clock.since, status.clock.store_ahead_ms),
         slaves=msgspec.UNSET if slaves is None else slaves,
         masters=msgspec.UNSET if masters is None else masters,
+        consumers=msgspec.UNSET if consumers is None else consumers,
     )
 
 

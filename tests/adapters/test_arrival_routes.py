@@ -100,3 +100,38 @@ def test_a_position_of_another_store_is_a_conflict(master: Client) -> None:
 
 def test_a_token_is_required(master: Client) -> None:
     assert master.get("/feed").status_code == 401
+
+
+# -- registered consumers --------------------------------------------------------------------------
+
+
+def call(master: Client, method: str, path: str, body: object = None) -> TestResponse:
+    headers = {"Authorization": "Bearer t"}
+    data = None if body is None else json.dumps(body)
+    return master.open(path, method=method, headers=headers, data=data)
+
+
+def test_a_consumer_is_registered_watched_and_deleted(master: Client) -> None:
+    ids = [send(master, number) for number in range(3)]
+    position = read(master, "?limit=1")[0]["position"]
+    saved = json.loads(call(master, "PUT", "/consumers/shop", {"position": position}).text)
+    assert saved.items() >= {"name": "shop", "position": position, "error": ""}.items()
+    assert saved["lag_ms"] >= 0
+    assert json.loads(call(master, "GET", "/consumers/shop").text)["position"] == position
+    listed = json.loads(call(master, "GET", "/consumers").text)["consumers"]
+    assert [one["name"] for one in listed] == ["shop"]
+    assert [line.get("id") for line in read(master, "?consumer=shop")] == [*ids[1:], None]
+    assert read(master, "?consumer=shop&after=now")[:-1] == []
+    status = json.loads(call(master, "GET", "/status").text)
+    assert [one["name"] for one in status["consumers"]] == ["shop"]
+    metrics = call(master, "GET", "/metrics").text
+    assert 'webhook_sync_consumer_lag_seconds{consumer="shop"} 0.' in metrics
+    assert call(master, "DELETE", "/consumers/shop").status_code == 200
+    assert call(master, "DELETE", "/consumers/shop").status_code == 404
+    assert call(master, "GET", "/feed?consumer=shop").status_code == 404
+
+
+@pytest.mark.parametrize("body", [{}, {"position": 1}, [], {"position": "x"}, "x" * 20_000])
+def test_invalid_positions_of_consumers_are_rejected(master: Client, body: object) -> None:
+    assert call(master, "PUT", "/consumers/shop", body).status_code == 400
+    assert json.loads(call(master, "GET", "/consumers").text) == {"consumers": []}

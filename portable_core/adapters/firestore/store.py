@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from portable_core.adapters.firestore import identity, leases, quarantine, slaves
+from portable_core.adapters.firestore import consumers, identity, leases, quarantine, slaves
 from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
 from portable_core.adapters.firestore.client import TIMEOUT_S, Database
 from portable_core.adapters.firestore.documents import (
@@ -39,6 +39,7 @@ from portable_core.ports import (
     BEGINNING,
     GAP_REASON,
     Arrival,
+    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
@@ -302,6 +303,12 @@ class FirestoreStore:
 
     def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
         slaves.save_slave(self._database, lease, name, state)
+
+    def consumers(self) -> dict[str, ConsumerState]:
+        return consumers.read_consumers(self._database)
+
+    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
+        consumers.save_consumer(self._database, name, state)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         quarantine.save_quarantine(self._database, lease, items)

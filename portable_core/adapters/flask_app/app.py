@@ -9,6 +9,7 @@ from flask import Flask, Response, request
 from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.arrival_routes import add_arrival_routes
 from portable_core.adapters.flask_app.console import add_console
+from portable_core.adapters.flask_app.consumer_routes import add_consumer_routes
 from portable_core.adapters.flask_app.losses_routes import add_losses_routes
 from portable_core.adapters.flask_app.master_routes import add_master_routes
 from portable_core.adapters.flask_app.openapi import add_description
@@ -19,7 +20,6 @@ from portable_core.errors import NotFound
 from portable_core.ingest.admission import WEBHOOK_PATH
 from portable_core.node import Node
 from portable_core.sync.status import HealthDocument, describe_slaves, describe_status
-from portable_core.webhooks.arrivals import ArrivalFeed
 from portable_core.webhooks.delivery_request import Connect
 
 #: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
@@ -50,14 +50,12 @@ def create_app(
     add_description(app, node.settings.role)
     if node.slave is not None:
         add_slave_routes(app, node, node.slave)
+    if node.feed is not None and node.consumers is not None:
+        add_arrival_routes(app, node, node.feed, node.consumers)
+        add_consumer_routes(app, node, node.consumers)
     if node.master is not None:
         add_master_routes(app, node, node.master)
         add_losses_routes(app, node, node.master)
-        # Half of the threads may wait for webhooks; the others serve.
-        waiting = max(node.settings.threads // 2, 1)
-        clock = node.receiver.clock
-        feed = ArrivalFeed(node.master.store, waiting, monotonic=clock.monotonic)
-        add_arrival_routes(app, node, feed)
         add_console(app, node, node.master, connect)
     return app
 
@@ -96,4 +94,5 @@ def _add_status_routes(app: Flask, node: Node) -> None:
             urls = {slave.name: slave.url for slave in node.settings.slaves}
             slaves = describe_slaves(node.master.slave_states(), urls)
         masters = None if node.slave is None else node.slave.describe_masters()
-        return answer_json(describe_status(node.settings.role, status, slaves, masters))
+        consumers = None if node.consumers is None else node.consumers.describe()
+        return answer_json(describe_status(node.settings.role, status, slaves, masters, consumers))

@@ -13,6 +13,7 @@ from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import BadRequest
 from portable_core.node import Node
 from portable_core.webhooks.arrivals import MAX_WAIT_S, ArrivalFeed, FeedItem, FeedQuery
+from portable_core.webhooks.consumers import Consumers
 from portable_core.webhooks.feed import NDJSON
 
 ARRIVALS_PATH = "/feed"
@@ -20,7 +21,7 @@ ARRIVALS_PATH = "/feed"
 _CHUNK_BYTES = 64 * 1024
 
 
-def add_arrival_routes(app: Flask, node: Node, feed: ArrivalFeed) -> None:
+def add_arrival_routes(app: Flask, node: Node, feed: ArrivalFeed, consumers: Consumers) -> None:
     """Add ``GET /feed``."""
 
     @app.get(ARRIVALS_PATH)
@@ -28,7 +29,8 @@ def add_arrival_routes(app: Flask, node: Node, feed: ArrivalFeed) -> None:
         node.authenticate(request.headers.get("Authorization"))
         node.receiver.open()
         events = request.accept_mimetypes.best_match([NDJSON, EVENT_STREAM]) == EVENT_STREAM
-        query = read_query(request.args, events=events, last=request.headers.get("Last-Event-ID"))
+        last = request.headers.get("Last-Event-ID") if events else None
+        query = read_query(request.args, consumers, last, events=events)
         read = feed.read(query, lambda: node.stopping)
         # An error is an error of the response as long as nothing was sent.
         items = chain([next(read)], read)
@@ -38,12 +40,18 @@ def add_arrival_routes(app: Flask, node: Node, feed: ArrivalFeed) -> None:
         return Response(_join_lines(items), content_type=NDJSON)
 
 
-def read_query(query: Query, *, events: bool, last: str | None) -> FeedQuery:
-    """Return what the parameters ask for. Raises ``BadRequest``."""
+def read_query(query: Query, consumers: Consumers, last: str | None, *, events: bool) -> FeedQuery:
+    """Return what the parameters ask for. ``last``: the id of the last event of a stream.
+
+    Raises ``BadRequest`` and ``NotFound``.
+    """
+    after, consumer = last or query.get("after", "").strip(), query.get("consumer", "")
+    if consumer and not after:
+        after = consumers.find_position(consumer)
     limit = query.get("limit", "")
     default_wait = f"{MAX_WAIT_S:g}" if events else "0"
     return FeedQuery(
-        after=(last if events and last else query.get("after", "").strip()),
+        after=after,
         source=read_source(query),
         event=query.get("event", "").strip() or None,
         limit=parse_bounded("limit", limit, 1) if limit else None,

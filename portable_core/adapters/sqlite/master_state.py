@@ -11,7 +11,11 @@ import msgspec
 from portable_core.adapters.sqlite.state import State
 from portable_core.epochs import NotedLoss, Stint
 from portable_core.errors import LeaseHeld, LeaseLost
-from portable_core.ports import Lease, Milliseconds, PartState, SlaveState
+from portable_core.ports import ConsumerState, Lease, Milliseconds, PartState, SlaveState
+
+#: The name of the consumers in the state's section ``store``. An older version ignores names in
+#: this section that it does not know.
+_CONSUMERS = "consumers"
 
 
 class SqliteMasterState:
@@ -85,6 +89,18 @@ class SqliteMasterState:
             if state.losses:
                 value["losses"] = msgspec.to_builtins(state.losses)
             self._state.commit_with_files({("slave", name): value}, until)
+
+    def consumers(self) -> dict[str, ConsumerState]:
+        saved = self._state.values["store"].get(_CONSUMERS, {})
+        return {name: ConsumerState(*state) for name, state in saved.items()}
+
+    def save_consumer(self, name: str, state: ConsumerState | None, until: float) -> None:
+        with self._state.writing(until):
+            saved = dict(self._state.values["store"].get(_CONSUMERS, {}))
+            saved.pop(name, None)
+            if state is not None:
+                saved[name] = [state.position, state.saved]
+            self._state.commit({("store", _CONSUMERS): saved}, until)
 
 
 def _decode_slave(value: Mapping[str, Any]) -> SlaveState:

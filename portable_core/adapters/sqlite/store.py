@@ -19,6 +19,7 @@ from portable_core.ports import (
     BEGINNING,
     GAP_REASON,
     Arrival,
+    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
@@ -326,6 +327,14 @@ class SqliteStore(SqliteFolder):
         with self._appending(until):
             self._master.check_lease(lease)
             self._append(records, until)
+
+    def consumers(self) -> dict[str, ConsumerState]:
+        with self._refreshed():
+            return self._master.consumers()
+
+    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
+        self._check_open()
+        self._master.save_consumer(name, state, self._until())
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         self._check_open()

@@ -25,6 +25,7 @@ from portable_core.sync.report import (
     read_report,
 )
 from portable_core.sync.resuming import LOSSES_WARNING, describe_losses, find_open_losses
+from portable_core.sync.status import ConsumerDocument
 from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: complete; ``late``: a sync is overdue; ``bad``: the last sync failed.
@@ -96,6 +97,7 @@ class Overview:
     rate_is_floor: bool
     last: Sequence[Row]
     quarantined: int
+    consumers: Sequence[ConsumerDocument]
 
     @property
     def losses(self) -> int:
@@ -127,6 +129,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         rate >= _MOST_COUNTED,
         read_page(store, Search(), limit=_LAST_ROWS).rows,
         master.quarantine.size().records,
+        () if node.consumers is None else node.consumers.describe(),
         describe_clock(status.clock, node.settings.span_ms),
         node.refusals.list_all()[:_LAST_REFUSALS],
     )
