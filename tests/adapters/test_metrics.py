@@ -36,6 +36,7 @@ from portable_core.settings import Settings
 from portable_core.sources.decision import Admit
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave, SyncQuery
+from portable_core.webhooks.consumers import Consumers
 from portable_core.wire.negotiation import ENCODINGS
 from portable_core.wiring import build_app
 
@@ -114,6 +115,9 @@ class Rig:
             lambda *_: Admit(),
             slave=Slave(receiver) if role == "slave" else None,
             master=master if role == "master" else None,
+            consumers=Consumers(self.store, self.clock.now, receiver.open)
+            if role == "master"
+            else None,
             observer=metrics,
         )
         app = create_app(self.node, expose=partial(metrics.expose, self.node))
