@@ -86,6 +86,10 @@ SEED ?= 1
 chaos: setup ## Load with accidents: the ledger has to balance (BROKEN=1 breaks the build).
 	$(BIN)/python -m loadtests.chaos --seed $(SEED) $(if $(filter-out 0,$(BROKEN)),--broken) $(ARGS)
 
+.PHONY: delivery-faults
+delivery-faults: setup ## Forward 10,000 webhooks with kills, outages and failures (ARGS="--seed 7").
+	$(BIN)/python -m loadtests.delivery_faults $(ARGS)
+
 ROUNDS ?= 5
 .PHONY: bench
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.

@@ -140,6 +140,14 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
     help="After a signal, wait so long for the requests in flight.",
 )
 @click.option("--once", is_flag=True, help="End at the end of the feed.")
+@click.option(
+    "--from-now", is_flag=True, help="With a new state file, leave out the webhooks until now."
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="If the master does not know the position, continue where it proposes, with repeats.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, in a terminal too.")
 def forward_command(
     url: str | None,
@@ -161,6 +169,8 @@ def forward_command(
     timeout: float | None,
     grace: float | None,
     once: bool,
+    from_now: bool,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Deliver each webhook of a master to URL at least once, as it arrives.
@@ -189,6 +199,7 @@ def forward_command(
     )
     target = make_target(url, command, secret, timeout)
     feed = _Feed(MasterClient(master, token), source, event, once=once)
+    feed.from_now, feed.resume = from_now, resume
     state = DeliveryFile(state_path, exclusive=True)
     reporter = make_reporter(as_json)
     forward = Forward(
@@ -255,6 +266,7 @@ class _Feed:
         from portable_core.adapters.http.tls import make_tls
         from portable_core.client.connection import FeedConnection
 
+        self.from_now = self.resume = False
         self._once = once
         self._ended = threading.Event()
         self._connection = FeedConnection(
@@ -270,16 +282,24 @@ class _Feed:
         self._forward, self._reporter = forward, reporter
 
     def read(self, position: str | None) -> Iterator[Webhook | str]:
+        from portable_core.client.connection import FeedRejected
         from portable_core.client.following import read_on
 
-        return read_on(
-            self._connection,
-            position,
-            stopped=lambda: self._forward.stopping,
-            once=self._once,
-            sleep=self._ended.wait,
-            report=self._reporter.warn,
-        )
+        try:
+            yield from read_on(
+                self._connection,
+                "now" if position is None and self.from_now else position,
+                stopped=lambda: self._forward.stopping,
+                once=self._once,
+                resume=self.resume,
+                sleep=self._ended.wait,
+                report=self._reporter.warn,
+            )
+        except FeedRejected as error:
+            if error.resume:
+                hint = "--resume continues there, with repeats."
+                raise FeedRejected(f"{error} {hint}", error.answered, error.resume) from error
+            raise
 
     def close(self) -> None:
         self._ended.set()

@@ -30,18 +30,24 @@ _MAX_PROBLEM_BYTES = 65_536
 _TEMPORARY = (408, 425, 429)
 
 
+class _Problem(Problem, frozen=True):
+    resume: str = ""
+
+
 class FeedRejected(WebhookSyncError):
     """The master rejected the request: its token, a parameter, or the position.
 
-    ``answered`` is the status. A 409 means that the position is of another store.
+    ``answered`` is the status. After 409 the master does not know the position, and ``resume`` is
+    one from which nothing is skipped; it is empty otherwise.
     """
 
     status: ClassVar[int] = 502
     title: ClassVar[str] = "Feed rejected"
 
-    def __init__(self, message: str, answered: int) -> None:
+    def __init__(self, message: str, answered: int, resume: str = "") -> None:
         super().__init__(message)
         self.answered = answered
+        self.resume = resume
 
 
 class FeedUnavailable(WebhookSyncError):
@@ -133,13 +139,14 @@ class FeedConnection:
 
     def _explain_status(self, response: http.client.HTTPResponse) -> WebhookSyncError:
         status = response.status
-        detail = response.reason
+        detail, resume = response.reason, ""
         with contextlib.suppress(msgspec.MsgspecError, ValueError):
-            problem = msgspec.json.decode(response.read(_MAX_PROBLEM_BYTES), type=Problem)
+            problem = msgspec.json.decode(response.read(_MAX_PROBLEM_BYTES), type=_Problem)
             detail = " ".join((problem.detail or problem.title or detail).split())
+            resume = problem.resume if status == 409 else ""
         message = f"{self.url} answered {status}: {detail}"
         if 300 <= status < 500 and status not in _TEMPORARY:
-            return FeedRejected(message, status)
+            return FeedRejected(message, status, resume)
         error = FeedUnavailable(message)
         error.retry_after = round(parse_retry_after(response.headers.get("Retry-After", ""), 0))
         return error

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from portable_core.client.connection import FeedConnection, FeedUnavailable
+from portable_core.client.connection import FeedConnection, FeedRejected, FeedUnavailable
 from portable_core.client.position import FilePosition, PositionStore
 from portable_core.webhooks.feed_webhook import Webhook
 
@@ -26,6 +26,7 @@ def read_on(
     *,
     stopped: Callable[[], bool] = lambda: False,
     once: bool = False,
+    resume: bool = False,
     sleep: Callable[[float], object] = time.sleep,
     report: Callable[[str], object] = logger.warning,
 ) -> Iterator[Webhook | str]:
@@ -48,6 +49,12 @@ def read_on(
                 yield parsed
                 if stopped():
                     return
+        except FeedRejected as error:
+            if not (resume and error.resume) or error.resume == position:
+                raise
+            report(f"{error} Continuing from there.")
+            position = error.resume
+            continue
         except FeedUnavailable as error:
             failures += 1
             delay = random.random() * min(CAP_S, BASE_S * 2.0 ** min(failures - 1, 30))  # noqa: S311  # no secret
@@ -69,6 +76,7 @@ def follow(
     event: str | None = None,
     skip_repeats: bool = False,
     once: bool = False,
+    resume: bool = False,
     wait_s: float = 20.0,
     stopped: Callable[[], bool] = lambda: False,
     tls: ssl.SSLContext | None = None,
@@ -78,10 +86,13 @@ def follow(
     - ``token``: a token of the master.
     - ``store``: where the position is kept: a path, or a :class:`.PositionStore`. A position is
       saved when the next webhook is asked for, that is, once the body of the loop has ended.
-    - ``after``: the position to begin after, if ``store`` has none; None for the first webhook.
+    - ``after``: the position to begin after, if ``store`` has none; None for the first webhook,
+      ``now`` for the webhooks from now on.
     - ``source``, ``event``: only webhooks of this source, of this event.
     - ``skip_repeats``: leave out webhooks whose key came earlier in the feed.
     - ``once``: end at the end of the feed, in place of waiting for the next webhook.
+    - ``resume``: if the master does not know the position (it is another store, or one that was
+      restored from a backup), continue where nothing is skipped, with repeats.
     - ``wait_s``: how long a request waits for the next webhook.
     - ``tls``: which certificates are trusted; by default those that the system trusts.
     - ``stopped``: called between webhooks and requests; the iteration ends when it returns true.
@@ -97,7 +108,7 @@ def follow(
     )
     try:
         start = after if saved is None else saved
-        for parsed in read_on(connection, start, stopped=stopped, once=once):
+        for parsed in read_on(connection, start, stopped=stopped, once=once, resume=resume):
             if isinstance(parsed, str):
                 position = parsed
             else:
