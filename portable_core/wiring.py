@@ -22,7 +22,7 @@ from portable_core.errors import SettingsError, StoreError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
 from portable_core.node import Node
-from portable_core.ports import MasterStore, SlaveClient
+from portable_core.ports import SlaveClient
 from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer, Observers
@@ -33,13 +33,15 @@ from portable_core.webhooks.consumers import Consumers
 if TYPE_CHECKING:
     from flask import Flask
 
+    from portable_core.sync.repair import RepairableStore
+
 logger = logging.getLogger(__name__)
 
 #: Longest delay of a container's start by opening the store, in seconds.
 _OPENING_S = 5.0
 
 
-def build_store(settings: Settings, *, read_only: bool = False) -> MasterStore:
+def build_store(settings: Settings, *, read_only: bool = False) -> RepairableStore:
     """Return the store that ``STORE`` names, unopened.
 
     ``read_only`` leaves it to the process that writes it, where a store has one writer.
@@ -47,19 +49,19 @@ def build_store(settings: Settings, *, read_only: bool = False) -> MasterStore:
     return _STORE_BUILDERS[settings.store.kind.name](settings, read_only)
 
 
-def _build_memory(settings: Settings, read_only: bool) -> MasterStore:
+def _build_memory(settings: Settings, read_only: bool) -> RepairableStore:
     from portable_core.adapters.memory_store import MemoryStore
 
     return MemoryStore()
 
 
-def _build_sqlite(settings: Settings, read_only: bool) -> MasterStore:
+def _build_sqlite(settings: Settings, read_only: bool) -> RepairableStore:
     from portable_core.adapters.sqlite import SqliteStore
 
     return SqliteStore(settings.store.path, read_only=read_only)
 
 
-def _build_firestore(settings: Settings, read_only: bool) -> MasterStore:
+def _build_firestore(settings: Settings, read_only: bool) -> RepairableStore:
     from portable_core.adapters.firestore import FirestoreStore
 
     project, _, database = settings.store.path.partition("/")
@@ -114,7 +116,7 @@ def _is_installed(module: str) -> bool:
 
 
 #: By the kind's name: one builder for each row of :data:`.STORE_KINDS`.
-_STORE_BUILDERS: Mapping[str, Callable[[Settings, bool], MasterStore]] = {
+_STORE_BUILDERS: Mapping[str, Callable[[Settings, bool], RepairableStore]] = {
     "memory": _build_memory,
     "sqlite": _build_sqlite,
     "firestore": _build_firestore,

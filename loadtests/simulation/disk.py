@@ -53,6 +53,9 @@ class Disk(MemoryStore):
     def all_records(self) -> list[Record]:
         return [self._records[pair] for pair in self._order]
 
+    def begin_generation(self) -> None:
+        self._grow()
+
     def _grow(self) -> None:
         """Begin a generation that was never reported, not even by a later epoch than this one."""
         self._last_generation += 1

@@ -50,6 +50,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._uuid = uuid_ or str(uuid.uuid4())
         self._algorithm: str | None = None
+        self._generation = 1
         self._opened = False
         self._order: list[Pair] = []
         self._records: dict[Pair, Record] = {}
@@ -90,7 +91,7 @@ class MemoryStore:
     def info(self) -> StoreInfo:
         with self._lock:
             self._check_open()
-            return StoreInfo(self._uuid, 1, self._algorithm or "")
+            return StoreInfo(self._uuid, self._generation, self._algorithm or "")
 
     def check(self) -> None:
         with self._lock:
@@ -155,6 +156,24 @@ class MemoryStore:
         if len(self._sequence) > 2 * len(self._order):
             self._sequence = [item for item in self._sequence if self._is_current(*item)]
         return before - self._bytes
+
+    def find_cut(self, at: Milliseconds) -> Milliseconds:
+        return at
+
+    def remove_after(self, cut: Milliseconds) -> None:
+        with self._lock:
+            self._check_open()
+            first = bisect_left(self._order, Pair(cut, 0))
+            for pair in self._order[first:]:
+                self._bytes -= self._records.pop(pair).size + _OVERHEAD
+                del self._arrival[pair]
+            del self._order[first:]
+            self._sequence = [item for item in self._sequence if self._is_current(*item)]
+
+    def begin_generation(self) -> None:
+        with self._lock:
+            self._check_open()
+            self._generation += 1
 
     def losses(self) -> list[Damage]:
         with self._lock:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "losses": "portable_core.cli.losses",
     "masters": "portable_core.cli.masters",
     "quarantine": "portable_core.cli.quarantine",
+    "repair": "portable_core.cli.repair",
     "replay": "portable_core.cli.replay",
     "send": "portable_core.cli.send",
     "serve": "portable_core.cli.serve",

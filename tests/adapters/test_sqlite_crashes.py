@@ -12,6 +12,8 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore, files
 from portable_core.adapters.sqlite.writer import Writer
 from portable_core.ports import BEGINNING
+from portable_core.records import MAX_INTEGER
+from portable_core.sync.repair import Repair
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record
 from tests.support.stores.sqlite_folders import opened, read_timestamps, wait_until_checked
 
@@ -135,3 +137,50 @@ def test_a_crash_at_any_write_loses_nothing(
                 assert store.info().generation == 1
         step += every
     assert step > 100
+
+
+# -- a repair ----------------------------------------------------------------------------------
+
+
+def repair_until_crash(path: Path, step: int, *, after: bool) -> bool:
+    """Return whether the process came to the end of the repair."""
+    pid = os.fork()
+    if pid == 0:  # the child must not run anything of pytest
+        try:
+            crash_at(step, after=after)
+            with opened(path) as store:
+                Repair(store, NOON, 120_000).run()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, _CRASHED)
+    return code == 0
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_a_crash_at_any_write_of_a_repair_loses_and_doubles_nothing(
+    tmp_path: Path, after: bool, every: int
+) -> None:
+    right = [make_record(NOON - HOUR + n * 200_000, n) for n in range(20)]
+    ahead = [make_record(NOON + 60_000 + n * 400_000, 100 + n) for n in range(20)]
+    hashes = sorted(record.pair.hash for record in [*right, *ahead])
+    step, ended = 1, False
+    while not ended:
+        path = tmp_path / str(step)
+        with opened(path) as store:
+            store.append([*right, *ahead])
+        ended = repair_until_crash(path, step, after=after)
+        with opened(path) as store:
+            Repair(store, NOON + 7_000, 120_000).run()
+        for _ in range(2):
+            with opened(path) as store:
+                pairs = list(store.pairs(0, MAX_INTEGER))
+                assert sorted(pair.hash for pair in pairs) == hashes, step
+                assert pairs[-1].timestamp <= NOON + 30_000
+                assert store.status().damaged == ()
+                assert store.status().records == len(pairs)
+                assert store.losses() == []
+        step += every
+    assert step > 15

@@ -270,6 +270,20 @@ class FirestoreStore:
         remover.finish()
         return None if start is None or start >= end else (start, end)
 
+    def find_cut(self, at: Milliseconds) -> Milliseconds:
+        """Return the start of a time bucket: a page has the records of one bucket."""
+        return floor_bucket(at + BUCKET_MS - 1)
+
+    def remove_after(self, cut: Milliseconds) -> None:
+        """Remove the pages from ``cut`` on, and their records: one delete for each document."""
+        remover = PageRemover(self._database)
+        for page in self._database.scan(query_pages(cut, MAX_INTEGER + 1), _REMOVE_PAGES):
+            remover.remove(page)
+        remover.finish()
+
+    def begin_generation(self) -> None:
+        self.bump_generation()
+
     def losses(self) -> list[Damage]:
         """Return the gaps: Firestore loses no part of a database by itself."""
         return [Damage("gap", GAP_REASON, *gap) for gap in read_gaps(self._database)]

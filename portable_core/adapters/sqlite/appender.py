@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +122,12 @@ class Appender:
         self._most_bytes[name] = (
             self._most_bytes.get(name, self.file_bytes) + 2 * size + _COMMIT_BYTES
         )
+
+    def begin_file(self, hour: int, others: Collection[str], until: float) -> None:
+        """See to it that the next records of this hour come into none of the ``others``."""
+        files = [file for file in self._files.list_hour(hour) if file.writable]
+        if not files or files[-1].name in others:
+            self._make_file(hour, until)
 
     def _choose_file(self, hour: int) -> DataFile | None:
         files = [file for file in self._files.list_hour(hour) if file.writable]
@@ -289,9 +295,15 @@ class Appender:
         The state first marks the files as in transition. If this process crashes during the
         removal, the next one completes it (:meth:`finish_removals`).
         """
+        size = sum(measure_size(self._folder / file.name) for file in files)
+        self.retire(files, until)
+        self.finish_removals(until)
+        return size
+
+    def retire(self, files: Sequence[DataFile], until: float) -> None:
+        """Mark files as in transition, so that the next :meth:`finish_removals` removes them."""
         self.resolve_pending()
         marked = [replace(file, in_transition=True) for file in files]
-        size = sum(measure_size(self._folder / file.name) for file in files)
         lost = [describe_file(file) for file in files if file.damage or file.loss]
         values = {file.name: encode_file(file) for file in marked}
         self._state.save_files(values, until, removed=lost)
@@ -299,8 +311,6 @@ class Appender:
         for file in marked:
             self._open.abandon(file.name)
             self._reader.forget(file.name)
-        self.finish_removals(until)
-        return size
 
     def finish_removals(self, until: float) -> None:
         names = [file.name for file in self._files.list_others() if file.in_transition]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ from portable_core.ports import (
     StoreInfo,
     StoreStatus,
 )
-from portable_core.records import Pair, Record
+from portable_core.records import MAX_INTEGER, Pair, Record, format_sort_key_floor
 
 #: Once a file has this size, the next records of its hour go into another file.
 FILE_BYTES = 256 * 1024 * 1024
@@ -56,6 +57,9 @@ _CHECK_BYTES = 512 * 1024
 
 #: Seconds for which the store counts as unusable after a failed append, unless one succeeds.
 _FAILURE_S = 3.0
+
+#: How many records :meth:`SqliteStore.remove_after` copies at a time.
+_KEPT_RECORDS = 500
 
 _Read = TypeVar("_Read")
 
@@ -163,6 +167,34 @@ class SqliteStore(SqliteFolder):
             if oldest:
                 self._appender.remove(oldest, until)
             return gap
+
+    def find_cut(self, at: Milliseconds) -> Milliseconds:
+        return at
+
+    def remove_after(self, cut: Milliseconds) -> None:
+        """Keep the earlier records of the hour of ``cut`` in another file; retire the old files.
+
+        No row is removed singly, because running scans rely on that. For them the old files stay on
+        the disk until the store is opened the next time.
+        """
+        floor = format_sort_key_floor(cut).encode()
+        with self._appending(self._until()):
+            hour = cut // HOUR_MS
+            files = self._state.files.list_readable(hour * HOUR_MS, MAX_INTEGER + 1)
+            old = [file for file in files if file.extent.last > floor]
+            split = [file for file in old if file.start < cut]
+            if any(file.extent.first < floor for file in split):
+                self._appender.begin_file(hour, {file.name for file in split}, self._until())
+                kept = self._scanner.records(split, hour * HOUR_MS, cut)
+                while batch := list(islice(kept, _KEPT_RECORDS)):
+                    self._append(batch, self._until())
+            if old:
+                self._appender.retire(old, self._until())
+
+    def begin_generation(self) -> None:
+        until = self._until()
+        with self._appending(until):
+            self._state.save_files({}, until, new_generation=True)
 
     def losses(self) -> list[Damage]:
         with self._refreshed():
