@@ -399,7 +399,7 @@ class ArrivalOrder(Protocol):
     """The order in which the records of a store were committed. It never changes.
 
     Nothing is ever added before a position that was returned. A position is text that this store
-    alone can read, of at most 1,000 printable ASCII characters.
+    alone can read, of at most 8,000 lower-case letters, digits, dots and hyphens.
     """
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:

@@ -38,11 +38,13 @@ NOW = "now"
 REPEAT_WEBHOOKS = 10_000
 _RUNS = 16
 
-#: Seconds between two looks for a stop, and at a store that other processes write to.
+#: Seconds between two looks for a stop, and between two reads of a store that other processes
+#: write to.
 _LOOK_S = 0.5
+_POLL_S = 2.0
 
 _VERSION = "1"
-_POSITION = re.compile(r"1\.([0-9a-f]{32})\.([0-9a-z.-]{0,4000})")
+_POSITION = re.compile(r"1\.([0-9a-f]{32})\.([0-9a-z.-]{0,8000})")
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -244,8 +246,12 @@ class ArrivalFeed:
             done = sent and (not query.follow or sent == query.limit)
             if done or rest <= 0 or stopped():
                 break
-            if not self._wait(commits, min(rest, _LOOK_S)):
+            look = self._monotonic() + _POLL_S
+            while not self._wait(commits, min(rest, _LOOK_S)):
                 yield FeedItem("idle", format_position(store, place))
+                rest = until - self._monotonic()
+                if rest <= 0 or stopped() or (self._store.shared and self._monotonic() >= look):
+                    break
         self._keep_keys(place, keys)
         position = format_position(store, place)
         yield FeedItem("end", position, encode_end(position))

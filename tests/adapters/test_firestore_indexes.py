@@ -10,7 +10,7 @@ import pytest
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.queries import RangeQuery
-from portable_core.ports import Quarantined, SlaveState
+from portable_core.ports import ConsumerState, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
 from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
 
@@ -55,6 +55,10 @@ def use_all_of(store: FirestoreStore) -> None:
     store.append([record])
     list(store.records(0, MAX_INTEGER))
     store.latest(MAX_INTEGER, 1)
+    list(store.arrivals())
+    store.newest_arrival()
+    store.save_consumer("c", ConsumerState("", 1))
+    store.consumers()
     store.raise_mark("asked", 1)
     lease = store.acquire_lease("a", 1000, 1000)
     store.renew_lease(lease, 1000, 1000)

@@ -6,7 +6,7 @@ parts of large records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +61,17 @@ class CommitBuilder:
     """Collects writes into commits, each of which begins with ``fence``."""
 
     def __init__(
-        self, database: Database, options: DocumentOptions, fence: Sequence[Any] = ()
+        self,
+        database: Database,
+        options: DocumentOptions,
+        fence: Sequence[Any] = (),
+        next_place: Callable[[], str] = str,
     ) -> None:
+        """``next_place`` returns the place of the next page."""
         self._database = database
         self._options = options
         self._fence = list(fence)
+        self._next_place = next_place
         self._writes: list[Any] = []
         self._entries: list[PageEntry] = []
         self._buckets: set[Milliseconds] = set()
@@ -118,7 +124,9 @@ class CommitBuilder:
     def _close(self) -> list[Any]:
         path = self._database.name(PAGES, "").rstrip("/")
         pages = [
-            write_page(path, entries, self._options.expire(max(entries).timestamp))
+            write_page(
+                path, entries, self._options.expire(max(entries).timestamp), self._next_place()
+            )
             for entries in group_by_bucket(self._entries)
         ]
         commit = [*self._fence, *self._writes, *pages]

@@ -11,8 +11,9 @@
 ``pages``
     One document per commit and time bucket: the pairs of the records in that commit. ``key`` is the
     first timestamp and a digest of all the pairs. It is the one indexed field of this store that
-    increases with time, at the rate of commits. The id is the digest, so a repeated commit writes
-    the same page. A pair exists for readers once a page contains it.
+    increases with time, at the rate of commits. ``place`` is the page's place in the order of
+    arrival (:mod:`.writers`). The id is the digest, so a repeated commit writes the same page. A
+    pair exists for readers once a page contains it.
 """
 
 from __future__ import annotations
@@ -236,7 +237,9 @@ def count_parts(document: Any) -> int:
 # -- pages -----------------------------------------------------------------------------------------
 
 
-def write_page(path: str, entries: Iterable[PageEntry], expires: Milliseconds | None) -> Any:
+def write_page(
+    path: str, entries: Iterable[PageEntry], expires: Milliseconds | None, place: str
+) -> Any:
     """Return the ``Write`` of a page with entries of one bucket; ``path`` is the collection's."""
     ordered = sorted(entries)
     pairs = b"".join(struct.pack(">QQ", entry.timestamp, entry.hash) for entry in ordered)
@@ -247,6 +250,7 @@ def write_page(path: str, entries: Iterable[PageEntry], expires: Milliseconds | 
             "key": f"{format_time(ordered[0].timestamp)}-{digest}",
             "pairs": b"".join(_ENTRY.pack(*entry) for entry in ordered),
             "bytes": sum(entry.size for entry in ordered),
+            "place": place,
         },
     )
     return set_expiry(write, expires)

@@ -49,10 +49,13 @@ def read_snapshot_time(database: Database) -> int:
     return snapshot
 
 
-def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> Iterator[PageEntry]:
+def read_entries(
+    database: Database, start: Milliseconds, end: Milliseconds, *, placed: bool = True
+) -> Iterator[PageEntry]:
     """Return the entries with ``start <= timestamp < end`` in order, each pair once.
 
-    Pages created after the first entry was requested are left out.
+    Pages created after the first entry was requested are left out; without ``placed`` also those
+    that have a place in the order of arrival.
     """
     start, end = max(start, 0), min(end, MAX_INTEGER + 1)
     if start >= end:
@@ -62,7 +65,7 @@ def read_entries(database: Database, start: Milliseconds, end: Milliseconds) -> 
     waiting: list[PageEntry] = []
     last: Pair | None = None
     for page in database.scan(query_pages(start, end), _REQUEST_PAGES):
-        if _created(page) > snapshot:
+        if _created(page) > snapshot or (not placed and "place" in page.fields):
             continue
         entries = read_page_entries(page)
         ready = bisect_left(waiting, (entries[0].timestamp,))

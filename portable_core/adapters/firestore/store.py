@@ -13,8 +13,9 @@ from itertools import chain
 from typing import Any
 
 from portable_core.adapters.firestore import consumers, identity, leases, quarantine, slaves
+from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
 from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
-from portable_core.adapters.firestore.client import TIMEOUT_S, Database
+from portable_core.adapters.firestore.client import TIMEOUT_S, Database, read_elapsed
 from portable_core.adapters.firestore.documents import (
     BUCKET_MS,
     PAGES,
@@ -34,7 +35,9 @@ from portable_core.adapters.firestore.pages import (
     read_newest,
 )
 from portable_core.adapters.firestore.records import PageRemover, fetch_records, read_records
+from portable_core.adapters.firestore.writers import Writer, Writers
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
+from portable_core.listeners import Listeners
 from portable_core.ports import (
     BEGINNING,
     GAP_REASON,
@@ -87,6 +90,8 @@ class FirestoreStore:
         self._options = DocumentOptions(native_data, ttl_ms)
         self._margin_s = min(commit_timeout_ms / 10, 1000) / 1000
         self._opening = threading.Lock()
+        self._writers = Writers(self._database.estimate_now, read_elapsed)
+        self._listeners = Listeners()
 
     @property
     def operations(self) -> OperationCounts:
@@ -165,9 +170,22 @@ class FirestoreStore:
         self, records: Sequence[Record], fence: Sequence[Any], deadline: float | None
     ) -> None:
         self._database.require_client()
+        try:
+            with self._writers.borrow() as writer:
+                self._commit_records(records, fence, deadline, writer)
+        finally:
+            self._listeners.notify()
+
+    def _commit_records(
+        self,
+        records: Sequence[Record],
+        fence: Sequence[Any],
+        deadline: float | None,
+        writer: Writer,
+    ) -> None:
         limit = TIMEOUT_S if deadline is None else deadline - min(self._margin_s, deadline / 10)
         started, since = time.time(), time.monotonic()
-        builder = CommitBuilder(self._database, self._options, fence)
+        builder = CommitBuilder(self._database, self._options, fence, writer.next_place)
         unique = {record.pair: record for record in records}
         ordered = [unique[pair] for pair in sorted(unique)]
         commits = chain(builder.add_records(ordered), builder.finish(fence_alone=not ordered))
@@ -214,13 +232,14 @@ class FirestoreStore:
         return newest[0].timestamp if newest else None
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
-        raise StoreError("this store has no order of arrival yet. Use the list by time.")
+        """Return the records of each writer in the order of its commits; see :mod:`.writers`."""
+        return read_arrivals(self._database, after)
 
     def newest_arrival(self) -> str:
-        raise StoreError("this store has no order of arrival yet. Use the list by time.")
+        return find_newest(self._database)
 
     def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
-        return lambda: None
+        return self._listeners.add(notify)
 
     # -- retention -------------------------------------------------------------------------------
 
