@@ -34,6 +34,7 @@ DICTIONARY = (
         b"\xcf\x00\x1f\xff\xff\xff\xff\xff\xff",
         b"\xc6\xff\xff\xff\xff",
     ),
+    *(b"signature.hmac", b"handshake", b"header:", b"{body}", b"{timestamp}", b"element:"),
     *(b"application/json", b"application/vnd.msgpack", b"*/*", b";q=0.5", b'"\\"'),
 )
 
@@ -57,6 +58,21 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"application/openmetrics-text;version=2.0.0",
     ),
     "position": (b"1700000000000-1234", DIGITS, "\u0661-\u00b2".encode()),
+    "source-table": (
+        b'signature.hmac = { read = "header:A", signed = "{timestamp}.{body}", '
+        b'timestamp = "element:t=", separator = "," }\nbody = "json"\n'
+        b'[[handshake]]\nmethods = ["GET"]\nwhen = { "query:c" = "*" }\nbody = "{query:c}"',
+        b'preset = "slack"\nidentity.id = ["body:/a/0", "form:x"]\nsecrets = ["env:A"]',
+    ),
+    "handshake": (
+        b"hub.mode=subscribe&hub.challenge=1158\0{}",
+        b'crc_token=abc\0{"type":"url_verification","challenge":"3eZb"}',
+        b'validationToken=a%20b\0{"verification_token":"x"}',
+    ),
+    "captured-request": (b"POST /webhook/s HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",),
+    "gzip": (
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xab\xae\x05\x00C\xbf\xa6\xa3\x02\x00\x00\x00",
+    ),
     "integer": (b"9007199254740991", DIGITS, "\u0661".encode()),
     "store-header": (b"01234567-89ab-cdef-0123-456789abcdef/7",),
     "query": (
@@ -67,7 +83,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "signature-github": (b"sha256=" + b"0" * 64,),
     "signature-stripe": (b"t=1700000000,v1=" + b"0" * 64,),
     "signature-standard": (b"msg_1\x001700000000\0v1," + b"A" * 43 + b"=",),
-    "signature-hmac-sha256": (b"A" * 43 + b"=", b"0" * 64),
+    "signature-hmac-sha256@X-Signature": (b"A" * 43 + b"=", b"0" * 64),
     "token": (b"Bearer a-token", b"bearer  x.y.z"),
     "id-token": (
         b"Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImEiLCJ0eXAiOiJKV1QifQ."

@@ -21,12 +21,18 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
         read_search,
     )
     from portable_core.adapters.metrics import Metrics
+    from portable_core.cli.captured_request import parse_request
     from portable_core.errors import MalformedPayload, WebhookSyncError
     from portable_core.ingest.admission import check_source
     from portable_core.payload_hash.canonical import canonicalize, hash_payload, is_plain
+    from portable_core.payload_hash.coding import MAX_UNPACKED_BYTES, unpack
     from portable_core.payload_hash.exact import canonicalize_exactly
     from portable_core.records import MAX_INTEGER, Pair
     from portable_core.settings import Settings
+    from portable_core.sources.handshakes import MAX_VALUE_CHARACTERS, Answer
+    from portable_core.sources.presets import PRESETS
+    from portable_core.sources.request import SourceRequest
+    from portable_core.sources.rows import read_row
     from portable_core.sources.schemes import sign
     from portable_core.sources.signatures import parse_sources
     from portable_core.sync.protocol import parse_integer, parse_store
@@ -41,6 +47,8 @@ with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
         read_stream,
     )
     from portable_core.wiring import build_node
+
+import tomllib
 
 from werkzeug.datastructures import MultiDict  # after the imports that are watched
 
@@ -148,6 +156,46 @@ def check_signature(form: str) -> Target:
     return check
 
 
+def check_source_table(data: bytes, size: int) -> None:
+    """A table of ``SOURCES_FILE``: a row, or a ``ValueError`` in one line."""
+    with suppress(ValueError, RecursionError):
+        columns = tomllib.loads(data.decode("utf-8", "replace"))
+        try:
+            read_row(columns, {name: preset.row for name, preset in PRESETS.items()})
+        except ValueError as error:
+            if len(str(error)) > 20_000:
+                raise AssertionError("a message without a bound") from error
+
+
+_GREETING = parse_sources(
+    ",".join(
+        f"{name}={name}:{_SECRET}"
+        for name, preset in PRESETS.items()
+        if preset.row.handshakes and name not in ("discord",)
+    )
+)
+
+
+def check_handshake(data: bytes, size: int) -> None:
+    """Whatever a caller sends to verify an address, the response is bounded."""
+    query, _, body = data.partition(b"\0")
+    text = query.decode("latin-1")
+    for source in _GREETING.rows:
+        for method in ("GET", "HEAD", "OPTIONS", "POST"):
+            request = SourceRequest(lambda _: [text], body, method, text)
+            decision = _GREETING.decide(source, request, 1_700_000_000_000)
+            if isinstance(decision, Answer):
+                if len(decision.body) > 12 * MAX_VALUE_CHARACTERS:
+                    raise AssertionError(f"{source}: a response of {len(decision.body)} bytes")
+                if any(set(name + value) & set("\r\n") for name, value in decision.headers):
+                    raise AssertionError(f"{source}: a line break in a header")
+
+
+def check_gzip(data: bytes, size: int) -> None:
+    if len(unpack(data)) > MAX_UNPACKED_BYTES:
+        raise AssertionError("unpacked beyond the limit")
+
+
 def check_token(guard: Guard) -> Target:
     def check(data: bytes, size: int) -> None:
         try:
@@ -218,6 +266,10 @@ TARGETS: Mapping[str, Target] = {
     "store-header": check_value(parse_store),
     "query": check_query,
     **{f"signature-{form}": check_signature(form) for form in _FORMS},
+    "source-table": check_source_table,
+    "handshake": check_handshake,
+    "captured-request": lambda data, size: (parse_request(data), None)[1],
+    "gzip": check_gzip,
     "token": check_token(Guard(["a-secret-token"])),
     "id-token": check_token(
         Guard(verify_id_token=IdTokenVerifier(("audience",), ("a@example.com",), _NO_KEYS).verify)
