@@ -95,13 +95,15 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-console bench-crowd bench-hash bench-receive bench-stages bench-sync bench-wire
+.PHONY: bench-age bench-console bench-crowd bench-forward bench-hash bench-receive bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
 bench-console: setup ## Measure the console's pages.
 	$(BIN)/python loadtests/bench_console.py $(ARGS)
 bench-crowd: setup ## Sync 1.5 million webhooks that arrived within two spans.
 	$(BIN)/python -m loadtests.bench_crowd $(ARGS)
+bench-forward: setup ## Measure forwarding to a receiver that works, fails, or is down.
+	$(BIN)/python -m loadtests.bench_forward $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
 bench-receive: setup ## Measure receiving beside peers, in seven minutes.
