@@ -9,13 +9,13 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from portable_core.cli.forward_feed import Feed
 from portable_core.cli.forward_report import Reporter, make_reporter
 from portable_core.cli.master_client import MasterClient, read_ca_file
 from portable_core.cli.options import NO_ANSWER, examples, master_options
@@ -23,7 +23,6 @@ from portable_core.cli.output import printable
 from portable_core.errors import SettingsError
 from portable_core.sources.schemes import check_standard_secret
 from portable_core.webhooks.delivery_policy import Policy, WhenGone
-from portable_core.webhooks.feed_webhook import Webhook
 from portable_core.webhooks.forward import Forward, HttpTarget, Target
 from portable_core.webhooks.replay_targets import check_target
 
@@ -74,6 +73,11 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
     default="forward.sqlite3",
     show_default=True,
     help="File with the position and the dead letters. One for each receiver.",
+)
+@click.option(
+    "--consumer",
+    metavar="NAME",
+    help="Register the position under this name: the master then shows the lag.",
 )
 @click.option("--source", help='Only webhooks of this source; "-" for no source.')
 @click.option("--event", help="Only webhooks of this event.")
@@ -155,6 +159,7 @@ def forward_command(
     token: str | None,
     command: str | None,
     state_path: Path,
+    consumer: str | None,
     source: str | None,
     event: str | None,
     skip_repeats: bool,
@@ -198,8 +203,15 @@ def forward_command(
         window=max(1000, 4 * concurrency),
     )
     target = make_target(url, command, secret, timeout)
-    feed = _Feed(MasterClient(master, token), source, event, once=once)
-    feed.from_now, feed.resume = from_now, resume
+    feed = Feed(
+        MasterClient(master, token),
+        source,
+        event,
+        once=once,
+        from_now=from_now,
+        resume=resume,
+        consumer=consumer or "",
+    )
     state = DeliveryFile(state_path, exclusive=True)
     reporter = make_reporter(as_json)
     forward = Forward(
@@ -217,7 +229,7 @@ def forward_command(
     try:
         problem = _run(forward, reporter)
     finally:
-        feed.close()
+        feed.close(forward.counts.position)
         state.close()
     reporter.end(forward.counts, problem)
     if forward.feed_failed:
@@ -255,55 +267,6 @@ def make_target(
     if not arguments or shutil.which(arguments[0]) is None:
         raise SettingsError(f"--exec: no such command (got {printable(command or '')!r})")
     return CommandTarget(arguments, timeout_s)
-
-
-class _Feed:
-    """The feed of a master, read until the run stops."""
-
-    def __init__(
-        self, master: MasterClient, source: str | None, event: str | None, *, once: bool
-    ) -> None:
-        from portable_core.adapters.http.tls import make_tls
-        from portable_core.client.connection import FeedConnection
-
-        self.from_now = self.resume = False
-        self._once = once
-        self._ended = threading.Event()
-        self._connection = FeedConnection(
-            master.url,
-            master.token,
-            source="" if source == "-" else source,
-            event=event,
-            wait_s=0.0 if once else 20.0,
-            tls=make_tls(read_ca_file()),
-        )
-
-    def attach(self, forward: Forward, reporter: Reporter) -> None:
-        self._forward, self._reporter = forward, reporter
-
-    def read(self, position: str | None) -> Iterator[Webhook | str]:
-        from portable_core.client.connection import FeedRejected
-        from portable_core.client.following import read_on
-
-        try:
-            yield from read_on(
-                self._connection,
-                "now" if position is None and self.from_now else position,
-                stopped=lambda: self._forward.stopping,
-                once=self._once,
-                resume=self.resume,
-                sleep=self._ended.wait,
-                report=self._reporter.warn,
-            )
-        except FeedRejected as error:
-            if error.resume:
-                hint = "--resume continues there, with repeats."
-                raise FeedRejected(f"{error} {hint}", error.answered, error.resume) from error
-            raise
-
-    def close(self) -> None:
-        self._ended.set()
-        self._connection.close()
 
 
 def _run(forward: Forward, reporter: Reporter) -> str:

@@ -12,9 +12,10 @@ the loop has ended: a consumer that is killed gets the webhook in progress again
 same then; ``docs/consume.md`` shows how an effect happens once.
 """
 
-from portable_core.client.connection import FeedRejected
+from portable_core.client.consumer import ConsumerPosition
 from portable_core.client.following import follow
+from portable_core.client.master import FeedRejected
 from portable_core.client.position import FilePosition, PositionStore
 from portable_core.webhooks.feed_webhook import Webhook
 
-__all__ = ["FeedRejected", "FilePosition", "PositionStore", "Webhook", "follow"]
+__all__ = ["ConsumerPosition", "FeedRejected", "FilePosition", "PositionStore", "Webhook", "follow"]

@@ -9,7 +9,8 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from portable_core.client.connection import FeedConnection, FeedRejected, FeedUnavailable
+from portable_core.client.connection import FeedConnection
+from portable_core.client.master import FeedRejected, FeedUnavailable, Master
 from portable_core.client.position import FilePosition, PositionStore
 from portable_core.webhooks.feed_webhook import Webhook
 
@@ -18,6 +19,12 @@ logger = logging.getLogger(__name__)
 #: The delay before the first retry, and the longest one, in seconds.
 BASE_S = 0.5
 CAP_S = 30.0
+
+
+def find_delay(failures: int, error: FeedUnavailable) -> float:
+    """Return the delay after that many failures in a row: exponential backoff with full jitter."""
+    most = min(CAP_S, BASE_S * 2.0 ** min(failures - 1, 30))
+    return max(random.random() * most, error.retry_after or 0.0)  # noqa: S311  # no secret
 
 
 def read_on(
@@ -57,8 +64,7 @@ def read_on(
             continue
         except FeedUnavailable as error:
             failures += 1
-            delay = random.random() * min(CAP_S, BASE_S * 2.0 ** min(failures - 1, 30))  # noqa: S311  # no secret
-            delay = max(delay, error.retry_after or 0.0)
+            delay = find_delay(failures, error)
             report(f"{error}. Retry in {delay:.1f} s.")
             sleep(delay)
             continue
@@ -104,7 +110,7 @@ def follow(
         store = FilePosition(store)
     saved = None if store is None else store.load()
     connection = FeedConnection(
-        url, token, source=source, event=event, wait_s=0.0 if once else wait_s, tls=tls
+        Master(url, token, tls), source=source, event=event, wait_s=0.0 if once else wait_s
     )
     try:
         start = after if saved is None else saved

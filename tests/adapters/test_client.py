@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from portable_core.client import FeedRejected, FilePosition, follow
-from portable_core.client.connection import FeedConnection, FeedUnavailable
+from portable_core.client.connection import FeedConnection
+from portable_core.client.master import FeedUnavailable, Master
 from portable_core.errors import SettingsError
 from tests.support.delivery.feed_server import TOKEN, FeedServer, make_webhook, serve_feed
 
@@ -116,11 +117,11 @@ def test_an_invalid_address_is_an_error(url: str) -> None:
 
 def test_an_invalid_host_does_not_respond() -> None:
     with pytest.raises(FeedUnavailable, match="does not respond"):
-        list(FeedConnection("http://a..b").read(None))
+        list(FeedConnection(Master("http://a..b")).read(None))
 
 
 def test_a_connection_is_used_again(feed: FeedServer) -> None:
-    connection = FeedConnection(feed.url, TOKEN, wait_s=0)
+    connection = FeedConnection(Master(feed.url, TOKEN), wait_s=0)
     ports = set()
     for after in (None, "v1:store:5", "v1:store:10"):
         *_, end = connection.read(after)

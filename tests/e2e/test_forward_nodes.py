@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from loadtests.delivery_faults import run
+from portable_core.client import ConsumerPosition, follow
 from portable_core.demo.processes import NodeProcess
 from tests.e2e.test_forward import Forwarding, list_numbers
 from tests.support.delivery.feed_server import FeedServer, make_webhook
 from tests.support.nodes.receivers import run_receiver
-from tests.support.nodes.sync_nodes import Nodes, fill, start
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, ask, fill, start
 
 
 @pytest.mark.parametrize("skip_repeats", [False, True])
@@ -58,6 +59,24 @@ def test_a_new_state_may_begin_now(tmp_path: Path) -> None:
         start(master)
         assert forwarding.run(receiver.url, "--once", "--from-now")[0] == 0
         assert list_numbers(receiver) == [9]
+
+
+def test_the_master_shows_the_lag_of_consumers(tmp_path: Path) -> None:
+    with Nodes(tmp_path) as nodes, run_receiver() as receiver:
+        fill(tmp_path / "master", [make_webhook(number) for number in range(4)])
+        master = nodes.make_master({})
+        start(master)
+        forwarding = follow_node(master, tmp_path)
+        assert forwarding.run(receiver.url, "--once", "--consumer", "shop")[0] == 0
+        store = ConsumerPosition(master.url, "other", TOKEN)
+        for webhook in follow(master.url, TOKEN, store=store, once=True):
+            if webhook.record == make_webhook(2):
+                break
+        assert next(follow(master.url, TOKEN, store=store, once=True)).record == make_webhook(2)
+        consumers = {one["name"]: one for one in ask(master, "GET", "/consumers").body["consumers"]}
+        assert consumers["shop"]["lag_ms"] == 0
+        assert consumers["other"]["lag_ms"] > 0
+        assert ConsumerPosition(master.url, "new", TOKEN).load() is None
 
 
 def follow_node(node: NodeProcess, folder: Path) -> Forwarding:
