@@ -206,7 +206,7 @@ def test_where_nothing_answers_or_no_master_the_reason_is_plain(master: NodeProc
         check_one_line(result, r"answered 404: .*\. Is --master the address of a master\?$", 3)
     result = run("webhooks show 1-1", "--master", master.url, "--token", TOKEN)
     check_one_line(result, "answered 404: this master has no webhook 1-1$")
-    result = run("verify", "--slave-url", nowhere, "--master", master.url)
+    result = run("verify", "--slave-url", nowhere, "--master", master.url, "--token", TOKEN)
     assert result.output.startswith(f"Error: slave ({nowhere}): no connection")
 
 

@@ -75,6 +75,13 @@ def ask_for_sync(slave: NodeProcess, headers: Headers) -> str:
     return "anonymous"
 
 
+def register_consumer(master: NodeProcess, headers: Headers) -> str:
+    """Register a consumer of the feed; return its name."""
+    question = Question("", "PUT", "/consumers/app", {"Content-Type": "application/json"})
+    assert ask(master, replace(question, body=b'{"position":"now"}'), headers).status == 200
+    return "app"
+
+
 def make_wrong(other: str) -> list[Headers]:
     """Return a malformed token, another scheme, and the token of another node."""
     return [bear("nonsense"), {"Authorization": "Basic YTpi"}, bear(other)]
@@ -88,6 +95,7 @@ def see_described(pair: NodePair, token: str, other: str) -> list[Row]:
             its["master"] = ask_for_sync(node, bear(token))
         else:
             its["item"] = set_aside(node, bear(token))
+            its["consumer"] = register_consumer(node, bear(token))
     rows = []
     for question, bare in zip(
         list_described(pair.role, names), list_described(pair.role, bare_names), strict=True
@@ -141,7 +149,9 @@ def see_console(pair: NodePair, slave: NodeProcess) -> list[Row]:
     for page in pages:
         question = replace(page, path=page.path.format_map(names))
         wrong = [other.headers, bear(MASTERS), {**other.headers, **bear(MASTERS)}]
-        right = login.headers
+        # The server ends a login with its logout.
+        leaves = page.path == "/logout"
+        right = Login(pair.node, CONSOLES[0]).headers if leaves else login.headers
         if page.label == "POST /login":
             visitor = Login(pair.node)
             denied = visitor.fill("/login", {"token": CONSOLES[1]})

@@ -154,7 +154,7 @@ def test_no_redirect_is_followed_with_the_token(command: str, status: int) -> No
         there = other.url.replace("127.0.0.1", "localhost")
         with Site(status, {"Location": f"{there}/else"}, b'{"detail":"moved"}') as site:
             done = run_other(command, "--master", site.url, "--token", "secret")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"answered {status}, a redirect to {there.removeprefix('http://')}." in done.stderr
     assert [token for _, token in site.asked] == ["Bearer secret"]
     assert other.asked == []

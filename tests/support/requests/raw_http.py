@@ -20,11 +20,12 @@ NO_ANSWER = 0
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
     """``status`` is ``NO_ANSWER`` where the connection was closed without one; header names are
-    lower case."""
+    lower case. ``cookies``: the pairs ``name=value`` that are set, without those deleted."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    cookies: tuple[str, ...] = ()
 
     @property
     def detail(self) -> str:
@@ -83,13 +84,20 @@ def read_answer(connection: socket.socket) -> RawAnswer:
     except (http.client.HTTPException, ConnectionError):
         return RawAnswer(NO_ANSWER)
     headers = {name.lower(): value for name, value in response.getheaders()}
+    cookies = list_cookies(response)
     try:
         body = response.read()
     except http.client.IncompleteRead as error:
         body = error.partial
     except ConnectionError:
         body = b""
-    return RawAnswer(response.status, headers, body)
+    return RawAnswer(response.status, headers, body, cookies)
+
+
+def list_cookies(response: http.client.HTTPResponse) -> tuple[str, ...]:
+    """Return the cookies that a response sets, as ``name=value``, without those it deletes."""
+    pairs = (value.partition(";")[0] for value in response.msg.get_all("set-cookie", ()))
+    return tuple(pair for pair in pairs if not pair.endswith("="))
 
 
 def measure_resident(group: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from portable_core.adapters.flask_app.openapi import describe_surface
 from portable_core.demo.processes import NodeProcess
 from portable_core.settings import Role
+from tests.support.requests.raw_http import list_cookies
 
 Headers = Mapping[str, str]
 
@@ -34,6 +35,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    cookies: tuple[str, ...]
 
     @property
     def shown(self) -> str:
@@ -49,7 +51,7 @@ def ask(node: NodeProcess, question: Question, more: Headers | None = None) -> R
     connection.request(question.method, question.path, question.body, headers)
     answer = connection.getresponse()
     named = {name.lower(): value for name, value in answer.getheaders()}
-    reply = Reply(answer.status, named, answer.read())
+    reply = Reply(answer.status, named, answer.read(), list_cookies(answer))
     connection.close()
     return reply
 
@@ -105,7 +107,7 @@ class Login:
             self._take(ask(node, Question("", "GET", "/"), self.headers))
 
     def _take(self, reply: Reply) -> None:
-        self.cookie = reply.headers.get("set-cookie", self.cookie).partition(";")[0]
+        self.cookie = (self.cookie, *reply.cookies)[-1]
         if found := re.search(rb'name="csrf" value="([^"]+)"', reply.body):
             self.csrf = found[1].decode()
 
