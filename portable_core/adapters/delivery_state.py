@@ -19,16 +19,19 @@ from portable_core.errors import NotFound, StoreLocked, Unavailable
 from portable_core.records import Pair, Record, pack_value, unpack_value
 from portable_core.webhooks.delivery_values import Changes
 from portable_core.webhooks.feed_webhook import Webhook
+from portable_core.webhooks.forward import MAX_KEYS
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS done (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (number INTEGER PRIMARY KEY, key TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS dead_letters (
     id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL, hash INTEGER NOT NULL, event TEXT NOT NULL,
     attempts INTEGER NOT NULL, status INTEGER NOT NULL, reason TEXT NOT NULL,
     died INTEGER NOT NULL, size INTEGER NOT NULL, record BLOB NOT NULL);
 """
 _BUSY_S = 30.0
+_MOST = (MAX_KEYS,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class DeliveryFile:
             many = self._db.executemany
             many("INSERT OR IGNORE INTO done VALUES (?)", [(id,) for id in changes.done])
             many("DELETE FROM done WHERE id=?", [(id,) for id in changes.passed])
+            many("INSERT INTO keys (key) VALUES (?)", [(key,) for key in changes.keys])
+            execute("DELETE FROM keys WHERE number <= (SELECT MAX(number) FROM keys) - ?", _MOST)
             for letter in changes.dead:
                 webhook, outcome = letter.item, letter.outcome
                 record = webhook.record
@@ -126,6 +131,12 @@ class DeliveryFile:
                     ),
                 )
         self.position = changes.position or self.position
+
+    @property
+    def keys(self) -> list[str]:
+        """See the port."""
+        with self._translate():
+            return [key for (key,) in self._db.execute("SELECT key FROM keys ORDER BY number")]
 
     # -- dead letters ------------------------------------------------------------------------------
 

@@ -285,6 +285,7 @@ class Delivery(Generic[T]):
             tuple(entry.id for entry in answered if entry.number > last),
             tuple(passed),
             tuple(entry.dead for entry in answered if entry.dead is not None),
+            tuple(entry.item.key for entry in answered if entry.item and entry.item.key),
             tuple(entry.number for entry in answered),
             leading,
         )

@@ -16,6 +16,8 @@ class Item(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def key(self) -> str: ...
+    @property
     def source(self) -> str: ...
     @property
     def size(self) -> int: ...
@@ -58,6 +60,7 @@ class Changes(Generic[T]):
     - ``done``: the ids to add to those delivered after the position.
     - ``passed``: the ids to remove, because they lie before the new position.
     - ``dead``: the dead letters to add.
+    - ``keys``: the keys of the webhooks that are delivered or dead letters now.
     - ``numbers``: the webhooks whose outcome this writes.
     - ``leading``: the number of entries up to the position.
     """
@@ -66,6 +69,7 @@ class Changes(Generic[T]):
     done: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
     dead: tuple[DeadLetter[T], ...] = ()
+    keys: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     leading: int = 0
 

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,6 +27,9 @@ from portable_core.webhooks.delivery_request import (
 )
 from portable_core.webhooks.delivery_values import Attempt, Changes, Decision
 from portable_core.webhooks.feed_webhook import Webhook
+
+#: The keys of so many webhooks are remembered, durably, to skip their repeats.
+MAX_KEYS = 10_000
 
 #: Webhooks that are read while the window is full, or during a write.
 _READ_AHEAD = 16
@@ -45,6 +48,11 @@ class DeliveryState(Protocol):
     def position(self) -> str | None: ...
     @property
     def done(self) -> frozenset[str]: ...
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys of the last ``MAX_KEYS`` webhooks that ended, oldest first."""
+        ...
+
     @property
     def dead_letters(self) -> int: ...
     @property
@@ -122,6 +130,7 @@ class Forward:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _senders: list[threading.Thread] = field(default_factory=list)
     _backlog: deque[Webhook | str] = field(default_factory=deque)
+    _keys: dict[str, None] = field(default_factory=dict)
     _reading: bool = True
     _problem: str = ""
 
@@ -141,6 +150,7 @@ class Forward:
         """
         state = self.state
         self.counts.position = state.position
+        self._keys = dict.fromkeys(state.keys if self.skip_repeats else ())
         delivery: Delivery[Webhook] = Delivery(
             self.policy,
             self.random,
@@ -196,8 +206,19 @@ class Forward:
             self._room.release()
             if isinstance(read, str):
                 delivery.add_position(read)
-            elif not delivery.add(read, skip=self.skip_repeats and read.repeat):
+            elif not delivery.add(read, skip=self.skip_repeats and self._is_repeat(read)):
                 self.counts.skipped += 1
+
+    def _is_repeat(self, webhook: Webhook) -> bool:
+        """Return whether the key came before; remember it."""
+        if not webhook.key:
+            return False
+        if webhook.key in self._keys:
+            return True
+        self._keys[webhook.key] = None
+        if len(self._keys) > MAX_KEYS:
+            del self._keys[next(iter(self._keys))]
+        return webhook.repeat
 
     def _receive(self, delivery: Delivery[Webhook], timeout: float | None) -> None:
         """Process the messages of the other threads; wait for the first one."""

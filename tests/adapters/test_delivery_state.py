@@ -15,6 +15,7 @@ from portable_core.errors import NotFound, StoreLocked, Unavailable
 from portable_core.webhooks.delivery_request import Outcome
 from portable_core.webhooks.delivery_values import Changes, DeadLetter
 from portable_core.webhooks.feed_webhook import Webhook
+from portable_core.webhooks.forward import MAX_KEYS
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -54,6 +55,16 @@ def test_changes_are_there_after_a_restart(tmp_path: Path) -> None:
     assert not file.drop_dead_letter("4-7")
     with pytest.raises(NotFound):
         list(file.list_dead_letters(["4-7"]))
+    file.close()
+
+
+def test_the_newest_keys_are_kept(tmp_path: Path) -> None:
+    file = DeliveryFile(tmp_path / "state", exclusive=True)
+    for begin in range(0, MAX_KEYS + 500, 500):
+        file.write(Changes(f"p{begin}", keys=tuple(str(begin + n) for n in range(500))))
+    file.close()
+    file = DeliveryFile(tmp_path / "state", exclusive=True)
+    assert file.keys == [str(n) for n in range(500, MAX_KEYS + 500)]
     file.close()
 
 

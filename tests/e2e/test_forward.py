@@ -189,6 +189,20 @@ def test_repeats_are_skipped(feed: FeedServer, forwarding: Forwarding) -> None:
     assert list_numbers(receiver) == [1, 2]
 
 
+def test_a_repeat_is_skipped_that_the_feed_does_not_mark(
+    feed: FeedServer, forwarding: Forwarding
+) -> None:
+    feed.marks_repeats = False
+    feed.add(make_webhook(1), make_webhook(2), make_webhook(1))
+    with run_receiver() as receiver:
+        assert forwarding.run(receiver.url, "--once", "--skip-repeats")[1][-1]["skipped"] == 1
+        feed.add(make_webhook(2), make_webhook(3))
+        assert forwarding.run(receiver.url, "--once", "--skip-repeats")[1][-1]["skipped"] == 1
+        assert list_numbers(receiver) == [1, 2, 3]
+        feed.add(make_webhook(1))
+        assert forwarding.run(receiver.url, "--once")[1][-1]["delivered"] == 1
+
+
 def test_410_stops(feed: FeedServer, forwarding: Forwarding) -> None:
     feed.add(make_webhook(1), make_webhook(2))
     with run_receiver(lambda body: 410) as receiver:

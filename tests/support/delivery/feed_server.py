@@ -37,6 +37,7 @@ class FeedServer:
     url: str = ""
     port: int = 0
     cut_after: int | None = None
+    marks_repeats: bool = True
     queries: list[dict[str, str]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -50,7 +51,7 @@ class FeedServer:
         for number in range(start, len(self.records)):
             record = self.records[number]
             meta = record.meta
-            repeat = meta.key in seen
+            repeat = self.marks_repeats and meta.key in seen
             seen.add(meta.key)
             if source is not None and ("" if source == "-" else source) != meta.source:
                 continue

@@ -30,6 +30,10 @@ class Webhook:
     size: int = 1
 
     @property
+    def key(self) -> str:
+        return f"key-{self.number}"
+
+    @property
     def id(self) -> str:
         return f"id-{self.number}"
 
