@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.outcome import Outcome
-from portable_core.ingest.receiver import Receiver
+from portable_core.ingest.receiver import NodeStatus, Receiver, find_fill
 from portable_core.ingest.refusals import Refusals
+from portable_core.ports import SlaveState
 from portable_core.records import Meta, Pair
 from portable_core.settings import Settings
 from portable_core.sources.decision import Decision
 from portable_core.sources.request import SourceRequest
+from portable_core.sync.conditions import Condition, ConditionLog, NodeView, find_conditions
 from portable_core.sync.master import Master
+from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.observer import Observer
 from portable_core.sync.slave import Slave
 from portable_core.webhooks.arrivals import ArrivalFeed
@@ -58,6 +61,7 @@ class Node:
     warnings: tuple[str, ...] = ()
     observer: Observer = field(default_factory=Observer)
     refusals: Refusals = field(default_factory=Refusals)
+    _condition_log: ConditionLog = field(default_factory=ConditionLog)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _drained: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -80,6 +84,52 @@ class Node:
         line = self.refusals.note(source, error, self.receiver.clock.now())
         if line is not None:
             logger.warning("%s", line)
+
+    def find_conditions(self) -> list[Condition]:
+        """Return what is wrong with this node, and log what has begun or ended since the last call.
+
+        Raises nothing: a store that cannot be used is one of the conditions.
+        """
+        conditions = find_conditions(self._view())
+        for line in self._condition_log.update(conditions):
+            logger.warning("%s", line)
+        return conditions
+
+    def _view(self) -> NodeView:
+        settings = self.settings
+        problem: WebhookSyncError | None = None
+        status: NodeStatus | None = None
+        slaves: dict[str, SlaveState] | None = None
+        masters: list[MasterMark] = []
+        try:
+            self.receiver.check()
+        except WebhookSyncError as error:
+            problem = error
+        try:
+            status = self.receiver.status()
+            if self.master is not None:
+                states = self.master.slave_states()
+                slaves = {name: states[name] for name in self.master.clients}
+            if self.slave is not None:
+                masters = self.slave.describe_masters()
+        except WebhookSyncError as error:
+            problem, status = problem or error, None
+        return NodeView(
+            now=self.receiver.clock.now(),
+            span_ms=settings.span_ms,
+            late_ms=settings.console_late_ms,
+            problem=problem,
+            status=status,
+            slaves=slaves,
+            masters=masters,
+            refusals=self.refusals.list_all(),
+            sources=settings.sources.names,
+            fill=0.0 if status is None else find_fill(status.buffer, settings),
+        )
+
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Return whether this node is stopping, at the latest after so many seconds."""
+        return self._stopping.wait(seconds)
 
     @property
     def stopping(self) -> bool:

@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 #: Longest delay of a container's start by opening the store, in seconds.
 _OPENING_S = 5.0
 
+#: Time between two looks for conditions, in seconds.
+_CONDITIONS_S = 15.0
+
 
 def build_store(settings: Settings, *, read_only: bool = False) -> RepairableStore:
     """Return the store that ``STORE`` names, unopened.
@@ -242,6 +245,20 @@ def _start_schedule(node: Node) -> None:
         SyncSchedule(master, node.receiver.clock, every_ms).start()
 
 
+def _watch_conditions(node: Node) -> None:
+    """Start a thread that finds the conditions, so that the log shows when one begins and ends.
+
+    Not with a store for which each look is billed: the status, a scrape and the console find them.
+    """
+
+    def watch() -> None:
+        while not node.wait_for_stop(_CONDITIONS_S):
+            node.find_conditions()
+
+    if not node.receiver.store.shared:
+        threading.Thread(target=watch, name="conditions", daemon=True).start()
+
+
 def describe_start(settings: Settings) -> str:
     """Return the log line of a start: what the node is, and whom it knows, without secrets."""
     store = f"{settings.store.kind.name}:{settings.store.path}"
@@ -321,6 +338,7 @@ def build_app_or_exit(
 
     def begin(node: Node) -> None:
         adopt_loggers("gunicorn.error")  # gunicorn sets its loggers up after this module is loaded
+        _watch_conditions(node)
         started(node)
 
     set_mmap_threshold()

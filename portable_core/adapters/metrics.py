@@ -6,7 +6,7 @@ scrape. Each process counts its own: of several instances, each answers ``/metri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,11 +21,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from portable_core.errors import WebhookSyncError
-from portable_core.ingest.receiver import NodeStatus
+from portable_core.ingest.receiver import NodeStatus, find_fill
 from portable_core.ingest.refusals import SourceNames
 from portable_core.node import Node
 from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.conditions import Condition
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer
 from portable_core.sync.report import SlaveReport, SyncReport, read_report
@@ -193,7 +194,9 @@ class _NodeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         node = self._node
-        up = _is_up(node)
+        conditions = node.find_conditions()
+        up = not any(condition.name == "store-down" for condition in conditions)
+        yield _describe_conditions(conditions)
         metrics: list[Metric] = []
         try:
             metrics += _describe_status(node.receiver.status(), node)
@@ -220,13 +223,15 @@ class _NodeCollector(Collector):
             )
 
 
-def _is_up(node: Node) -> bool:
-    """Return whether the node can store a webhook now: not so if its disk is full."""
-    try:
-        node.receiver.check()
-    except WebhookSyncError:
-        return False
-    return True
+def _describe_conditions(conditions: Iterable[Condition]) -> Metric:
+    metric = GaugeMetricFamily(
+        "webhook_sync_condition",
+        "1 for each condition of the node; subject is the slave or master that it concerns.",
+        labels=["name", "severity", "subject"],
+    )
+    for key in {(each.name, each.severity, each.subject) for each in conditions}:
+        metric.add_metric(key, 1)
+    return metric
 
 
 def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
@@ -237,10 +242,7 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
     yield _gauge(
         "buffer_fill_ratio",
         "Fill level of the buffer: at 1, webhooks get 503.",
-        max(
-            buffer.records / node.settings.buffer_records,
-            buffer.bytes / node.settings.buffer_bytes,
-        ),
+        find_fill(buffer, node.settings),
     )
     yield _counter(
         "webhooks_collapsed",

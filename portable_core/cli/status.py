@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import click
 import msgspec
@@ -17,7 +17,9 @@ from portable_core.cli.options import examples, master_options
 from portable_core.cli.output import printable
 from portable_core.cli.responses import DOUBT, parse_response
 from portable_core.errors import AnswerInvalid
-from portable_core.sync.resuming import describe_losses, find_open_losses
+from portable_core.ports import SlaveState
+from portable_core.sync.conditions import Condition, describe, find_slave_conditions, is_well
+from portable_core.sync.report import StoredReport
 from portable_core.sync.status import (
     MasterStatusDocument,
     SlaveDocument,
@@ -26,7 +28,19 @@ from portable_core.sync.status import (
 )
 from portable_core.text import format_time
 
-_COMPLETE = "complete"
+#: The state of a slave in the table, by its conditions.
+_STATES = {
+    "slave-failed": "failed",
+    "slave-lost": "lost webhooks",
+    "slave-late": "late",
+    "slave-warning": "warning",
+    "never-synced": "never synced",
+}
+
+#: Of a master of an older release, which does not report what is late for it.
+_LATE_S = 900
+
+_PAGE = "docs/troubleshooting.md"
 
 
 @click.command(
@@ -43,37 +57,36 @@ _COMPLETE = "complete"
 @click.option(
     "--late",
     metavar="SECONDS",
-    default=900,
-    show_default=True,
     type=click.IntRange(min=0),
-    help="A slave is late if the master is complete only up to a time longer ago than this. A "
-    "slave itself names the masters that are late for it.",
+    help="A slave is late if the master is complete only up to a time longer ago than this; "
+    "default: CONSOLE_LATE_S of the master.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the node's status as JSON.")
-def status_command(master: str, token: str | None, late: int, as_json: bool) -> None:
+def status_command(master: str, token: str | None, late: int | None, as_json: bool) -> None:
     """Show the master's status and, for each slave, the time up to which the master is complete.
 
-    With the address of a slave, show the masters that sync it.
+    With the address of a slave, show the masters that sync it. Below are the conditions of the
+    node: what is wrong, and what to do.
 
-    Exit code 0 if the last sync of every slave succeeded, no slave or master is late, and every
-    loss of a slave is acknowledged; 1 if not; 3 if the node does not respond.
+    Exit code 0 if nothing but notices is there, 1 if not, 3 if the node does not respond.
     """
     response = MasterClient(master, token).read("/status")
     if parse_response(response, _Role).role == "slave":
         status: StatusDocument = parse_response(response, SlaveStatusDocument)
-        slaves: list[_SlaveLine] = []
+        slaves: Mapping[str, SlaveDocument] = {}
     else:
         of_master = parse_response(response, MasterStatusDocument)
-        status = of_master
-        slaves = [_judge(name, one, status.now, late) for name, one in of_master.slaves.items()]
-    masters = () if status.masters is msgspec.UNSET else status.masters
-    ok = all(slave.state == _COMPLETE for slave in slaves) and not any(m.late for m in masters)
+        status, slaves = of_master, of_master.slaves
+    conditions = _judge(status, slaves, late)
+    ok = is_well(conditions)
     if as_json:
         click.echo(json.dumps({**json.loads(response), "ok": ok}))
     else:
-        _show(status, slaves)
+        _show(status, slaves, conditions)
         if status.masters is not msgspec.UNSET:
-            show_masters(masters)
+            show_masters(status.masters)
+        for condition in conditions:
+            click.echo(f"{printable(describe(condition))} See {_PAGE}#{condition.section}")
     sys.exit(0 if ok else 1)
 
 
@@ -81,36 +94,46 @@ class _Role(msgspec.Struct):
     role: str = "master"
 
 
-@dataclass(frozen=True, slots=True)
-class _SlaveLine:
-    """A line of the table. ``note`` is printed below the table, unless it is empty."""
+def _judge(
+    status: StatusDocument, slaves: Mapping[str, SlaveDocument], late_s: int | None
+) -> list[Condition]:
+    """Return the conditions that the node reports.
 
-    name: str
-    complete_until: int
-    started: int | None
-    recovered: int | None
-    state: str
-    note: str = ""
-
-
-def _judge(name: str, slave: SlaveDocument, now: int, late_s: int) -> _SlaveLine:
-    try:
-        report = slave.read_report()
-    except ValueError as error:
-        raise AnswerInvalid(f"the response is invalid: {name}: {error}{DOUBT}") from error
-    if report is None:
-        return _SlaveLine(name, slave.completed, None, None, "never synced")
-    state, note = _COMPLETE, ""
-    if report.error:
-        state, note = "failed", report.error
-    elif losses := find_open_losses(slave.losses):
-        state, note = "lost webhooks", describe_losses(losses)
-    elif now - slave.completed > late_s * 1000:
-        state, note = "late", "does a scheduler still call /trigger-sync?"
-    return _SlaveLine(name, slave.completed, report.started, report.saved, state, note)
+    With ``late_s``, slaves are late after so many seconds. An older release reports no conditions:
+    they are then found from the slaves.
+    """
+    if status.conditions is msgspec.UNSET:
+        late_ms = (_LATE_S if late_s is None else late_s) * 1000
+        return [
+            condition
+            for name, slave in slaves.items()
+            for condition in _find_conditions(status.now, name, slave, late_ms)
+        ]
+    if late_s is None:
+        return [*status.conditions]
+    kept = [each for each in status.conditions if each.name != "slave-late"]
+    failed = {each.subject for each in kept if each.name in ("slave-failed", "never-synced")}
+    for name, slave in slaves.items():
+        if slave.url is not None and name not in failed:
+            found = _find_conditions(status.now, name, slave, late_s * 1000)
+            kept += [each for each in found if each.name == "slave-late"]
+    return kept
 
 
-def _show(status: StatusDocument, slaves: list[_SlaveLine]) -> None:
+def _find_conditions(
+    now: int, name: str, slave: SlaveDocument, late_ms: int
+) -> Sequence[Condition]:
+    _read_report(name, slave)
+    cursor = slave.completed or None if slave.cursor is None else slave.cursor
+    state = SlaveState(cursor=cursor, report=slave.report, losses=tuple(slave.losses))
+    return [*find_slave_conditions(now, late_ms, name, state)]
+
+
+def _show(
+    status: StatusDocument,
+    slaves: Mapping[str, SlaveDocument],
+    conditions: Sequence[Condition],
+) -> None:
     console = Console(markup=False, emoji=False)
     records = status.store.records
     console.print(
@@ -126,15 +149,23 @@ def _show(status: StatusDocument, slaves: list[_SlaveLine]) -> None:
     table.add_column("last sync (UTC)", no_wrap=True)
     table.add_column("recovered", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for slave in slaves:
+    for name, slave in slaves.items():
+        report = _read_report(name, slave)
+        own = [each.name for each in conditions if each.subject == name]
+        removed = slave.url is None and not own
         table.add_row(
-            printable(slave.name),
-            format_time(slave.complete_until or None),
-            format_time(slave.started or None),
-            "–" if slave.recovered is None else str(slave.recovered),
-            slave.state,
+            printable(name),
+            format_time(slave.completed or None),
+            format_time((report and report.started) or None),
+            "–" if report is None else str(report.saved),
+            next((_STATES[each] for each in own if each in _STATES), "")
+            or ("not in SLAVES" if removed else "complete"),
         )
     console.print(table)
-    for slave in slaves:
-        if slave.note:
-            click.echo(f"{printable(slave.name)}: {printable(slave.note)}")
+
+
+def _read_report(name: str, slave: SlaveDocument) -> StoredReport | None:
+    try:
+        return slave.read_report()
+    except ValueError as error:
+        raise AnswerInvalid(f"the response is invalid: {name}: {error}{DOUBT}") from error

@@ -66,6 +66,11 @@ class NodeStatus:
     clock: ClockStatus = field(default_factory=ClockStatus)
 
 
+def find_fill(buffer: BufferStatus, settings: Settings) -> float:
+    """Return the fill level of the buffer: at 1, webhooks get 503."""
+    return max(buffer.records / settings.buffer_records, buffer.bytes / settings.buffer_bytes)
+
+
 def name_algorithm(settings: Settings) -> str:
     """Return the algorithm's name as stores and nodes compare it.
 

@@ -13,6 +13,7 @@ from portable_core.ingest.receiver import NodeStatus
 from portable_core.ports import Damage, Milliseconds, SlaveState
 from portable_core.records import Integer
 from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.conditions import Condition
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.protocol import format_stint
 from portable_core.sync.report import StoredReport
@@ -123,7 +124,8 @@ class ConsumerDocument(msgspec.Struct, frozen=True):
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The status of a node.
 
-    ``slaves`` and ``consumers`` are absent on a slave, ``masters`` on a master.
+    ``slaves`` and ``consumers`` are absent on a slave, ``masters`` on a master, and ``conditions``
+    in older releases.
     """
 
     role: str = ""
@@ -135,6 +137,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     slaves: Mapping[str, SlaveDocument] | msgspec.UnsetType = msgspec.UNSET
     masters: Sequence[MasterMark] | msgspec.UnsetType = msgspec.UNSET
     consumers: Sequence[ConsumerDocument] | msgspec.UnsetType = msgspec.UNSET
+    conditions: Sequence[Condition] | msgspec.UnsetType = msgspec.UNSET
 
 
 class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
@@ -155,6 +158,7 @@ def describe_status(
     slaves: Mapping[str, SlaveDocument] | None = None,
     masters: Sequence[MasterMark] | None = None,
     consumers: Sequence[ConsumerDocument] | None = None,
+    conditions: Sequence[Condition] = (),
 ) -> StatusDocument:
     """Return the document of a node's status.
 
@@ -184,6 +188,7 @@ def describe_status(
         slaves=msgspec.UNSET if slaves is None else slaves,
         masters=msgspec.UNSET if masters is None else masters,
         consumers=msgspec.UNSET if consumers is None else consumers,
+        conditions=conditions,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from portable_core import errors
 from portable_core.adapters.flask_app.console.jobs import SyncJob, SyncState
-from portable_core.adapters.flask_app.console.texts import advise
+from portable_core.sync.advice import advise
 from portable_core.sync.report import SyncReport
 
 

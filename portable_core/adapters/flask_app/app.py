@@ -95,4 +95,9 @@ def _add_status_routes(app: Flask, node: Node) -> None:
             slaves = describe_slaves(node.master.slave_states(), urls)
         masters = None if node.slave is None else node.slave.describe_masters()
         consumers = None if node.consumers is None else node.consumers.describe()
-        return answer_json(describe_status(node.settings.role, status, slaves, masters, consumers))
+        conditions = node.find_conditions()
+        return answer_json(
+            describe_status(
+                node.settings.role, status, slaves, masters, consumers, conditions=conditions
+            )
+        )

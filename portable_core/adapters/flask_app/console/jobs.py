@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from portable_core.adapters.flask_app.console.texts import advise
 from portable_core.errors import NotFound, Unavailable, WebhookSyncError
+from portable_core.sync.advice import advise
 from portable_core.sync.report import SlaveReport, SyncReport
 from portable_core.webhooks.replay import Replay, ReplayStatus
 

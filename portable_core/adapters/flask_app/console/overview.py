@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from portable_core.adapters.flask_app.console.texts import advise
-from portable_core.epochs import NotedLoss
 from portable_core.errors import SlaveUnreachable
-from portable_core.ingest.clock_status import describe_clock
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.ingest.refusals import Refusal
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.completeness import complete_until, slave_complete_until
+from portable_core.sync.conditions import Condition
 from portable_core.sync.master import Master
 from portable_core.sync.report import (
     HOUR_MS,
     HourCounts,
-    SlaveReport,
     StoredReport,
     read_report,
 )
-from portable_core.sync.resuming import LOSSES_WARNING, describe_losses, find_open_losses
 from portable_core.sync.status import ConsumerDocument
 from portable_core.webhooks.search import Row, Search, read_page
 
@@ -37,11 +33,15 @@ _LAST_ROWS = 8
 _LAST_REFUSALS = 12
 _HOURS = 24
 
-_NEVER_SYNCED: tuple[Level, str, str] = (
-    "unknown",
-    "never synced",
-    "Press “Sync now”. Then set SYNC_EVERY_S=60, or let a scheduler call POST /trigger-sync.",
-)
+#: The level of a condition, by its name or its severity; and the levels, the worst one first.
+_LEVELS: Mapping[str, Level] = {
+    "never-synced": "unknown",
+    "slave-late": "late",
+    "critical": "bad",
+    "warning": "late",
+    "notice": "good",
+}
+_RANKS: tuple[Level, ...] = ("bad", "late", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,17 @@ class SlaveView:
     """The state of one slave.
 
     - ``reached``: the time up to which the slave is complete; None if it was never synced.
-    - ``losses``: how many of its losses no operator has acknowledged.
+    - ``conditions``: those of this slave.
     """
 
     name: str
     level: Level
-    verdict: str
-    advice: str
+    conditions: Sequence[Condition]
     reached: Milliseconds | None
     age_ms: Milliseconds | None
     report: StoredReport
     reachable: str
     bars: Sequence[Bar]
-    losses: int
 
     @property
     def tallest(self) -> int:
@@ -99,29 +97,29 @@ class Overview:
     quarantined: int
     consumers: Sequence[ConsumerDocument]
 
-    @property
-    def losses(self) -> int:
-        return sum(slave.losses for slave in self.slaves)
-
-    warnings: Sequence[str]
+    conditions: Sequence[Condition]
     refusals: Sequence[Refusal]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the conditions."""
+        return {condition.name for condition in self.conditions}
 
 
 def read_overview(node: Node, master: Master) -> Overview:
     """Return the data of the page, from the store and the last reports; no slave is called."""
     status = node.receiver.status()
-    now, late_ms = status.now, node.settings.console_late_ms
+    now, conditions = status.now, node.find_conditions()
     watched = {n: state for n, state in master.slave_states().items() if n in master.clients}
-    slaves = [describe_slave(name, state, now, late_ms) for name, state in watched.items()]
+    slaves = [
+        describe_slave(name, state, now, [each for each in conditions if each.subject == name])
+        for name, state in watched.items()
+    ]
     store = node.receiver.store
     recent = store.pairs(now - _RATE_WINDOW_MS, now + 1)
     rate = sum(1 for _ in islice(recent, _MOST_COUNTED))
-    level: Level = "good"
-    for rank in ("unknown", "late", "bad"):
-        if any(slave.level == rank for slave in slaves):
-            level = rank
     return Overview(
-        level,
+        find_level(conditions),
         complete_until(status.horizon, watched.values()),
         status,
         slaves,
@@ -130,49 +128,31 @@ def read_overview(node: Node, master: Master) -> Overview:
         read_page(store, Search(), limit=_LAST_ROWS).rows,
         master.quarantine.size().records,
         () if node.consumers is None else node.consumers.describe(),
-        describe_clock(status.clock, node.settings.span_ms),
+        conditions,
         node.refusals.list_all()[:_LAST_REFUSALS],
     )
 
 
 def describe_slave(
-    name: str, state: SlaveState, now: Milliseconds, late_ms: Milliseconds
+    name: str, state: SlaveState, now: Milliseconds, conditions: Sequence[Condition]
 ) -> SlaveView:
-    """Return the state of one slave, from the report of its last sync and the age of its cursor."""
+    """Return the state of one slave, from the report of its last sync and its conditions."""
     report = read_report(state)
     reached = slave_complete_until(state) or None
     age = None if reached is None else max(0, now - reached)
-    synced = bool(state.report)
-    losses = find_open_losses(state.losses)
-    level, verdict, advice = _judge(report, age, late_ms, losses) if synced else _NEVER_SYNCED
     reachable = "unknown"
-    if synced:
+    if state.report:
         reachable = "no" if report.error_type == SlaveUnreachable.__name__ else "yes"
     bars = make_bars(report.day, now)
     return SlaveView(
-        name, level, verdict, advice, reached, age, report, reachable, bars, len(losses)
+        name, find_level(conditions), conditions, reached, age, report, reachable, bars
     )
 
 
-def _judge(
-    report: SlaveReport,
-    age: Milliseconds | None,
-    late_ms: Milliseconds,
-    losses: Sequence[NotedLoss],
-) -> tuple[Level, str, str]:
-    if report.error:
-        return "bad", report.error, advise(report.error_type)
-    if losses:
-        return "bad", describe_losses(losses), advise(LOSSES_WARNING)
-    if age is None or age > late_ms:
-        return (
-            "late",
-            "late: webhooks received since its last sync may be missing in the master",
-            "Press “Sync now”. Check that the scheduler still calls POST /trigger-sync.",
-        )
-    if report.warning:
-        return "late", report.warning, advise(report.warning_type)
-    return "good", "complete", ""
+def find_level(conditions: Iterable[Condition]) -> Level:
+    """Return the level of a slave, or of a master, that has these conditions."""
+    levels = {_LEVELS.get(each.name, _LEVELS[each.severity]) for each in conditions}
+    return next((level for level in _RANKS if level in levels), "good")
 
 
 def make_bars(day: Iterable[HourCounts], now: Milliseconds) -> list[Bar]:

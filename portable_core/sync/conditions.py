@@ -1,0 +1,274 @@
+"""What is wrong with a node: one function for all places that show it.
+
+The status document, the command, the console, the metrics and the log show these conditions. Each
+kind has one name, one severity, one sentence with what to do, and a section of
+``docs/troubleshooting.md``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from portable_core.errors import WebhookSyncError
+from portable_core.ingest.clock_status import describe_clock
+from portable_core.ingest.receiver import NodeStatus
+from portable_core.ingest.refusals import Refusal
+from portable_core.ports import Milliseconds, SlaveState
+from portable_core.sync.advice import advise
+from portable_core.sync.master_marks import MasterMark
+from portable_core.sync.report import read_report
+from portable_core.sync.resuming import describe_losses, find_open_losses
+from portable_core.text import format_time
+
+#: ``critical``: webhooks are missing, lost or not accepted, or may be. ``warning``: they may be
+#: soon, or completeness is unknown. ``notice``: everything is complete, but look at it.
+Severity = Literal["critical", "warning", "notice"]
+
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "notice")
+
+#: For how long a refused webhook is a condition.
+REFUSED_MS = 600_000
+
+#: The fill level of the buffer from which it is a condition.
+FULL = 0.5
+
+_MOST_NAMED = 5
+
+
+class Kind(NamedTuple):
+    """A kind of condition: its severity, what to do, and the section of the documentation."""
+
+    severity: Severity
+    action: str
+    section: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "store-down": Kind(
+        "critical",
+        "Senders get 503 and retry. See the reason, and free the disk or repair it.",
+        "a-node-does-not-accept-webhooks",
+    ),
+    "part-damaged": Kind(
+        "critical",
+        "Restore the file from a backup; the next syncs recover what slaves still have.",
+        "a-part-of-a-store-is-damaged",
+    ),
+    "records-removed": Kind(
+        "critical",
+        "Raise RETENTION_BYTES, and find out why no master synced this slave.",
+        "a-gap-in-a-slaves-store",
+    ),
+    "slave-failed": Kind("critical", "See the master's log.", "a-slave-failed"),
+    "slave-lost": Kind(
+        "critical",
+        advise("LossesNotAcknowledged"),
+        "acknowledged-webhooks-may-be-lost",
+    ),
+    "slave-late": Kind(
+        "critical",
+        "Sync now, and check that SYNC_EVERY_S is set or a scheduler calls POST /trigger-sync.",
+        "a-slave-is-late",
+    ),
+    "slave-warning": Kind("warning", "See the text of the warning.", "a-slave-failed"),
+    "never-synced": Kind(
+        "warning",
+        "Sync now. Then set SYNC_EVERY_S=60, or let a scheduler call POST /trigger-sync.",
+        "a-slave-was-never-synced",
+    ),
+    "no-slave": Kind(
+        "warning",
+        "List the slaves in SLAVES: without one, nothing recovers a webhook that this node missed.",
+        "no-slave-is-configured",
+    ),
+    "master-late": Kind(
+        "warning",
+        "Sync that master, or forget it with webhook-sync masters forget: retention waits for it.",
+        "a-slaves-store-grows",
+    ),
+    "quarantine": Kind(
+        "warning",
+        "Look at the records with webhook-sync quarantine list; release or delete them.",
+        "records-in-quarantine",
+    ),
+    "buffer-full": Kind(
+        "warning",
+        "Find out why the disk is slow; beyond the limit senders get 503.",
+        "a-node-does-not-accept-webhooks",
+    ),
+    "clock": Kind("warning", "Check the clock of this machine.", "a-clock-is-wrong"),
+    "identity-rule": Kind(
+        "notice",
+        "Add an identity rule for the source to SOURCES_FILE on every node.",
+        "copies-of-a-webhook",
+    ),
+    "webhooks-refused": Kind(
+        "notice",
+        "Compare the source's secret and address with the provider's; see the log.",
+        "senders-get-4xx",
+    ),
+}
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition of a node.
+
+    ``subject`` is the slave or master that it concerns; empty for the node itself. ``section`` is
+    the anchor of ``docs/troubleshooting.md``.
+    """
+
+    name: str
+    severity: Severity
+    text: str
+    action: str
+    section: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What conditions are found from.
+
+    - ``problem``: why the store accepts no webhook; None if it does.
+    - ``status``: None if the store cannot be read.
+    - ``slaves``: the states of a master's configured slaves; None for a slave.
+    - ``masters``: the masters of a slave.
+    - ``sources``: the sources with a setting of their own.
+    - ``fill``: the fill level of the buffer.
+    """
+
+    now: Milliseconds
+    span_ms: Milliseconds
+    late_ms: Milliseconds
+    problem: WebhookSyncError | None
+    status: NodeStatus | None
+    slaves: Mapping[str, SlaveState] | None
+    masters: Sequence[MasterMark]
+    refusals: Sequence[Refusal]
+    sources: frozenset[str]
+    fill: float
+
+
+def find_conditions(view: NodeView) -> list[Condition]:
+    """Return the conditions, the most severe first."""
+    found = [*_find_in_store(view), *_find_in_slaves(view), *_find_elsewhere(view)]
+    return sorted(found, key=lambda condition: SEVERITIES.index(condition.severity))
+
+
+def is_well(conditions: Iterable[Condition]) -> bool:
+    """Return whether none of these is more than a notice."""
+    return all(condition.severity == "notice" for condition in conditions)
+
+
+def _make(name: str, text: str, subject: str = "", action: str = "") -> Condition:
+    kind = KINDS[name]
+    return Condition(name, kind.severity, text, action or kind.action, kind.section, subject)
+
+
+def _find_in_store(view: NodeView) -> Iterator[Condition]:
+    if view.problem is not None:
+        text = f"the store accepts no webhook: {view.problem.title}: {view.problem}"
+        yield _make("store-down", text)
+    if view.status is None:
+        return
+    store = view.status.store
+    if store.damaged:
+        parts = [f"{part.name} is damaged: {part.reason}" for part in store.damaged]
+        yield _make("part-damaged", _join(parts))
+    if store.gaps:
+        gaps = [f"from {format_time(start)} to {format_time(end)} UTC" for start, end in store.gaps]
+        yield _make("records-removed", f"records were removed unsynced: {_join(gaps)}")
+    if store.quarantine is not None and store.quarantine.records:
+        count = store.quarantine.records
+        yield _make("quarantine", f"{count} invalid records of slaves are set aside")
+    if view.fill > FULL:
+        yield _make("buffer-full", f"the buffer of waiting webhooks is {view.fill:.0%} full")
+    for sentence in describe_clock(view.status.clock, view.span_ms):
+        yield _make("clock", sentence)
+
+
+def _find_in_slaves(view: NodeView) -> Iterator[Condition]:
+    if view.slaves is None or view.status is None:
+        return
+    if not view.slaves:
+        yield _make("no-slave", "no slave is configured")
+    for name, state in view.slaves.items():
+        yield from find_slave_conditions(view.now, view.late_ms, name, state)
+
+
+def find_slave_conditions(
+    now: Milliseconds, late_ms: Milliseconds, name: str, state: SlaveState
+) -> Iterator[Condition]:
+    """Yield the conditions of one slave of a master."""
+    report, losses = read_report(state), find_open_losses(state.losses)
+    if losses:
+        yield _make("slave-lost", describe_losses(losses), name)
+    if not state.report:
+        yield _make("never-synced", "never synced", name)
+        return
+    if report.error:
+        yield _make("slave-failed", report.error, name, advise(report.error_type))
+    if not report.error and (state.cursor is None or now - state.cursor > late_ms):
+        text = "late: webhooks received since its last sync may be missing in the master"
+        yield _make("slave-late", text, name)
+    if report.warning and not losses:
+        yield _make("slave-warning", report.warning, name, advise(report.warning_type))
+    for source, members in report.similar.items():
+        of = f"of the source {source}" if source else "without a source"
+        text = f"webhooks {of} differ from the master's only in {', '.join(members)}"
+        yield _make("identity-rule", text, name)
+
+
+def _find_elsewhere(view: NodeView) -> Iterator[Condition]:
+    for mark in view.masters:
+        if mark.late:
+            asked = f"up to {format_time(mark.asked)} UTC" if mark.asked else "nothing"
+            yield _make("master-late", f"this master has synced {asked}", mark.master)
+    refused = [
+        f"{group.count} of {group.source or 'no source'}: {group.status} {group.title}"
+        for group in view.refusals
+        if 0 <= view.now - group.last < REFUSED_MS
+        and (group.status >= 500 or not view.sources or group.source in view.sources)
+    ]
+    if refused:
+        yield _make("webhooks-refused", f"webhooks were refused lately: {_join(refused)}")
+
+
+def _join(texts: Sequence[str]) -> str:
+    more = len(texts) - _MOST_NAMED
+    return "; ".join([*texts[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
+
+
+class ConditionLog:
+    """Finds which conditions have begun and ended, for the log. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], Condition] = {}
+
+    def update(self, conditions: Iterable[Condition]) -> list[str]:
+        """Return a line for each condition that has begun or ended since the last call."""
+        present = {(each.name, each.subject): each for each in conditions}
+        with self._lock:
+            before, self._known = self._known, present
+        began = [each for key, each in present.items() if key not in before]
+        ended = [each for key, each in before.items() if key not in present]
+        return [
+            *(f"condition began: {describe(each)}" for each in began),
+            *(f"condition ended: {_label(each)}" for each in ended),
+        ]
+
+
+def describe(condition: Condition) -> str:
+    """Return a condition as one sentence with what to do."""
+    text = condition.text.rstrip(".")
+    return f"{_label(condition)} ({condition.severity}): {text}. {condition.action}"
+
+
+def _label(condition: Condition) -> str:
+    return f"{condition.name} of {condition.subject}" if condition.subject else condition.name

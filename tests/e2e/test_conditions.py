@@ -1,0 +1,259 @@
+"""Each condition, made by a real fault of real processes, in all five places that show it.
+
+The places: the status document, the command, the console, the metrics, the log.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from portable_core.demo.processes import NodeProcess
+from portable_core.records import Meta, Pair, Record
+from portable_core.wire.negotiation import ENCODINGS
+from tests.support.nodes.sync_nodes import (
+    TOKEN,
+    Nodes,
+    fill,
+    make_record,
+    now_ms,
+    put_loss,
+    start,
+    sync,
+)
+from tests.support.requests.sync_requests import Question, ask
+from tests.support.stores.small_disks import mount_small_disk
+from tests.support.stores.sqlite_damages import overwrite
+from tests.support.stores.sqlite_folders import list_data_files
+
+CONSOLE_TOKEN = "c" * 20
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+JSON = {"Content-Type": "application/json"}
+GONE = "0f8fad5b-d9cb-469f-a165-70867728950e"
+HOUR_MS = 3_600_000
+
+#: Longer than the time between two looks for conditions.
+PATIENCE_S = 40
+
+Fault = Callable[[Nodes], NodeProcess]
+
+
+def make_pair(nodes: Nodes, **env: str) -> tuple[NodeProcess, NodeProcess]:
+    """Return a slave with old records and a master, both running."""
+    fill(nodes.folder / "alpha", [make_record(1, now_ms() - 5 * HOUR_MS)])
+    slave = nodes.make_slave("alpha", SPAN_S="1")
+    start(slave)
+    master = make_master(nodes, {"alpha": slave.url}, **env)
+    start(master)
+    return slave, master
+
+
+def make_master(nodes: Nodes, slaves: dict[str, str], **env: str) -> NodeProcess:
+    own = {"SPAN_S": "1", "CONSOLE_TOKEN": CONSOLE_TOKEN}
+    return nodes.make_master(slaves, "container", **{**own, **env})
+
+
+def without_slaves(nodes: Nodes) -> NodeProcess:
+    master = make_master(nodes, {})
+    start(master)
+    return master
+
+
+def before_the_first_sync(nodes: Nodes) -> NodeProcess:
+    return make_pair(nodes)[1]
+
+
+def with_a_dead_slave(nodes: Nodes) -> NodeProcess:
+    slave, master = make_pair(nodes)
+    slave.kill()
+    assert sync(master).status == 502
+    return master
+
+
+def without_a_scheduler(nodes: Nodes) -> NodeProcess:
+    _, master = make_pair(nodes, CONSOLE_LATE_S="2")
+    assert sync(master).status == 200
+    time.sleep(2.5)
+    return master
+
+
+def with_a_loss(nodes: Nodes) -> NodeProcess:
+    slave, master = make_pair(nodes)
+    assert sync(master).status == 200
+    master.stop()
+    put_loss(master)
+    start(master)
+    assert slave.url
+    return master
+
+
+def with_a_damaged_file(nodes: Nodes) -> NodeProcess:
+    _, master = make_pair(nodes)
+    assert sync(master).status == 200
+    master.stop()
+    overwrite(list_data_files(nodes.folder / "master")[0])
+    start(master)
+    return master
+
+
+def with_a_bad_record(nodes: Nodes) -> NodeProcess:
+    _, master = make_pair(nodes)
+    assert sync(master).status == 200
+    record = Record(Pair(now_ms() - 10_000, 1), b'{"bad":1}', Meta("shop"))
+    body = b"".join(ENCODINGS["application/json"].encode_records([record]))
+    question = Question("", "POST", "/records?slave=alpha", {**BEARER, **JSON}, body)
+    assert ask(master, question).status == 200
+    return master
+
+
+def with_a_late_master(nodes: Nodes) -> NodeProcess:
+    old = now_ms() - 30 * 24 * HOUR_MS
+    fill(nodes.folder / "alpha", [make_record(1, old)])
+    slave = nodes.make_slave("alpha", SPAN_S="1")
+    start(slave)
+    query = f"/sync?start={old}&end={old + 1}&span=1000&master={GONE}"
+    assert ask(slave, Question("", "POST", query, BEARER, b"[]")).status == 200
+    return slave
+
+
+def with_too_small_a_store(nodes: Nodes) -> NodeProcess:
+    day = now_ms() - 24 * HOUR_MS
+    fill(nodes.folder / "alpha", [make_record(n, day + n * HOUR_MS, 50_000) for n in range(20)])
+    slave = nodes.make_slave("alpha", SPAN_S="1", RETENTION_BYTES="300000")
+    start(slave)
+    deadline = time.monotonic() + 100  # retention runs once a minute
+    for number in itertools.count():
+        body = make_record(number, 0).payload
+        assert ask(slave, Question("", "POST", "/webhook", JSON, body)).status == 200
+        if json.loads(ask_text(slave, "/status"))["store"]["gaps"]:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    return slave
+
+
+def with_a_forger(nodes: Nodes) -> NodeProcess:
+    _, master = make_pair(nodes, SOURCES="hub=github:secret")
+    assert sync(master).status == 200
+    assert ask(master, Question("", "POST", "/webhook/hub", JSON, b"{}")).status == 401
+    return master
+
+
+FAULTS: dict[str, Fault] = {
+    "no-slave": without_slaves,
+    "never-synced": before_the_first_sync,
+    "slave-failed": with_a_dead_slave,
+    "slave-late": without_a_scheduler,
+    "slave-lost": with_a_loss,
+    "part-damaged": with_a_damaged_file,
+    "quarantine": with_a_bad_record,
+    "master-late": with_a_late_master,
+    "records-removed": with_too_small_a_store,
+    "webhooks-refused": with_a_forger,
+}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with Nodes(tmp_path) as nodes:
+        yield nodes
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_the_same_condition_in_all_places(nodes: Nodes, name: str) -> None:
+    node = FAULTS[name](nodes)
+    check_places(node, name)
+
+
+def test_a_full_disk_is_a_condition_and_ends(nodes: Nodes, tmp_path: Path) -> None:
+    with mount_small_disk(tmp_path / "disk") as disk:
+        master = make_master(nodes, {}, STORE=f"sqlite:{disk / 'store'}")
+        start(master)
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 65536)
+            except OSError:
+                pass
+        check_places(master, "store-down")
+        ballast.unlink()
+        wait_for_line(master, "condition ended: store-down")
+        assert "store-down" not in {each["name"] for each in read_conditions(master)}
+        master.stop()
+
+
+def check_places(node: NodeProcess, name: str) -> None:
+    """Compare the places, and print which ones show the condition."""
+    (condition,) = (each for each in read_conditions(node) if each["name"] == name)
+    text, subject = condition["text"], condition["subject"]
+    command = run_status(node)
+    metric = (
+        f'webhook_sync_condition{{name="{name}",severity="{condition["severity"]}",'
+        f'subject="{subject}"}} 1.0'
+    )
+    places = {
+        "document": bool(text) and condition["action"].endswith("."),
+        "command": text.rstrip(".") in command.stdout and condition["section"] in command.stdout,
+        "metrics": metric in ask_text(node, "/metrics"),
+        "log": wait_for_line(node, f"condition began: {name}"),
+    }
+    if node.role == "master":
+        places["console"] = text in read_console(node)
+    print(f"{name:17} {condition['severity']:9} " + ", ".join(p for p in places if places[p]))
+    assert all(places.values()), (places, condition, command.stdout)
+    worst = {each["severity"] for each in read_conditions(node)}
+    assert command.returncode == (0 if worst == {"notice"} else 1)
+
+
+def ask_text(node: NodeProcess, path: str) -> str:
+    answer = ask(node, Question("", "GET", path, BEARER))
+    assert answer.status == 200
+    return answer.body.decode()
+
+
+def read_conditions(node: NodeProcess) -> list[dict[str, str]]:
+    conditions: list[dict[str, str]] = json.loads(ask_text(node, "/status"))["conditions"]
+    return conditions
+
+
+def run_status(node: NodeProcess) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "portable_core", "status", "--master", node.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"SYNC_TOKENS": TOKEN},
+    )
+
+
+def wait_for_line(node: NodeProcess, text: str) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if text in node.log.read_text():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def read_console(node: NodeProcess) -> str:
+    """Return the text of the first page, as a visitor who has logged in sees it."""
+    jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
+    page = opener.open(f"{node.url}/login", timeout=30).read().decode()
+    match = re.search('name="csrf" value="([^"]+)"', page)
+    assert match is not None
+    form = urllib.parse.urlencode({"csrf": match[1], "token": CONSOLE_TOKEN}).encode()
+    shown: str = opener.open(f"{node.url}/login", form, timeout=30).read().decode()
+    return shown.replace("&#39;", "'").replace("&#34;", '"').replace("&lt;", "<")
