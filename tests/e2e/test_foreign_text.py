@@ -118,7 +118,7 @@ def test_a_status_shows_brackets_as_they_are() -> None:
     with Site(200, {}, json.dumps(status).encode()) as site:
         done = run_other("status", "--master", site.url, COLUMNS="250")
     assert done.returncode == 1, done.stderr
-    assert f"\nalpha: {TEXT}\n" in done.stdout
+    assert f"\nslave-failed of alpha (critical): {TEXT}. " in done.stdout
 
 
 def test_a_status_fits_80_columns() -> None:
@@ -138,13 +138,15 @@ def test_a_status_fits_80_columns() -> None:
     with Site(200, {}, json.dumps(status).encode()) as site:
         done = run_other("status", "--master", site.url, COLUMNS="80")
     assert done.returncode == 1, done.stderr
-    *table, of_c, of_d = done.stdout.splitlines()[4:]
+    *table, of_c, of_d, of_a = done.stdout.splitlines()[4:]
     assert "…" not in "".join(table)
     assert [line.split(" │ ")[-1].strip("│ ") for line in table if "│" in line][-3:] == [
         *("complete", "failed", "late")
     ]
     assert "never synced" in "".join(table)
-    assert [of_c, of_d] == [f"c: {TEXT}", "d: does a scheduler still call /trigger-sync?"]
+    assert of_a.startswith("never-synced of webhook-slave-a (warning): never synced. Sync now.")
+    assert of_c.startswith(f"slave-failed of c (critical): {TEXT}. ")
+    assert of_d.startswith("slave-late of d (critical): late: ")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
