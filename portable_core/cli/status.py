@@ -152,7 +152,7 @@ def _show(
     for name, slave in slaves.items():
         report = _read_report(name, slave)
         own = [each.name for each in conditions if each.subject == name]
-        removed = slave.url is None and not own
+        removed = slave.url is None and status.conditions is not msgspec.UNSET
         table.add_row(
             printable(name),
             format_time(slave.completed or None),
