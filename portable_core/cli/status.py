@@ -18,7 +18,13 @@ from portable_core.cli.output import printable
 from portable_core.cli.responses import DOUBT, parse_response
 from portable_core.errors import AnswerInvalid
 from portable_core.ports import SlaveState
-from portable_core.sync.conditions import Condition, describe, find_slave_conditions, is_well
+from portable_core.sync.conditions import (
+    Condition,
+    describe,
+    find_slave_conditions,
+    is_well,
+    sort_conditions,
+)
 from portable_core.sync.report import StoredReport
 from portable_core.sync.status import (
     MasterStatusDocument,
@@ -77,7 +83,7 @@ def status_command(master: str, token: str | None, late: int | None, as_json: bo
     else:
         of_master = parse_response(response, MasterStatusDocument)
         status, slaves = of_master, of_master.slaves
-    conditions = _judge(status, slaves, late)
+    conditions = sort_conditions(_judge(status, slaves, late))
     ok = is_well(conditions)
     if as_json:
         click.echo(json.dumps({**json.loads(response), "ok": ok}))

@@ -157,7 +157,12 @@ class NodeView:
 def find_conditions(view: NodeView) -> list[Condition]:
     """Return the conditions, the most severe first."""
     found = [*_find_in_store(view), *_find_in_slaves(view), *_find_elsewhere(view)]
-    return sorted(found, key=lambda condition: SEVERITIES.index(condition.severity))
+    return sort_conditions(found)
+
+
+def sort_conditions(conditions: Iterable[Condition]) -> list[Condition]:
+    """Return conditions, the most severe first."""
+    return sorted(conditions, key=lambda condition: SEVERITIES.index(condition.severity))
 
 
 def is_well(conditions: Iterable[Condition]) -> bool:
