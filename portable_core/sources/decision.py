@@ -41,7 +41,12 @@ def decide(
     that the provider signs. Any one scheme admits a request; without a scheme, every request is
     admitted. ``now_ms`` is the node's clock in milliseconds since the Unix epoch.
     """
+    if not schemes and not row.handshakes:
+        return ADMIT
     try:
+        if not row.handshakes:
+            check_signature(schemes, request, now_ms)
+            return ADMIT
         answer = answer_handshake(row, schemes, request, signed=False)
         if answer is not None:
             return answer
@@ -49,8 +54,7 @@ def decide(
         answer = answer_handshake(row, schemes, request, signed=True)
         if answer is not None:
             return answer
-        if row.handshakes:  # otherwise checked before the body was read
-            check_body_kind(row.body, next(iter(request.headers("Content-Type")), ""))
+        check_body_kind(row.body, next(iter(request.headers("Content-Type")), ""))
     except WebhookSyncError as error:
         return Refuse(error)
     return ADMIT

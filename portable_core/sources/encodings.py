@@ -30,8 +30,11 @@ class Encoding(NamedTuple):
     decode: Callable[[str], bytes | None]
 
 
+_match_hex = re.compile(r"(?:[0-9A-Fa-f]{2})++").fullmatch
+
+
 def _decode_hex(text: str) -> bytes | None:
-    return bytes.fromhex(text) if re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", text) else None
+    return bytes.fromhex(text) if _match_hex(text) else None
 
 
 def _make_base64(*, url: bool, padded: bool) -> Encoding:

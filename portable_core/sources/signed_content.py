@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,22 +66,18 @@ class SignedContent:
         Raises ``Unauthorized`` for values that are missing or malformed, or an old timestamp.
         """
         columns = self.columns
-        values = {value: value.read(request) for value in self.signed.values}
-        timestamp = "" if self.timestamp is None else self.timestamp.read(request)
         text = self.read.read(request)
-        for value, content in values.items():
-            if value.place == "header" and not _PLAIN.fullmatch(content):
-                raise Unauthorized(f"{value}: not printable ASCII without spaces")
         elements = [text]
         if columns.separator:
             elements = [element.strip() for element in text.split(columns.separator)]
-        if self.element:
-            timestamp = self._find_timestamp(elements)
+        timestamp = ""
         if columns.timestamp:
-            timed_by = str(self.read if self.timestamp is None else self.timestamp)
-            check_time(timed_by, timestamp, columns.unit, columns.tolerance_s, now_ms)
-        encoded = {value: encode(text) for value, text in values.items()}
-        return Signed(self._list_texts(elements), self._fill(request, encoded, timestamp))
+            if self.timestamp is None:
+                timestamp, timed_by = self._find_timestamp(elements), self.read
+            else:
+                timestamp, timed_by = self.timestamp.read(request), self.timestamp
+            check_time(str(timed_by), timestamp, columns.unit, columns.tolerance_s, now_ms)
+        return Signed(self._list_texts(elements), self._fill(request, timestamp, _read_signed))
 
     def _find_timestamp(self, elements: list[str]) -> str:
         found = [e.removeprefix(self.element) for e in elements if e.startswith(self.element)]
@@ -101,8 +97,12 @@ class SignedContent:
     def decode(self, texts: list[str], length: int | None, name: str) -> list[bytes]:
         """Return the signatures of this length; raise ``Unauthorized`` if there are none."""
         columns = self.columns
-        found = (ENCODINGS[e].decode(text) for text in texts for e in columns.encodings)
-        signatures = [s for s in found if s is not None and length in (None, len(s))]
+        signatures = []
+        for text in texts:
+            for encoding in columns.encodings:
+                signature = ENCODINGS[encoding].decode(text)
+                if signature is not None and length in (None, len(signature)):
+                    signatures.append(signature)
         if signatures:
             return signatures
         form = f"{columns.prefix}<{' or '.join(columns.encodings)}>"
@@ -111,18 +111,30 @@ class SignedContent:
         raise Unauthorized(f"{self.read}: not {name} in the form {form}")
 
     def _fill(
-        self, request: SourceRequest, values: Mapping[Value, bytes], timestamp: str
+        self,
+        request: SourceRequest,
+        timestamp: str,
+        read: Callable[[Value, SourceRequest], str],
     ) -> list[bytes]:
-        special: dict[str, tuple[bytes, ...]] = {
-            "body": (request.body,),
-            "timestamp": (timestamp.encode(),),
-            "url": (request.url.encode("latin-1", "replace"),),
-            "method": (request.method.encode(),),
-        }
-        if "form" in self.signed.special:
-            fields = sorted(set(request.fields))
-            special["form"] = tuple(encode(name + text) for name, text in fields)
-        return self.signed.fill(values, special)
+        """Return the parts of the signed content; ``read`` returns a value of the request."""
+        filled: list[bytes] = []
+        for part in self.signed.parts:
+            if isinstance(part, str):
+                filled.append(part.encode())
+            elif isinstance(part, Value):
+                filled.append(encode(read(part, request)))
+            elif part[0] == "body":
+                filled.append(request.body)
+            elif part[0] == "timestamp":
+                filled.append(timestamp.encode())
+            elif part[0] == "url":
+                filled.append(request.url.encode("latin-1", "replace"))
+            elif part[0] == "method":
+                filled.append(request.method.encode())
+            else:
+                fields = sorted(set(request.fields))
+                filled += (encode(name + text) for name, text in fields)
+        return filled
 
     def prepare(
         self, request: SourceRequest, timestamp_s: int, message_id: str
@@ -139,16 +151,17 @@ class SignedContent:
         headers: dict[str, str] = {}
         if self.timestamp is not None:
             headers[self.timestamp.name] = timestamp
-        values = {}
-        for value in self.signed.values:
+
+        def read(value: Value, request: SourceRequest) -> str:
             texts = value.read_all(request)
-            if not texts and value.place == "header":
-                if not _PLAIN.fullmatch(message_id):
-                    raise ValueError("a message id must be printable ASCII without spaces")
-                headers[value.name] = message_id
-                texts = [message_id]
-            values[value] = encode(next(iter(texts), ""))
-        return headers, self._fill(request, values, timestamp), timestamp
+            if texts or value.place != "header":
+                return next(iter(texts), "")
+            if not _PLAIN.fullmatch(message_id):
+                raise ValueError("a message id must be printable ASCII without spaces")
+            headers[value.name] = message_id
+            return message_id
+
+        return headers, self._fill(request, timestamp, read), timestamp
 
     def write(self, signature: bytes, timestamp: str) -> str:
         """Return the value that has the signature."""
@@ -171,6 +184,13 @@ class Signed(NamedTuple):
 
     texts: list[str]
     parts: list[bytes]
+
+
+def _read_signed(value: Value, request: SourceRequest) -> str:
+    text = value.read(request)
+    if value.place == "header" and not _PLAIN.fullmatch(text):
+        raise Unauthorized(f"{value}: not printable ASCII without spaces")
+    return text
 
 
 def compile_content(columns: SignedColumns) -> SignedContent:
