@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from portable_core.payload_hash.identity import EVENT_HEADERS
-from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT, choose_kept
+from portable_core.settings import Settings
+from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT, KeptParts, choose_kept
 
 
 @pytest.mark.parametrize("name", NEVER_KEPT)
@@ -59,3 +62,35 @@ def test_a_beginning_stands_for_any_rest() -> None:
 )
 def test_what_consumers_need_is_kept_by_default(name: str) -> None:
     assert choose_kept(DEFAULT_KEPT)(name)
+
+
+def test_a_header_that_is_the_secret_of_a_source_is_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text(
+        '[f]\nsignature.token = { read = "header:X-Pass" }\n[q]\npreset = "mailchimp"\n'
+    )
+    env = {
+        "SYNC_AUTH": "none",
+        "SOURCES": "s=token@X-Pass:secret,s=github:other",
+        "SOURCES_FILE": str(file),
+        "KEEP_HEADERS": "x-*",
+    }
+    settings = Settings.from_env("slave", env)
+    parts = KeptParts(settings.keep_headers, (), settings.sources.rows)
+    for source in ("s", "f"):
+        assert not parts.headers(source)("x-pass")
+        assert parts.headers(source)("x-other")
+    assert parts.headers("other")("x-pass")
+    assert parts.query("q", "token=secret&a=1") == "a=1"
+    anyway = KeptParts(settings.keep_headers, ("x-pass",), settings.sources.rows)
+    assert anyway.headers("s")("x-pass")
+
+
+def test_the_coding_of_a_body_that_may_be_compressed_is_always_kept(tmp_path: Path) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text("[s]\ncompressed = true\n")
+    env = {"SYNC_AUTH": "none", "SOURCES_FILE": str(file), "KEEP_HEADERS": "x-other"}
+    settings = Settings.from_env("slave", env)
+    parts = KeptParts(settings.keep_headers, (), settings.sources.rows)
+    assert parts.headers("s")("content-encoding")
+    assert not parts.headers("t")("content-encoding")
