@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from loadtests.simulation.conditions import SPAN_MS, Conditions
@@ -14,6 +15,7 @@ from loadtests.simulation.payloads import make_meta
 from loadtests.simulation.process_store import Killed
 from loadtests.simulation.world import World
 from portable_core.ports import Milliseconds
+from portable_core.records import MAX_INTEGER
 
 _HOUR_MS = 3_600_000
 
@@ -28,6 +30,7 @@ class Events:
         #: How many events are under way, each in the middle of an exchange of the one before.
         self._depth = 0
         self._images: list[tuple[SimulatedNode, Image]] = []
+        self._master_image: Image | None = None
 
     def _pick_event(self) -> Callable[[], None]:
         weights = self._conditions.weights
@@ -151,10 +154,13 @@ class Events:
         if stretch is not None:
             self.world.oracle.counts["master damaged"] += 1
             self.world.oracle.lose_master(self.world.master.disk.damage(*stretch))
-            disks = {node.disk.uuid: node.disk for node in self.world.nodes.values()}
-            self.world.oracle.forgive_unreadable(
-                lambda uuid, pair: uuid in disks and disks[uuid].holds(pair)
-            )
+            self._forgive_unreadable()
+
+    def _forgive_unreadable(self) -> None:
+        disks = {node.disk.uuid: node.disk for node in self.world.nodes.values()}
+        self.world.oracle.forgive_unreadable(
+            lambda uuid, pair: uuid in disks and disks[uuid].holds(pair)
+        )
 
     def _pick_stretch(self, disk: Disk) -> tuple[Milliseconds, Milliseconds] | None:
         records = disk.all_records()
@@ -175,7 +181,10 @@ class Events:
         self._images.append((node, node.disk.copy()))
 
     def restore(self) -> None:
-        """A slave's disk becomes what it was when it was copied."""
+        """A slave's disk becomes what it was when it was copied.
+
+        If it is copied before that, the two are clones of one parent, which may take turns.
+        """
         if not self._images:
             return
         node, image = self._random.choice(self._images)
@@ -185,10 +194,57 @@ class Events:
         oracle.counts["disks restored"] += 1
         for process in list(node.processes):
             self.world.kill(process)
+        if self._random.random() < 0.5:
+            oracle.counts["disks cloned"] += 1
+            self._images.append((node, node.disk.copy()))
         gone = node.disk.restore(image)
         oracle.forgive(uuid, [record.pair for record in gone])
         oracle.unforgive(uuid, [record.pair for record in image.records])
         self.world.start(node, 0)
+
+    def clone(self) -> None:
+        """A copy of a slave's disk receives webhooks by itself, beside the slave that goes on.
+
+        It can take the place of the slave's disk later.
+        """
+        world, random = self.world, self._random
+        node = random.choice(world.slaves)
+        if node.disk.shared:
+            return
+        world.oracle.counts["clones"] += 1
+        world.advance(1)
+        disk = world.make_disk(shared=False, uuid=node.disk.uuid)
+        disk.restore(node.disk.copy())
+        settings = replace(node.settings, ack="committed")
+        clone = SimulatedNode(node.name, node.role, settings, disk)
+        process = world.start(clone, 0)
+        before = set(disk.pairs(0, MAX_INTEGER))
+        for _ in range(random.choice((1, 3))):
+            payload, meta = world.payloads.make_new(), make_meta(random)
+            world.oracle.send(payload, meta)
+            world.deliver_to(process, payload, meta)
+        world.flush(process)
+        world.kill(process)
+        self._images.append((node, disk.copy()))
+        world.oracle.forgive(disk.uuid, set(disk.pairs(0, MAX_INTEGER)) - before)
+        world.advance(1)
+
+    def copy_master(self) -> None:
+        self._master_image = self.world.master.disk.copy()
+
+    def restore_master(self) -> None:
+        """The master's disk becomes what it was when it was copied."""
+        image, master, oracle = self._master_image, self.world.master, self.world.oracle
+        if image is None or any(process.syncing for process in master.processes):
+            return
+        oracle.counts["masters restored"] += 1
+        for process in list(master.processes):
+            self.world.kill(process)
+        before = {record.pair for record in master.disk.all_records()}
+        oracle.lose_master(master.disk.restore(image))
+        oracle.regain_master(r for r in image.records if r.pair not in before)
+        self._forgive_unreadable()
+        self.world.start(master, 0)
 
     def corrupt(self) -> None:
         """A record on a slave's disk has other bytes than it came with."""

@@ -43,6 +43,9 @@ _SOMETIMES = (
     "lose_disk",
     "copy",
     "restore",
+    "clone",
+    "copy_master",
+    "restore_master",
     "corrupt",
     "retain",
     "hand_over",
@@ -203,6 +206,26 @@ def _parts(drawn: Conditions) -> Conditions:
     )
 
 
+def _restored_disks(drawn: Conditions) -> Conditions:
+    """Disks that are copied and put back, of slaves and of the master, also within a sync."""
+    return replace(
+        drawn,
+        env={**drawn.env, "RETENTION_S": "1", "SYNC_WINDOW_S": "60"},
+        calm=10.0,
+        reach_master=0.3,
+        weights={
+            **_ALWAYS,
+            "restart": 1.0,
+            "retain": 2.0,
+            "copy": 0.5,
+            "clone": 1.0,
+            "restore": 1.5,
+            "copy_master": 0.5,
+            "restore_master": 0.5,
+        },
+    )
+
+
 #: What changes the drawn conditions, by name.
 THEMES: Mapping[str, Callable[[Conditions], Conditions]] = {
     "any": _leave,
@@ -211,4 +234,5 @@ THEMES: Mapping[str, Callable[[Conditions], Conditions]] = {
     "several writers": _several_writers,
     "doubt": _doubt,
     "parts": _parts,
+    "restored disks": _restored_disks,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds, SlaveState, StoreInfo
@@ -15,16 +16,22 @@ class Image:
     """What a disk held at one moment."""
 
     uuid: str
+    generation: int
     records: tuple[Record, ...]
     marks: dict[str, int]
     slaves: dict[str, SlaveState]
+    lease: Lease
+
+
+_LINEAGES = count(1)
 
 
 class Disk(MemoryStore):
     """A memory store with an identity, a generation, and a life of its own.
 
     ``reach``: how far before lost records cursors are set back. Stores, which do not know the span,
-    take the longest one; the span itself has to do.
+    take the longest one; the span itself has to do. ``lineage`` is another one after each restore
+    and for each copy; no node knows it.
     """
 
     def __init__(self, uuid_: str, *, shared: bool, reach: Milliseconds = MAX_SPAN_MS) -> None:
@@ -32,6 +39,7 @@ class Disk(MemoryStore):
         self._reach = reach
         self.shared = shared
         self.generation = 1
+        self.lineage = next(_LINEAGES)
         self._last_generation = 1
         self._hidden: list[Record] = []
 
@@ -49,6 +57,10 @@ class Disk(MemoryStore):
     def leased_until(self) -> Milliseconds:
         """Return the end of the unreleased lease; a clock that was ahead may have set it."""
         return self._lease.expires
+
+    def has_reported(self, stint: str, horizon: Milliseconds) -> bool:
+        """Return whether the disk knows that this stint has reported this horizon."""
+        return self._marks.get(f"stint-{stint}", 0) >= max(horizon, 1)
 
     def all_records(self) -> list[Record]:
         return [self._records[pair] for pair in self._order]
@@ -99,17 +111,28 @@ class Disk(MemoryStore):
         self._records[pair] = replace(self._records[pair], payload=payload)
 
     def copy(self) -> Image:
-        return Image(self.uuid, tuple(self.all_records()), dict(self._marks), dict(self._slaves))
+        return Image(
+            self.uuid,
+            self.generation,
+            tuple(self.all_records()),
+            dict(self._marks),
+            dict(self._slaves),
+            self._lease,
+        )
 
     def restore(self, image: Image) -> list[Record]:
-        """Become what ``image`` says, in a new generation; returns the records that are gone."""
+        """Become what ``image`` says, as if nothing had been since; returns the records now gone.
+
+        No process uses the disk.
+        """
         kept = {record.pair for record in image.records}
         gone = [record for record in self.all_records() if record.pair not in kept]
         self._forget(self.all_records())
         self._hidden = []
         self._insert(image.records)
         self._marks, self._slaves = dict(image.marks), dict(image.slaves)
-        self._grow()
+        self._lease, self.generation = image.lease, image.generation
+        self.lineage = next(_LINEAGES)
         return gone
 
     def _forget(self, records: Iterable[Record]) -> None:

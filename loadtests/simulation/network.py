@@ -55,7 +55,7 @@ class SimulatedClient:
 
     ``find_slave`` gives the process that answers, or raises ``SlaveUnreachable``; ``pick_fault``
     is asked once an exchange; ``pause`` is called whenever something travels: the rest of the world
-    moves on then. ``tell`` is called with every horizon that the slave reports: store, generation,
+    moves on then. ``tell`` is called with every horizon that the slave reports: slave, generation,
     ms;
     ``count_cut`` is called whenever a direction ends before its time.
     Any of the ``encodings`` is understood, another one is answered with 415.
@@ -68,7 +68,7 @@ class SimulatedClient:
         *,
         pick_fault: Callable[[], NetworkFault] = NetworkFault,
         pause: Callable[[], None] = lambda: None,
-        tell: Callable[[str, int, int], None] = lambda store, generation, horizon: None,
+        tell: Callable[[Slave, int, int], None] = lambda slave, generation, horizon: None,
         count_cut: Callable[[], None] = lambda: None,
         encodings: tuple[str, ...] = tuple(ENCODINGS),
     ) -> None:
@@ -102,7 +102,7 @@ class SimulatedClient:
             raise SlaveRefused(f"{self._name}: {error}", error.status) from error
         except Killed as error:
             raise SlaveUnreachable(f"{self._name}: gone") from error
-        self._tell(info.store, info.generation, info.horizon)
+        self._tell(slave, info.generation, info.horizon)
         self._pause()
         return info
 
@@ -148,7 +148,7 @@ class _SimulatedExchange:
                 first = next(chunks)
             except (WebhookSyncError, Killed) as error:
                 raise self._explain(error) from error
-            client._tell(answer.store.uuid, answer.store.generation, answer.through)
+            client._tell(slave, answer.store.generation, answer.through)
             with closing(self._receive(first, chunks)) as received:
                 yield SyncAnswer(
                     answer.store.uuid,

@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from loadtests.simulation.disk import Disk
 from portable_core.errors import MalformedPayload
@@ -20,6 +21,14 @@ from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 
 #: Identifies webhooks as the nodes of a history do.
 _identifier = Identifier("crc32c", b"", {})
+
+
+class DiskLife(NamedTuple):
+    """A disk from a new generation, or a restore, to the next one."""
+
+    uuid: str
+    generation: int
+    lineage: int
 
 
 class Violation(AssertionError):
@@ -62,7 +71,7 @@ class Oracle:
         self._acknowledged: dict[tuple[str, Pair], AcknowledgedWebhook] = {}
         self._stored: dict[Pair, set[tuple[bytes, Meta]]] = defaultdict(set)
         self._sent: set[tuple[bytes, Meta]] = set()
-        self._horizons: dict[tuple[str, int], Milliseconds] = {}
+        self._horizons: dict[DiskLife, Milliseconds] = {}
         self._by_hash: dict[int, list[Pair]] = defaultdict(list)
         self._lost_by_hash: dict[int, list[Pair]] = defaultdict(list)
         self._fetched: dict[Pair, str] = {}
@@ -82,10 +91,9 @@ class Oracle:
         self.counts["acknowledged"] += 1
         self._acknowledged[webhook.disk, webhook.pair] = webhook
 
-    def tell_horizon(self, disk: str, generation: int, horizon: Milliseconds) -> None:
+    def tell_horizon(self, life: DiskLife, horizon: Milliseconds) -> None:
         """Note the horizon that a slave reported to a master."""
-        key = (disk, generation)
-        self._horizons[key] = max(horizon, self._horizons.get(key, 0))
+        self._horizons[life] = max(horizon, self._horizons.get(life, 0))
 
     def store(self, disk: Disk, records: Sequence[Record], *, by_hand: bool) -> None:
         """These records are on this disk now; those of another node ``by_hand`` or by a sync."""
@@ -183,7 +191,7 @@ class Oracle:
             raise Violation(
                 "bytes", f"{record.pair} contains a webhook that no sender sent: {record.payload!r}"
             )
-        told = self._horizons.get((disk.uuid, disk.generation), 0)
+        told = self._horizons.get(DiskLife(disk.uuid, disk.generation, disk.lineage), 0)
         if record.pair.timestamp < told:
             raise Violation("horizon", f"{record.pair} appears before {told}, a reported horizon")
         self._stored[record.pair].add((record.payload, record.meta))
@@ -213,6 +221,8 @@ class Oracle:
                 continue
             if (state.store, state.generation) != (disk.uuid, disk.generation):
                 continue
+            if state.stint is not None and not disk.has_reported(*state.stint):
+                continue  # restored; the next sync has to notice that
             for pair in disk.pairs(0, state.cursor):
                 if not self.is_safe(disk.uuid, pair):
                     raise Violation(

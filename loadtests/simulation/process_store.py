@@ -64,6 +64,7 @@ class ProcessStore:
 
     def __init__(self, disk: Disk, decide: Decide, observe: Observe) -> None:
         self.disk = disk
+        self.lineage = disk.lineage
         self.alive = True
         self._decide = decide
         self._observe = observe

@@ -12,9 +12,9 @@ from uuid import UUID
 from loadtests.simulation.disk import Disk
 from loadtests.simulation.network import NetworkFault, SimulatedClient
 from loadtests.simulation.nodes import CoreParts, Delivery, Process, SimulatedNode
-from loadtests.simulation.oracle import AcknowledgedWebhook, Oracle
+from loadtests.simulation.oracle import AcknowledgedWebhook, DiskLife, Oracle
 from loadtests.simulation.payloads import Payloads
-from loadtests.simulation.process_store import Accident, Killed
+from loadtests.simulation.process_store import Accident, Killed, ProcessStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.errors import SlaveUnreachable, StoreError, Unavailable, WebhookSyncError
 from portable_core.ingest.outcome import Outcome
@@ -53,7 +53,12 @@ class World:
         self.pick_fault: Callable[[str], NetworkFault] = lambda slave: NetworkFault()
         self.pause: Callable[[], None] = lambda: None
         self.max_held = MAX_HELD
-        self._env = {"SYNC_AUTH": "none", "STORE": "memory:", "SPAN_S": f"{span / 1000:.3f}", **env}
+        self._env = {
+            "SYNC_AUTH": "none",
+            "STORE": "sqlite:disk",
+            "SPAN_S": f"{span / 1000:.3f}",
+            **env,
+        }
         self._deliveries: list[Delivery] = []
         self._numbers = count()
         self._disks = count(1)
@@ -82,8 +87,10 @@ class World:
             self.start(node, 0)
         return node
 
-    def make_disk(self, *, shared: bool) -> Disk:
-        disk = self.parts.disk(str(UUID(int=next(self._disks))), shared=shared, reach=self.span)
+    def make_disk(self, *, shared: bool, uuid: str = "") -> Disk:
+        """Return an empty disk, with a new UUID unless one is given."""
+        uuid = uuid or str(UUID(int=next(self._disks)))
+        disk = self.parts.disk(uuid, shared=shared, reach=self.span)
         disk.open("crc32c")
         return disk
 
@@ -115,10 +122,16 @@ class World:
                 lambda name=name: self._find_slave(name),
                 pick_fault=lambda name=name: self.pick_fault(name),
                 pause=lambda: self.pause(),
-                tell=self.oracle.tell_horizon,
+                tell=self._tell_horizon,
                 count_cut=lambda: self.oracle.counts.update(["cuts"]),
                 encodings=encodings,
             )
+
+    def _tell_horizon(self, slave: Slave, generation: int, horizon: Milliseconds) -> None:
+        store = slave.receiver.store
+        assert isinstance(store, ProcessStore)
+        life = DiskLife(store.disk.uuid, generation, store.lineage)
+        self.oracle.tell_horizon(life, horizon)
 
     def _find_slave(self, name: str) -> Slave:
         processes = self.nodes[name].processes
@@ -220,6 +233,17 @@ class World:
             self._try_again(delivery)
         except Unavailable:
             self._try_again(delivery)
+
+    def deliver_to(self, process: Process, payload: bytes, meta: Meta) -> None:
+        """Bring a webhook to a process whose sender does not try again."""
+        delivery = Delivery(self.now, next(self._numbers), process.node.name, payload, meta)
+        delivery.tries = _MAX_TRIES
+        try:
+            future = process.receiver.submit(payload, meta)
+        except (Killed, Unavailable):
+            return
+        process.waiting.append((future, delivery))
+        future.add_done_callback(partial(self._answer, process.node, delivery))
 
     def flush(self, process: Process) -> None:
         """Commit what waits."""
