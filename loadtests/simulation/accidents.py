@@ -203,7 +203,7 @@ class Events:
         self.world.start(node, 0)
 
     def clone(self) -> None:
-        """A copy of a slave's disk receives webhooks by itself, beside the slave that goes on.
+        """A copy of a slave's disk receives webhooks by itself, beside the original.
 
         It can take the place of the slave's disk later.
         """

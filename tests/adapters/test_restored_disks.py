@@ -135,7 +135,7 @@ def test_a_swap_between_two_requests_is_noticed(rig: DiskRig) -> None:
         with rig.master(slave) as master:
             master.clients["s"] = client
             (report,) = master.sync().slaves
-            assert "begin with GET /sync again" in report.error
+            assert "stint: this slave's store does not continue" in report.error
             (report,) = master.sync().slaves
             assert (report.error, report.saved) == ("", len(own))
 

@@ -76,12 +76,14 @@ def test_a_file_that_is_still_damaged_begins_nothing(tmp_path: Path) -> None:
         assert [damage.name for damage in store.status().damaged] == [path.name]
 
 
-def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path) -> None:
-    """The replacement is noticed before a record for the old file is confirmed."""
+@pytest.mark.parametrize("count", [3, 400])
+def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path, count: int) -> None:
+    """Its write-ahead log stays: with that, the other file may even hold the same records."""
     folder, other = tmp_path / "store", tmp_path / "other"
-    fill(other, make_records(3))
+    fill(other, make_records(count, NOON + 5))
+    fill(folder, make_records(200))
     with opened(folder) as store:
-        store.append(make_records(10))
+        store.append([make_record(NOON + 5000)])
         lease = store.acquire_lease("a", NOON, 1000)
         store.save_slave(lease, "s", SlaveState(cursor=NOON + 50))
         generation = store.info().generation
@@ -94,11 +96,15 @@ def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path) -> None:
                 appended = True
             except StoreError as error:
                 assert "replaced" in str(error)  # noqa: PT017 -- it may or may not be noticed first
-        while store.info().generation == generation:
+        until = time.monotonic() + 30
+        while not store.losses() and time.monotonic() < until:
             time.sleep(0.05)
+        (loss,) = store.losses()
+        assert loss.name == list_data_files(folder)[0].name
         assert later in list(store.records(*ALL))
         assert store.slave_states()["s"].cursor == NOON // HOUR * HOUR - MAX_SPAN_MS
-        assert store.status().damaged == ()
+        begun = store.info().generation > generation
+        assert begun == ("another file" in loss.reason)
 
 
 def test_removing_a_damaged_file_ends_the_damage(tmp_path: Path) -> None:
@@ -144,40 +150,45 @@ def test_what_a_crash_leaves_of_a_new_file_is_no_damage(tmp_path: Path) -> None:
     assert following in {path.name for path in list_data_files(tmp_path)}
 
 
-def test_a_copied_folder_begins_a_generation(tmp_path: Path) -> None:
-    """A snapshot is restored after more records came in and a horizon was reported."""
-    folder, saved = tmp_path / "store", tmp_path / "saved"
-    fill(folder, make_records(5))
-    shutil.copytree(folder, saved)
-    with opened(folder) as store:
-        store.append(make_records(5, NOON + HOUR))
-        before = store.info()
+def put_copy(saved: Path, folder: Path) -> None:
+    """Give the folder new files."""
     shutil.rmtree(folder)
     shutil.copytree(saved, folder)
-    with opened(folder) as store:
-        after = store.info()
-        assert after.uuid == before.uuid
-        assert after.generation > before.generation
-        assert len(read_timestamps(store)) == 5
-    with opened(folder) as store:
-        assert store.info() == after
 
 
-def test_a_backup_put_back_over_the_same_files_begins_a_generation(tmp_path: Path) -> None:
-    """Their inodes stay the same."""
-    folder, saved = tmp_path / "store", tmp_path / "saved"
-    fill(folder, make_records(5))
-    shutil.copytree(folder, saved)
-    with opened(folder) as store:
-        store.append(make_records(5, NOON + 1000))
-        before = store.info()
-    inodes = {path.name: path.stat().st_ino for path in folder.iterdir()}
+def overwrite_with_copy(saved: Path, folder: Path) -> None:
+    """Leave the inodes as they are."""
     for path in saved.iterdir():
         shutil.copy2(path, folder / path.name)
-    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == inodes
+
+
+def change_owner_and_mode(saved: Path, folder: Path) -> None:
+    """Set them to what they are already, as Kubernetes does at every start for ``fsGroup``."""
+    for path in folder.iterdir():
+        stat = path.stat()
+        os.chown(path, stat.st_uid, stat.st_gid)
+        path.chmod(stat.st_mode & 0o7777)
+
+
+@pytest.mark.parametrize("change", [put_copy, overwrite_with_copy, change_owner_and_mode])
+def test_a_copy_or_new_times_of_all_files_begin_no_generation(
+    tmp_path: Path, change: Callable[[Path, Path], None]
+) -> None:
+    """Whether the store continues, its stints tell; inodes and change times do not."""
+    folder, saved = tmp_path / "store", tmp_path / "saved"
+    fill(folder, make_records(5))
     with opened(folder) as store:
-        assert store.info().generation > before.generation
+        before = store.info()
+    shutil.copytree(folder, saved)
+    change(saved, folder)
+    with opened(folder) as store:
+        assert store.info() == before
+        assert store.losses() == []
         assert len(read_timestamps(store)) == 5
+        store.append(make_records(5, NOON + 1000))
+    with opened(folder) as store:
+        assert store.info() == before
+        assert store.losses() == []
 
 
 def test_a_start_that_fails_begins_no_generation(tmp_path: Path) -> None:
@@ -194,13 +205,11 @@ def test_generations_follow_the_clock_and_still_only_grow(tmp_path: Path) -> Non
     seconds = [2_000_000_000.0, 5.0]
     generations = []
     for index, now in enumerate(seconds):
+        fill(tmp_path / f"other-{index}", make_records(5, NOON + index * HOUR))
         store = SqliteStore(tmp_path / "store", clock=partial(float, now))
         store.open(ALGORITHM)
-        store.append(make_records(1))
         store.close()
-        shutil.copytree(tmp_path / "store", tmp_path / f"copy-{index}")
-        shutil.rmtree(tmp_path / "store")
-        shutil.copytree(tmp_path / f"copy-{index}", tmp_path / "store")
+        shutil.copy(list_data_files(tmp_path / f"other-{index}")[0], tmp_path / "store")
         store = SqliteStore(tmp_path / "store", clock=partial(float, now))
         generations.append(store.open(ALGORITHM).generation)
         store.close()

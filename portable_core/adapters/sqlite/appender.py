@@ -266,6 +266,9 @@ class Appender:
         )
         if extent is None:
             raise FileDamaged(file.name, "the file is empty")
+        if not self._reader.has_grown_from(file.name, file.extent, extent):
+            self._registry.recheck(file, lambda: time.monotonic() + 1)  # it was replaced meanwhile
+            return
         self._publish({file.name: extent})
         if file.writable and closed_as:
             self._files.put(close_file(replace(file, extent=extent), closed_as))

@@ -35,26 +35,25 @@ class Changes:
         reported since.
         """
         was_damaged = before is not None and before.damage
-        replaced = before is not None and not before.damage and before.inode != after.inode
         restored = before is not None and (
             (before.loss and not after.loss)
             or (late and after.writable and before.extent != after.extent)
         )
-        lost = after.damage or (after.loss and (before is None or after.loss != before.loss))
-        if not after.damage and (before is None or was_damaged or replaced or restored):
-            if after.extent.rows:
-                self.restored.append(after.name)
-                self.new_generation = True
-        elif lost and not was_damaged:
+        new_loss = bool(after.loss and (before is None or after.loss != before.loss))
+        lost = after.damage or new_loss
+        new = before is None or was_damaged or restored or (new_loss and after.is_other)
+        if new and not after.damage and after.extent.rows:
+            self.restored.append(after.name)
+            self.new_generation = True
+        if lost and not was_damaged:
             self.lost.append(after)
-        if (replaced or lost) and not was_damaged:
             self.lost_from = after.start  # the files come newest first
         if before is not None and was_damaged and before.fingerprint and after.is_missing:
             self.removed.append(before)  # by the operator, which ends the damage
             return
         self.files.append(after)
         reopened = before is not None and before.closed and after.writable and not after.closed
-        if reopened and not replaced:
+        if reopened and before is not None and before.inode == after.inode:
             return  # it was written again before a crash; its saved extent still holds
         if before is None or encode_file(before) != encode_file(after):
             self.unsaved.append(after)

@@ -16,8 +16,8 @@ _MOST = 2**63 - 1
 class _FileRow(msgspec.Struct):
     """The JSON form of a file in the state; older versions saved fewer members.
 
-    ``told`` and ``first`` are the extent on which a reported horizon or cursor relies, or the whole
-    one of a closed file; ``records`` is the number of its records.
+    ``told``, ``first`` and ``tail`` are the extent on which a reported horizon or cursor relies, or
+    the whole one of a closed file; ``records`` is the number of its records.
     """
 
     inode: int
@@ -29,6 +29,7 @@ class _FileRow(msgspec.Struct):
     first: str = ""
     sealed: bool = False
     records: int | None = None
+    tail: str = ""
 
 
 _decoder = msgspec.json.Decoder(_FileRow)
@@ -47,6 +48,7 @@ def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
         extent.first.decode(),
         file.sealed,
         extent.count,
+        extent.tail.decode(),
     )
     return msgspec.structs.asdict(row)
 
@@ -64,7 +66,7 @@ def decode_file(name: str, value: bytes) -> DataFile:
     file = DataFile(
         *place,
         inode=row.inode,
-        extent=Extent(rows, row.first.encode(), last.encode(), count),
+        extent=Extent(rows, row.first.encode(), last.encode(), count, row.tail.encode()),
         damage=row.damage,
         fingerprint=row.stamp,
         in_transition=row.in_transition,
@@ -94,4 +96,5 @@ def _is_complete(file: DataFile) -> bool:
         and 0 < extent.count <= _MOST
         and _KEY.fullmatch(extent.first) is not None
         and _KEY.fullmatch(extent.last) is not None
+        and (not extent.tail or _KEY.fullmatch(extent.tail) is not None)
     )

@@ -18,7 +18,7 @@ import os
 import re
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from portable_core.errors import StoreError
@@ -56,6 +56,10 @@ _DAMAGE_EXTENDED = {
 _SYNC_CODES = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
 
+#: The beginning of the loss of a file whose remaining records may be others than before.
+OTHER_FILE = "it is another file than before"
+
+
 class SyncFailed(StoreError):
     """The disk failed to make a write durable. The kernel may have dropped that write.
 
@@ -78,12 +82,17 @@ class Extent:
 
     Rowids grow with each row. Those of an older version are the numbers of the rows within their
     file; the others are places (``places.py``). ``count`` is None while it is unknown.
+
+    ``tail`` is the key of the row with the highest rowid; empty if an older version saved the
+    extent. Rows are only added, so a file that has this key at this rowid has all rows before it,
+    whatever its inode is: see :meth:`Reader.has_grown_from`.
     """
 
     rows: int = 0
     first: bytes = b""
     last: bytes = b""
     count: int | None = 0
+    tail: bytes = field(default=b"", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,10 @@ class DataFile:
     @property
     def writable(self) -> bool:
         return self.readable and not self.loss and not self.sealed
+
+    @property
+    def is_other(self) -> bool:
+        return self.loss.startswith(OTHER_FILE)
 
     @property
     def is_missing(self) -> bool:

@@ -128,13 +128,10 @@ class SqliteFolder:
         make_folder(self._folder)
         self._lock.acquire(self._lock_wait_s)
         try:
-            witness = self._lock.read_witness()
-            restored = self._state.open(algorithm, witness, self._until())
-            self._registry.open(self._until, new_generation=restored)
+            self._state.open(algorithm, self._until())
+            self._registry.open(self._until)
             self._appender.finish_removals(self._until())
             self._master.end_lease(self._until())
-            if restored:
-                self._state.save_witness(witness, self._until())
             self._merge_logs()
         except BaseException:
             self._close_parts()

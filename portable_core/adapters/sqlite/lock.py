@@ -1,10 +1,4 @@
-"""The lock that makes one process the writer of a folder.
-
-The lock file is also the witness of copies and restored backups. The store never changes that file,
-and no tool can set a ctime. If the file's inode and ctime differ from those in the state, the
-folder was copied or restored. (Inodes alone are not enough: ext4 gives a new file the number of a
-file that was just removed.)
-"""
+"""The lock that makes one process the writer of a folder."""
 
 from __future__ import annotations
 
@@ -79,13 +73,6 @@ class FolderLock:
             return self._pid_path.read_text("ascii").strip() or "unknown"
         except (OSError, ValueError):
             return "unknown"
-
-    def read_witness(self) -> list[int]:
-        """Return the file's inode and ctime; an empty list without the lock."""
-        if self._descriptor is None:
-            return []
-        stat = os.fstat(self._descriptor)
-        return [stat.st_ino, stat.st_ctime_ns]
 
     def _write_pid(self) -> None:
         """Write this process's pid, for the error message of waiting processes."""

@@ -49,8 +49,11 @@ TABLE = "unnamed"
 EXTENT_SQL = (
     f"SELECT (SELECT max(rowid) FROM {TABLE}), "  # noqa: S608 -- no outside text in it
     f"(SELECT min(key) FROM {TABLE}), (SELECT max(key) FROM {TABLE}), "
-    f"(SELECT count(*) FROM {TABLE} WHERE rowid > ?)"
+    f"(SELECT count(*) FROM {TABLE} WHERE rowid > ?), "
+    f"(SELECT key FROM {TABLE} ORDER BY rowid DESC LIMIT 1)"
 )
+
+_KEY_AT_SQL = f"SELECT key FROM {TABLE} WHERE rowid = ?"  # noqa: S608 -- likewise
 
 _FORMAT_SQL = (
     "SELECT (SELECT count(*) FROM sqlite_master), (SELECT user_version FROM pragma_user_version)"
@@ -84,9 +87,9 @@ def make_extent(row: Sequence[Any], known: Extent) -> Extent:
 
     The count is None if there are fewer rows than known, or if their number is not known.
     """
-    rows, first, last, more = row
+    rows, first, last, more, tail = row
     count = None if known.count is None or (rows or 0) < known.rows else known.count + more
-    return Extent(rows or 0, _to_bytes(first), _to_bytes(last), count)
+    return Extent(rows or 0, _to_bytes(first), _to_bytes(last), count, _to_bytes(tail))
 
 
 def _to_bytes(key: str | bytes | None) -> bytes:
@@ -204,6 +207,19 @@ class Reader:
             connection.close()
 
     # -- one file ----------------------------------------------------------------------------------
+
+    def has_grown_from(self, name: str, saved: Extent, now: Extent) -> bool:
+        """Return whether a file of the extent ``now`` is the one of ``saved``, or has grown since.
+
+        Raise ``FileDamaged`` or ``StoreError``.
+        """
+        if now.rows < saved.rows or now.last < saved.last:
+            return False
+        if not saved.rows or not saved.tail:
+            return True
+        if now.rows == saved.rows:
+            return now.tail == saved.tail
+        return bool(self.query(name, _KEY_AT_SQL, (saved.rows,)) == [(saved.tail,)])
 
     def read_format(self, name: str) -> tuple[int, int]:
         """Return the number of tables and indexes, and ``user_version``.

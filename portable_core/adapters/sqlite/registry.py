@@ -1,5 +1,8 @@
 """Comparing the data files of a store with what is known about them, and their damage.
 
+Their content decides: a file has grown from what is known if the row that was the last one is still
+at its place. Inode, size and mtime only spare reading it.
+
 A file is closed when no write-ahead log belongs to it any more. Its inode, size and mtime are saved
 then, with its extent. So opening a store of many files reads those alone that have changed since;
 the others are read in the background (:meth:`Registry.check_next`).
@@ -19,6 +22,7 @@ from pathlib import Path
 from portable_core.adapters.sqlite.changes import Changes
 from portable_core.adapters.sqlite.file_rows import close_file, encode_file
 from portable_core.adapters.sqlite.files import (
+    OTHER_FILE,
     DataFile,
     Extent,
     FileDamaged,
@@ -120,13 +124,13 @@ class Registry:
 
     # -- refreshing from the folder ----------------------------------------------------------------
 
-    def open(self, until: Callable[[], float], *, new_generation: bool = False) -> None:
+    def open(self, until: Callable[[], float]) -> None:
         """Compare the folder with the state.
 
         Only closed files that are as they were closed are not read; see :meth:`check_next`.
         """
         self._version = make_version(self._state.algorithm)
-        self._list(until, opening=True, new_generation=new_generation)
+        self._list(until, opening=True)
 
     def refresh(self, until: Callable[[], float], *, list_folder: bool = True) -> None:
         """Notice changes by other programs: files that came back, disappeared or were replaced.
@@ -144,16 +148,14 @@ class Registry:
             finally:
                 self._refresh_lock.release()
 
-    def _list(
-        self, until: Callable[[], float], *, opening: bool, new_generation: bool = False
-    ) -> None:
+    def _list(self, until: Callable[[], float], *, opening: bool) -> None:
         with self._watch.listing():
             # The folder is listed before the known files: this store registers a file before it
             # creates that file, and forgets a file only after it removed that file.
             listing = list_files(self._folder)
             self._set_aside = listing.set_aside
             names = self._find_suspects(listing, opening=opening)
-            self._inspect_all(names, until, opening=opening, new_generation=new_generation)
+            self._inspect_all(names, until, opening=opening)
 
     def _find_suspects(self, listing: Listing, *, opening: bool) -> list[str]:
         """Return the files that may not be as they are known."""
@@ -178,13 +180,12 @@ class Registry:
         until: Callable[[], float],
         *,
         opening: bool,
-        new_generation: bool = False,
         late: bool = False,
     ) -> None:
         ordered = sorted(names, key=_parse_place, reverse=True)  # see KnownFiles.list_readable
         begun = False
         for at in range(0, max(len(ordered), 1), _FILES_PER_COMMIT):
-            changes = Changes(new_generation=new_generation)
+            changes = Changes()
             for name in ordered[at : at + _FILES_PER_COMMIT]:
                 before = self._files.get(name)
                 if before is None or not before.in_transition:
@@ -195,7 +196,6 @@ class Registry:
                 changes.new_generation = False  # one is enough for what no request has seen yet
             self._apply(changes, until)
             begun |= changes.new_generation
-            new_generation = False
 
     def _apply(self, changes: Changes, until: Callable[[], float]) -> None:
         """Save the changes, then make them visible."""
@@ -228,7 +228,8 @@ class Registry:
         for file in changes.files:
             if file.name in changes.restored:
                 before = self._files.get(file.name)
-                known = 0 if before is None or before.damage else before.extent.rows
+                all_new = before is None or before.damage or file.is_other
+                known = 0 if before is None or all_new else before.extent.rows
                 row = self._reader.find_place(file, known)
                 if row is not None:
                     rows.append(row)
@@ -265,10 +266,11 @@ class Registry:
                 return None  # a process ended while it created this file; the file has no records
             if extent is None:
                 raise FileDamaged(name, "the file is empty")
-            if before is not None and before.damage:
-                self._reader.check_integrity(name)
+            replaced = before is not None and before.inode != inode and not opening
+            if before is not None and (before.damage or replaced):
+                self._reader.check_integrity(name)  # the log may be that of the file before
             file = replace(file, extent=extent)
-            if before is not None and not before.damage and before.inode == inode:
+            if before is not None and not before.damage:
                 file = replace(file, loss=self._find_loss(before, extent), sealed=before.sealed)
                 if file.sealed and not file.loss:
                     return replace(file, extent=replace(before.extent, first=extent.first))
@@ -279,12 +281,14 @@ class Registry:
     def _find_loss(self, before: DataFile, extent: Extent) -> str:
         """Return which records a file has lost since its extent was saved; empty if none."""
         saved = before.extent
-        if extent.rows >= saved.rows and extent.last >= saved.last:
+        if self._reader.has_grown_from(before.name, saved, extent):
             # Nothing is added to a file with a loss, so if the file has grown, it was restored.
             return before.loss if extent == replace(saved, first=extent.first) else ""
         if not self._state.read_only:
             self._reader.check_integrity(before.name)  # it may contain half of a checkpoint
-        return f"it held {saved.count} records and holds {extent.count} now"
+        counts = f"it held {saved.count} records and holds {extent.count} now"
+        is_part = extent.rows < saved.rows and extent.first == saved.first
+        return counts if is_part else f"{OTHER_FILE}; {counts}"
 
     # -- closed files, after opening ---------------------------------------------------------------
 
@@ -301,7 +305,9 @@ class Registry:
             extent = self._reader.read_summary(file.name, self._version, file.extent, alone=True)
         except FileDamaged:
             return file
-        if (found, extent) != (file.fingerprint, file.extent):
+        if (found, extent) != (file.fingerprint, file.extent) or extent is None:
+            return file
+        if not self._reader.has_grown_from(file.name, file.extent, extent):
             return file
         self._reader.remove_companions(file.name)
         self._files.note_checked(file)

@@ -40,12 +40,10 @@ class State(StateFile):
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def open(self, algorithm: str, witness: list[int], until: float) -> bool:
+    def open(self, algorithm: str, until: float) -> None:
         """Read the state, or create it with a new identity.
 
-        Return whether the folder was copied or restored, which is the case if ``witness`` differs
-        from the saved one (see ``lock.py``). Raise ``SettingsError`` if the store was created with
-        another hash algorithm.
+        Raise ``SettingsError`` if the store was created with another hash algorithm.
         """
         if self.path.exists():
             try:
@@ -60,16 +58,8 @@ class State(StateFile):
             identity = {"uuid": str(uuid.uuid4()), "algorithm": algorithm, "generation": 1}
             logger.info("%s: created a new store, %s", self.folder, identity["uuid"])
             changes = {("store", name): value for name, value in identity.items()}
-            self.commit({**changes, ("store", "witness"): [*witness, self.inode]}, until)
-        restored: bool = self.values["store"]["witness"] != [*witness, self.inode]
-        if restored:
-            logger.warning("%s: this folder was copied or restored", self.folder)
-        return restored
-
-    def save_witness(self, witness: list[int], until: float) -> None:
-        """Save the witness; to be called once the new generation is durable."""
-        with self.writing(until):
-            self.commit({("store", "witness"): [*witness, self.inode]}, until)
+            # Older versions need a witness; they take a store with this one for a copy.
+            self.commit({**changes, ("store", "witness"): []}, until)
 
     def open_for_reading(self, algorithm: str) -> None:
         """Read the state. An empty ``algorithm`` matches any."""

@@ -38,7 +38,7 @@ _SECTIONS = ("store", "mark", "slave")
 FILES = "file"
 
 #: Names in the section ``store`` of every complete state.
-_IDENTITY = {"uuid", "algorithm", "generation", "witness"}
+_IDENTITY = {"uuid", "algorithm", "generation"}
 
 _READ_SQL = f"SELECT key, value FROM state WHERE key < '{FILES}:' OR key >= '{FILES};'"  # noqa: S608 -- ours
 _READ_FILES_SQL = (
