@@ -22,8 +22,7 @@ from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.advice import advise
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.report import read_report
-from portable_core.sync.resuming import describe_losses, find_open_losses
-from portable_core.text import format_time
+from portable_core.sync.resuming import describe_losses, find_open_losses, format_moment
 
 #: ``critical``: webhooks are missing, lost or not accepted, or may be. ``warning``: they may be
 #: soon, or completeness is unknown. ``notice``: everything is complete, but look at it.
@@ -186,7 +185,7 @@ def _find_in_store(view: NodeView) -> Iterator[Condition]:
         parts = [f"{part.name} is damaged: {part.reason}" for part in store.damaged]
         yield _make("part-damaged", _join(parts))
     if store.gaps:
-        gaps = [f"from {format_time(start)} to {format_time(end)} UTC" for start, end in store.gaps]
+        gaps = [f"from {format_moment(start)} to {format_moment(end)}" for start, end in store.gaps]
         yield _make("records-removed", f"records were removed unsynced: {_join(gaps)}")
     if store.quarantine is not None and store.quarantine.records:
         count = store.quarantine.records
@@ -232,7 +231,7 @@ def find_slave_conditions(
 def _find_elsewhere(view: NodeView) -> Iterator[Condition]:
     for mark in view.masters:
         if mark.late:
-            asked = f"up to {format_time(mark.asked)} UTC" if mark.asked else "nothing"
+            asked = f"up to {format_moment(mark.asked)}" if mark.asked else "nothing"
             yield _make("master-late", f"this master has synced {asked}", mark.master)
     refused = [
         f"{group.count} of {group.source or 'no source'}: {group.status} {group.title}"

@@ -152,10 +152,10 @@ def describe_losses(losses: Sequence[NotedLoss]) -> str:
 
 def describe_loss(loss: Loss) -> str:
     """Return the name, the reason and the window of a loss."""
-    return f"{loss.name}: {loss.reason} ({_format(loss.start)} to {_format(loss.end)})"
+    return f"{loss.name}: {loss.reason} ({format_moment(loss.start)} to {format_moment(loss.end)})"
 
 
-def _format(milliseconds: Milliseconds | None) -> str:
+def format_moment(milliseconds: Milliseconds | None) -> str:
     if milliseconds is None:
         return "unknown"
     try:
