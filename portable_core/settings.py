@@ -246,6 +246,22 @@ def _check_slave_tokens(settings: Settings) -> None:
             raise SettingsError(f"SLAVE_TOKENS: item {number} has a name that is not in SLAVES")
 
 
+def _check_forward(settings: Settings) -> None:
+    if not settings.forward_url:
+        return
+    kind = settings.store.kind
+    if kind.shared or not kind.outlives_process:
+        raise SettingsError(
+            f"FORWARD_URL: needs STORE=sqlite:PATH, which keeps the position (got {kind.name}:). "
+            "Run webhook-sync forward elsewhere."
+        )
+    if "oidc" in settings.sync_auth and "token" not in settings.sync_auth:
+        raise SettingsError(
+            "FORWARD_URL: needs a token, which SYNC_AUTH=oidc has not. Run webhook-sync forward "
+            "elsewhere, or use SYNC_TOKENS."
+        )
+
+
 def _check_store(settings: Settings) -> None:
     kind = settings.store.kind
     if settings.ack == "buffered" and kind.shared:
@@ -276,4 +292,5 @@ _CHECKS: tuple[Callable[[Settings], None], ...] = (
     _check_authentication,
     _check_slave_tokens,
     _check_store,
+    _check_forward,
 )

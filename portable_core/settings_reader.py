@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -147,6 +148,11 @@ def setting(
 
 def text(value: str) -> str:
     return value
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Parse words as a shell does."""
+    return tuple(shlex.split(value))
 
 
 def flag(value: str) -> bool:

@@ -35,6 +35,7 @@ from portable_core.settings_reader import (
     tokens,
     urls,
     utf8,
+    words,
 )
 from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT
 from portable_core.sources.rows import SourceRow
@@ -417,6 +418,29 @@ class SettingsTable:
         "",
         check_standard_secret,
         "Secret that signs replayed webhooks (Standard Webhooks): `whsec_` and base64.",
+        role="master",
+        secret=True,
+    )
+    forward_url: str = setting(
+        "FORWARD_URL",
+        "",
+        optional_url,
+        "Address to which `serve` forwards all webhooks, by a process of its own "
+        "(`webhook-sync forward`). Only with `sqlite:`, and not with `SYNC_AUTH=oidc`.",
+        role="master",
+    )
+    forward_options: tuple[str, ...] = setting(
+        "FORWARD_OPTIONS",
+        "",
+        words,
+        "Further options of `webhook-sync forward`, as in a shell: `--concurrency 8 --unordered`.",
+        role="master",
+    )
+    forward_secret: str = setting(
+        "FORWARD_SECRET",
+        "",
+        check_standard_secret,
+        "Secret that signs forwarded webhooks (Standard Webhooks): `whsec_` and base64.",
         role="master",
         secret=True,
     )

@@ -153,6 +153,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
     help="If the master does not know the position, continue where it proposes, with repeats.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, in a terminal too.")
+@click.option("--until-eof", is_flag=True, hidden=True, help="Stop at the end of standard input.")
 def forward_command(
     url: str | None,
     master: str,
@@ -177,6 +178,7 @@ def forward_command(
     from_now: bool,
     resume: bool,
     as_json: bool,
+    until_eof: bool,
 ) -> None:
     """Deliver each webhook of a master to URL at least once, as it arrives.
 
@@ -226,6 +228,8 @@ def forward_command(
         observe=reporter.show_event,
     )
     feed.attach(forward, reporter)
+    if until_eof:
+        threading.Thread(target=_stop_at_eof, args=(forward,), daemon=True).start()
     try:
         problem = _run(forward, reporter)
     finally:
@@ -267,6 +271,11 @@ def make_target(
     if not arguments or shutil.which(arguments[0]) is None:
         raise SettingsError(f"--exec: no such command (got {printable(command or '')!r})")
     return CommandTarget(arguments, timeout_s)
+
+
+def _stop_at_eof(forward: Forward) -> None:
+    sys.stdin.buffer.read()
+    forward.stop()
 
 
 def _run(forward: Forward, reporter: Reporter) -> str:

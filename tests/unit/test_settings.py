@@ -37,6 +37,9 @@ VALUES = {
     "CONSOLE_TOKEN": "0123456789abcdef",
     "REPLAY_TARGETS": "http://shop.example",
     "REPLAY_SECRET": "whsec_MDEyMzQ1Njc4OTA=",
+    "FORWARD_URL": "http://shop.example/webhooks",
+    "FORWARD_OPTIONS": "--concurrency 8 --source 'a b'",
+    "FORWARD_SECRET": "whsec_MDEyMzQ1Njc4OTA=",
 }
 
 
@@ -369,6 +372,7 @@ SECRETS = {
     ),
     "CONSOLE_TOKEN": ("a-token-for-the-console", {"a-token-for-the-console"}),
     "REPLAY_SECRET": ("whsec_MDEyMzQ1Njc4OTA=", {"whsec_MDEyMzQ1Njc4OTA="}),
+    "FORWARD_SECRET": ("whsec_MDEyMzQ1Njc4OTA=", {"whsec_MDEyMzQ1Njc4OTA="}),
 }
 
 
