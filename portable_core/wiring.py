@@ -213,7 +213,7 @@ def build_app(
     from portable_core.adapters.metrics import Metrics
     from portable_core.adapters.server.stopping import close_at_exit
 
-    metrics = Metrics(settings)
+    metrics = Metrics(settings, find_version())
     node = build_node(settings, Observers([LogObserver(), metrics]))
     for warning in node.warnings:
         logger.warning(warning)

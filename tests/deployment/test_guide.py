@@ -330,6 +330,8 @@ def test_the_table_of_metrics_is_whole() -> None:
     }
     # A store that cannot tell its size or files has no such line.
     exposed |= {f"webhook_sync_store_{name}" for name in ("bytes", "files", "unchecked_files")}
+    # A store in memory has no disk, and this node no consumers.
+    exposed |= {"webhook_sync_disk_free_bytes", "webhook_sync_consumer_lag_seconds"}
     told = set(re.findall(r"^\| (`webhook_sync_.*?) \|", GUIDE.read_text(), re.MULTILINE))
     names = {name for cell in told for name in re.findall(r"`(\w+)`", cell)}
     assert {re.sub("_total$", "", name) for name in names} == exposed
