@@ -139,6 +139,6 @@ class _Terminal:
 def _summarize(counts: Counts) -> str:
     upto = f", up to {format_time(counts.timestamp)}" if counts.timestamp else ""
     return (
-        f"{counts.delivered} delivered{upto}, {counts.failed} failed requests, {counts.dead} dead "
-        f"letters, {counts.skipped} skipped, {counts.pending} waiting"
+        f"{counts.delivered} delivered{upto}; failed requests: {counts.failed}, dead letters: "
+        f"{counts.dead}, skipped: {counts.skipped}, waiting: {counts.pending}"
     )

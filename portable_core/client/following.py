@@ -63,6 +63,8 @@ def read_on(
             position = error.resume
             continue
         except FeedUnavailable as error:
+            if stopped():
+                return
             failures += 1
             delay = find_delay(failures, error)
             report(f"{error}. Retry in {delay:.1f} s.")

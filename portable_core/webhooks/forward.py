@@ -31,8 +31,10 @@ from portable_core.webhooks.feed_webhook import Webhook
 #: The keys of so many webhooks are remembered, durably, to skip their repeats.
 MAX_KEYS = 10_000
 
-#: Webhooks that are read while the window is full, or during a write.
+#: Webhooks that are read while the window is full, or during a write; one of more bytes counts as
+#: several.
 _READ_AHEAD = 16
+_READ_AHEAD_BYTES = 256 * 1024
 
 #: Sends one attempt, for one thread. Raises nothing.
 Send = Callable[[Attempt[Webhook]], Outcome]
@@ -203,7 +205,7 @@ class Forward:
         """Add webhooks that were read to the window, as far as it has room."""
         while self._backlog and delivery.has_room:
             read = self._backlog.popleft()
-            self._room.release()
+            self._room.release(_find_cost(read))
             if isinstance(read, str):
                 delivery.add_position(read)
             elif not delivery.add(read, skip=self.skip_repeats and self._is_repeat(read)):
@@ -258,7 +260,8 @@ class Forward:
     def _read_feed(self, position: str | None) -> None:
         try:
             for read in self.read(position):
-                self._room.acquire()
+                for _ in range(_find_cost(read)):
+                    self._room.acquire()
                 if self._stopping.is_set():
                     return
                 self._inbox.put(read)
@@ -285,6 +288,12 @@ class Forward:
                 except Exception as error:  # noqa: BLE001  # it is retried
                     outcome = Outcome(0, f"an unexpected error: {error!r}"[:200])
                 self._inbox.put(_Answered(attempt, outcome, time.monotonic() - started))
+
+
+def _find_cost(read: Webhook | str) -> int:
+    """Return the share of the read-ahead that a webhook or a position uses."""
+    size = 0 if isinstance(read, str) else read.size
+    return min(1 + size // _READ_AHEAD_BYTES, _READ_AHEAD)
 
 
 @dataclass(frozen=True, slots=True)

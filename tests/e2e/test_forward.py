@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +42,11 @@ class Forwarding:
         self.state = folder / "state"
         self._environment = {"MASTER_URL": feed.url, "SYNC_TOKENS": TOKEN, "PATH": "/usr/bin:/bin"}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [COMMAND, "forward", "--state", str(self.state), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             text=True,
             env=self._environment,
         )
@@ -179,6 +182,30 @@ def test_dead_letters_are_listed_retried_and_dropped(
         assert [line.split()[0] for line in left] == [listed[2]["id"]]
     assert list_numbers(receiver)[-3:] == [2, 3, 4]
     assert receiver.taken[-1][0]["webhook-sync-attempt"] == "3"
+
+
+def test_a_terminal_shows_progress_and_dead_letters(
+    feed: FeedServer, forwarding: Forwarding
+) -> None:
+    feed.add(*(make_webhook(number) for number in range(4)))
+    ours, theirs = pty.openpty()
+    with run_receiver(lambda body: 422 if json.loads(body)["number"] == 2 else 200) as receiver:
+        process = forwarding.start(receiver.url, "--rejections", "1", output=theirs)
+        os.close(theirs)
+        wait_until(lambda: len(receiver.taken) == 4)
+        time.sleep(1)  # two updates
+        process.send_signal(signal.SIGINT)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal
+            while part := os.read(ours, 65_536):
+                shown += part
+        assert process.wait(20) == 0
+    os.close(ours)
+    text = shown.decode()
+    assert "dead letter after 1 requests: 422 Unprocessable Entity" in text
+    assert text.count("3 delivered") > 1
+    assert text.splitlines()[-1].endswith("dead letters: 1, skipped: 0, waiting: 0.")
+    assert "does not respond" not in text
 
 
 def test_repeats_are_skipped(feed: FeedServer, forwarding: Forwarding) -> None:

@@ -50,6 +50,7 @@ class Rig:
     state: State = field(default_factory=State)
     sent: list[int] = field(default_factory=list)
     read: int = 0
+    payload: bytes = b""
     error: Exception | None = None
 
     def make(self, policy: Policy = FAST, grace_s: float = 5.0) -> Forward:
@@ -58,7 +59,13 @@ class Rig:
     def _read(self, position: str | None) -> Iterator[Webhook | str]:
         for number in range(int(position or 0), self.count):
             self.read += 1
-            yield Webhook(str(number + 1), f"{number}-1", source=f"s{number % 3}", timestamp=number)
+            yield Webhook(
+                str(number + 1),
+                f"{number}-1",
+                source=f"s{number % 3}",
+                timestamp=number,
+                payload=self.payload,
+            )
         if self.error is not None:
             raise self.error
 
@@ -156,6 +163,24 @@ def test_it_reads_no_further_than_the_window() -> None:
     gate.set()
     thread.join(20)
     assert rig.state.position == "500"
+
+
+def test_it_reads_one_large_webhook_at_a_time() -> None:
+    gate = threading.Event()
+
+    def answer(webhook: Webhook) -> Outcome:
+        gate.wait(20)
+        return Outcome(200)
+
+    rig = Rig(answer, count=50, payload=bytes(2**23))
+    forward = rig.make(Policy(concurrency=2, window_bytes=2**24))
+    thread = threading.Thread(target=forward.run)
+    thread.start()
+    time.sleep(0.4)
+    assert 2 <= rig.read <= 2 + 2
+    gate.set()
+    thread.join(20)
+    assert rig.state.position == "50"
 
 
 def test_a_stop_before_the_first_webhook_returns_at_once() -> None:
