@@ -23,7 +23,7 @@ def read_sources_file(path: str) -> Mapping[str, SourceRow]:
         tables = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    presets = {name: preset.row for name, preset in PRESETS.items()}
+    presets = {p.name: p.row for p in PRESETS.values() if not p.parameter}
     rows = {}
     for name, columns in tables.items():
         if name and not is_source_name(name):
@@ -64,7 +64,8 @@ def make_secret_reader(env: Mapping[str, str]) -> Callable[[str], str]:
                 raise ValueError(f"names a file that cannot be read: {error}") from None
             if not secret:
                 raise ValueError(f"names the file {name[:200]!r}, which is empty")
-        fault = find_control_character(secret)
+        pem = kind == "file" and secret.startswith("-----BEGIN ")  # which has several lines
+        fault = "" if pem else find_control_character(secret)
         if fault:
             raise ValueError(f"contains {fault}")
         return secret

@@ -115,3 +115,8 @@ def test_secret_parameters_are_not_kept() -> None:
     assert strip_query("a=1", []) == "a=1"
     kept = KeptParts(("x",), (), {"s": SourceRow(secret_parameters=("t",))})
     assert (kept.query("s", "t=1&u=2"), kept.query("r", "t=1")) == ("u=2", "t=1")
+
+
+def test_a_preset_with_a_parameter_is_only_for_sources(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"\[a\] preset: must be one of"):
+        read(tmp_path, '[a]\npreset = "hmac-sha256"')
