@@ -26,6 +26,7 @@ from portable_core.adapters.sqlite.files import (
     sync_folder,
     translate_error,
 )
+from portable_core.adapters.sqlite.logs import read_salts
 from portable_core.adapters.sqlite.open_files import OpenFiles
 from portable_core.adapters.sqlite.places import Places
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
@@ -68,7 +69,7 @@ class Appender:
         self._state = state
         self._reader = reader
         self.file_bytes = file_bytes
-        self._open = OpenFiles(folder, reader)
+        self._open = OpenFiles(folder, reader, self._end_log)
         self._places = places
         #: The most bytes that a file can have: measured once, then counted.
         self._most_bytes: dict[str, int] = {}
@@ -146,7 +147,9 @@ class Appender:
         self._files.put(file)
         try:
             _, inode = self._open.open(file.name, self._registry.version, until, create=True)
-            file = replace(file, inode=inode, in_transition=False)
+            log = read_salts(self._folder / file.name)
+            file = replace(file, inode=inode, in_transition=False, log=log)
+            self._open.note_log(file.name)
             # Saved before the first record is written: from then on, an empty file is damaged.
             self._state.save_files({file.name: encode_file(file)}, until)
         except FileDamaged as error:
@@ -193,13 +196,41 @@ class Appender:
         try:
             writer = self._open.get(name)
         except FileExistsError as error:
-            self._open.abandon(name)
+            self._open.rescue(name, until)
+            self._reader.forget(name)
             self._registry.refresh(lambda: until)
             raise StoreError(f"{name} was replaced while in use. Try again.") from error
         if writer is None:
             self._reopen(name, until)
             writer, _ = self._open.open(name, self._registry.version, until)
+            self._begin_log(name, writer, until)
         return writer
+
+    def _begin_log(self, name: str, writer: Writer, until: float) -> None:
+        """Save the salts of an open file's log, before the log has the first record."""
+        if not read_salts(self._folder / name):
+            self._touch(writer, until)
+        file = self._files.get(name)
+        salts = read_salts(self._folder / name)
+        if file is not None and file.log != salts:
+            file = replace(file, log=salts)
+            self._state.save_files({name: encode_file(file, durable=True)}, until)
+            self._files.put(file)
+        self._open.note_log(name)
+
+    def _end_log(self, name: str, writer: Writer, until: float) -> None:
+        """Save that a file needs its log no longer; closing it removes the log."""
+        file = self._files.get(name)
+        if file is None or not file.log or writer.abandoned:
+            return
+        try:
+            ((busy, _, _),) = writer.query("PRAGMA wal_checkpoint(FULL)", until)
+            if not busy:
+                file = replace(file, log=())
+                self._state.save_files({name: encode_file(file, durable=True)}, until)
+                self._files.put(file)
+        except (StoreError, FileDamaged) as error:
+            logger.warning("%s: %s: not checkpointed yet: %s", self._folder, name, error)
 
     def _reopen(self, name: str, until: float) -> None:
         """Make a closed file one that is written."""
@@ -220,12 +251,16 @@ class Appender:
         """Write one page, without a change, to test whether the newest file can be written."""
         file = self._files.find_newest_writable()
         if file is not None:
-            version = f"PRAGMA user_version={self._registry.version}"  # the value it has already
             try:
                 with self._writing(file.name, until) as writer:
-                    writer.commit([("BEGIN IMMEDIATE", ()), (version, ())], until)
+                    self._touch(writer, until)
             except FileDamaged as error:
                 self._registry.note_damage(error, until)  # the next append uses another file
+
+    def _touch(self, writer: Writer, until: float) -> None:
+        """Write one page, without a change."""
+        version = f"PRAGMA user_version={self._registry.version}"  # the value it has already
+        writer.commit([("BEGIN IMMEDIATE", ()), (version, ())], until)
 
     def measure_logs(self) -> int:
         return self._open.measure_logs()
@@ -273,6 +308,9 @@ class Appender:
         if file.writable and closed_as:
             self._files.put(close_file(replace(file, extent=extent), closed_as))
             self._state.note_file(file.name)
+            if file.log:  # its log is gone after an error
+                with suppress(StoreError):
+                    self._state.save_files({}, time.monotonic() + 1)
 
     def merge_logs(self, until: Callable[[], float]) -> None:
         """Move the write-ahead logs that a crash has left into their files."""

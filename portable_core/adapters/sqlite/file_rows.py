@@ -30,6 +30,7 @@ class _FileRow(msgspec.Struct):
     sealed: bool = False
     records: int | None = None
     tail: str = ""
+    log: tuple[int, ...] = ()
 
 
 _decoder = msgspec.json.Decoder(_FileRow)
@@ -49,6 +50,7 @@ def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
         file.sealed,
         extent.count,
         extent.tail.decode(),
+        file.log,
     )
     return msgspec.structs.asdict(row)
 
@@ -72,6 +74,7 @@ def decode_file(name: str, value: bytes) -> DataFile:
         in_transition=row.in_transition,
         loss=row.lost,
         sealed=row.sealed,
+        log=row.log,
     )
     if file.closed and not _is_complete(file):
         return replace(file, fingerprint=())
@@ -80,7 +83,7 @@ def decode_file(name: str, value: bytes) -> DataFile:
 
 def close_file(file: DataFile, fingerprint: tuple[int, ...]) -> DataFile:
     """Return the file as closed with this fingerprint; without one, or records, as it is."""
-    closed = replace(file, fingerprint=fingerprint[:3])
+    closed = replace(file, fingerprint=fingerprint[:3], log=())
     return closed if closed.closed and _is_complete(closed) else file
 
 

@@ -107,6 +107,7 @@ class DataFile:
     - ``in_transition``: the file is being created or removed right now.
     - ``loss``: which records have disappeared from the file. The others are still read; nothing is
       added to a file with a loss.
+    - ``log``: the salts of the write-ahead log that has records of the file (``logs.py``).
     - ``sealed``: a sync of the file failed. Its extent is final: what comes after it may not be
       durable.
     """
@@ -120,6 +121,7 @@ class DataFile:
     in_transition: bool = False
     loss: str = ""
     sealed: bool = False
+    log: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

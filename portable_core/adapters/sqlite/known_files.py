@@ -288,7 +288,7 @@ class KnownFiles:
             file = self._get(name)
             if file is None or not file.readable:
                 return None
-            file = replace(file, damage=reason, fingerprint=fingerprint, extent=Extent())
+            file = replace(file, damage=reason, fingerprint=fingerprint, extent=Extent(), log=())
             self._put(file)
             return file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from portable_core.adapters.sqlite.files import (
     parse_name,
     translate_error,
 )
+from portable_core.adapters.sqlite.logs import read_log_inode
 from portable_core.adapters.sqlite.reader import TABLE, Reader
 from portable_core.adapters.sqlite.writer import Writer
 from portable_core.errors import StoreError
@@ -33,11 +35,17 @@ class OpenFiles:
     Every ``until`` is a time of ``time.monotonic()``.
     """
 
-    def __init__(self, folder: Path, reader: Reader) -> None:
+    def __init__(
+        self, folder: Path, reader: Reader, before_close: Callable[[str, Writer, float], None]
+    ) -> None:
+        """``before_close`` is called with the name and the writer of a file that will be closed."""
+        self._before_close = before_close
         self._folder = folder
         self._reader = reader
         #: The writers with the inodes of their files, least recently used first.
         self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
+        #: The inodes of the write-ahead logs of files that have one.
+        self._logs: dict[str, int] = {}
         #: Closed and abandoned writers, by file, until their threads have ended.
         self.pending: list[tuple[str, Writer]] = []
 
@@ -47,13 +55,13 @@ class OpenFiles:
     def get(self, name: str) -> Writer | None:
         """Return the writer of a file, None if the file is not open.
 
-        Raise ``FileExistsError`` if another file has its name now: records would go into a removed
-        one.
+        Raise ``FileExistsError`` if another file has its name, or that of its write-ahead log, now:
+        records would go into a removed one.
         """
         if name not in self._writers:
             return None
         writer, inode = self._writers[name]
-        if self._read_inode(name) != inode:
+        if self._read_inode(name) != inode or not self._has_log(name):
             raise FileExistsError(name)
         self._writers.move_to_end(name)
         return writer
@@ -77,6 +85,23 @@ class OpenFiles:
         self._writers[name] = (writer, inode)
         return writer, inode
 
+    def note_log(self, name: str) -> None:
+        """Remember the write-ahead log of an open file."""
+        self._logs[name] = read_log_inode(self._folder / name)
+
+    def _has_log(self, name: str) -> bool:
+        log = self._logs.get(name, 0)
+        return not log or read_log_inode(self._folder / name) == log
+
+    def rescue(self, name: str, until: float) -> None:
+        """Close a file after moving what its connection still has of the log into it."""
+        writer, _ = self._writers[name]
+        try:
+            writer.query("PRAGMA wal_checkpoint(FULL)", until)
+        except (StoreError, FileDamaged) as error:
+            logger.error("%s: %s: its log cannot be rescued: %s", self._folder, name, error)
+        self.abandon(name)
+
     def _read_inode(self, name: str) -> int:
         try:
             return os.stat(self._folder / name).st_ino
@@ -90,6 +115,7 @@ class OpenFiles:
         while len(self._writers) > keep:
             name, (writer, _) = self._writers.popitem(last=False)
             self._reader.forget(name)
+            self._before_close(name, writer, until)
             self.pending.append((name, writer))
             try:
                 writer.close(until)

@@ -34,6 +34,7 @@ from portable_core.adapters.sqlite.files import (
     read_fingerprint,
 )
 from portable_core.adapters.sqlite.folder_watch import FolderWatch
+from portable_core.adapters.sqlite.logs import is_same_log, read_salts
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
 from portable_core.errors import StoreError
@@ -256,10 +257,14 @@ class Registry:
                 return None
         place = parse_name(name)
         assert place is not None  # noqa: S101 -- only data files come here
-        file = DataFile(*place, inode=inode)
+        file = DataFile(*place, inode=inode, log=() if before is None else before.log)
         if before is None and not fingerprint:
             return None  # removed since the folder was listed
+        log = file.log and opening and not self._state.read_only
+        salts = read_salts(path) if log else ()
         try:
+            if salts and not is_same_log(file.log, salts):
+                raise FileDamaged(name, "its write-ahead log is that of another file")
             known = Extent() if before is None else before.extent
             extent = self._reader.read_summary(name, self._version, known, alone=bool(closed_as))
             if extent is None and before is None:
@@ -272,6 +277,8 @@ class Registry:
             file = replace(file, extent=extent)
             if before is not None and not before.damage:
                 file = replace(file, loss=self._find_loss(before, extent), sealed=before.sealed)
+                if log and not salts and not file.loss:
+                    file = replace(file, loss="its write-ahead log is missing", log=())
                 if file.sealed and not file.loss:
                     return replace(file, extent=replace(before.extent, first=extent.first))
             return close_file(file, closed_as)
