@@ -22,7 +22,6 @@ from portable_core.errors import SettingsError, StoreError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
 from portable_core.node import Node
-from portable_core.ports import SlaveClient
 from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer, Observers
@@ -33,6 +32,7 @@ from portable_core.webhooks.consumers import Consumers
 if TYPE_CHECKING:
     from flask import Flask
 
+    from portable_core.adapters.http.client import HttpSlaveClient
     from portable_core.sync.repair import RepairableStore
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     slave = Slave(receiver) if settings.role == "slave" else None
     master = feed = consumers = None
     if settings.role == "master":
-        master = Master(receiver, store, _build_clients(settings), observer=observer)
+        master = Master(receiver, store, build_clients(settings), observer=observer)
         # Half of the threads may wait for webhooks; the others serve.
         feed = ArrivalFeed(store, max(settings.threads // 2, 1), monotonic=receiver.clock.monotonic)
         consumers = Consumers(store, receiver.clock.now, receiver.open)
@@ -163,7 +163,8 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     )
 
 
-def _build_clients(settings: Settings) -> list[SlaveClient]:
+def build_clients(settings: Settings) -> list[HttpSlaveClient]:
+    """Return a client for each slave; none is connected yet."""
     from portable_core.adapters.authentication.tokens import build_credentials
     from portable_core.adapters.http.client import HttpSlaveClient
     from portable_core.adapters.http.tls import make_tls

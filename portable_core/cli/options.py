@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from portable_core.errors import Unavailable
+from portable_core.errors import SettingsError, Unavailable
 from portable_core.text import parse_time
 
 #: The exit code of a command that got no result from a node.
@@ -92,3 +94,39 @@ def source_option(command: _Command) -> _Command:
     return click.option("--source", help='Only webhooks of this source; "-" for no source.')(
         command
     )
+
+
+def env_file_option(command: _Command) -> _Command:
+    """Add ``--env-file``."""
+    return click.option(
+        "--env-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="File with settings, one NAME=VALUE per line; the environment has precedence.",
+    )(command)
+
+
+def read_env(env_file: Path | None) -> dict[str, str]:
+    """Return the environment, with the settings of a file that it does not set."""
+    return {**(parse_env_file(env_file) if env_file else {}), **os.environ}
+
+
+def parse_env_file(path: Path) -> dict[str, str]:
+    """Return the settings of a file, as systemd reads one: comments, and quotes around a value.
+
+    Raises ``SettingsError`` for a line that is not ``NAME=VALUE``.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--env-file: {path} cannot be read: {error}") from error
+    found = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line[0] in "#;":
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+            raise SettingsError(f"--env-file: {path}: line {number} is not NAME=VALUE")
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        found[name] = value
+    return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
-from portable_core.cli.options import examples
+from portable_core.cli.options import env_file_option, examples, read_env
 from portable_core.cli.output import printable
 from portable_core.settings import Role, Settings
 
@@ -31,21 +31,24 @@ from portable_core.settings import Role, Settings
     metavar="SECONDS",
     help="Sync by itself so often (master); default: SYNC_EVERY_S, else only on request.",
 )
+@env_file_option
 @click.option(
     "--check",
     is_flag=True,
     help="Only check the settings and the store, and print what is wrong. Nothing is changed; a "
     "running node is not disturbed.",
 )
-def serve_command(role: str, host: str | None, sync_every: str | None, check: bool) -> None:
-    """Run a slave or a master. All settings come from the environment.
+def serve_command(
+    role: str, host: str | None, sync_every: str | None, env_file: Path | None, check: bool
+) -> None:
+    """Run a slave or a master. All settings come from the environment, or from a file.
 
     With --check, exit code 0 if a node would start, 1 with one line per problem otherwise.
     """
     from portable_core.wiring import check_role
 
     checked = check_role(role)
-    env = dict(os.environ)
+    env = read_env(env_file)
     if sync_every is not None:
         if checked != "master":
             raise click.UsageError("--sync-every is an option of a master")
