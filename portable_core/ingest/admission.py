@@ -7,6 +7,7 @@ does no I/O and does not know how a request was received.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -32,6 +33,9 @@ _SOURCE_CHARACTERS = 200
 #: The last one stands for bytes that are not UTF-8.
 _NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
 
+#: Handshakes of one source that are all logged.
+_HANDSHAKES_LOGGED = 50
+
 #: Methods of handshakes, besides ``POST``.
 HANDSHAKE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -42,6 +46,7 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._sources = settings.sources
         self._public_url = settings.public_url
+        self._handshakes: Counter[str] = Counter()
         rows = settings.sources.rows
         limits = {source: row.limits for source, row in rows.items()}
         #: What is used of the limits of each source.
@@ -93,8 +98,29 @@ class Admission:
         request = self.make_request(source, method, headers, query, b"")
         answer = self._sources.answer_handshake(source, request)
         if answer is not None:
-            report_handshake(source, answer)
+            self.report_handshake(source, answer)
         return answer
+
+    def report_handshake(self, source: str, answer: Answer) -> None:
+        """Log that a handshake was answered, and the secret that the provider has chosen, if any.
+
+        No caller needs a secret for a handshake, so beyond a few of a source only every second,
+        fourth, eighth … is logged.
+        """
+        self._handshakes[source] += 1
+        count = self._handshakes[source]
+        if count > _HANDSHAKES_LOGGED and count & (count - 1):
+            return
+        logger.info(
+            "source %r: answered a handshake with %d (number %d)", source, answer.status, count
+        )
+        if answer.reveal:
+            logger.warning(
+                "source %r: the provider sent this secret: %s. Enter it where the provider asks "
+                "for it, or in SOURCES.",
+                source,
+                answer.reveal,
+            )
 
     def respond(self, source: str, pair: Pair) -> tuple[int, str, bytes]:
         """Return status, type and body of the response to a webhook that is stored."""
@@ -124,18 +150,6 @@ class Admission:
                 f"than {MAX_KEPT_CHARACTERS}; KEEP_HEADERS names the headers"
             )
         return Meta(source, kept, query)
-
-
-def report_handshake(source: str, answer: Answer) -> None:
-    """Log that a handshake was answered; with the secret that the provider has chosen, if any."""
-    logger.info("source %r: answered a handshake with %d", source, answer.status)
-    if answer.reveal:
-        logger.warning(
-            "source %r: the provider sent this secret: %s. Enter it where the provider asks for "
-            "it, or in SOURCES.",
-            source,
-            answer.reveal,
-        )
 
 
 def find_source(path: str) -> str | None:

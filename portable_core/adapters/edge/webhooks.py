@@ -27,7 +27,6 @@ from portable_core.ingest.admission import (
     HANDSHAKE_METHODS,
     Admission,
     find_source,
-    report_handshake,
 )
 from portable_core.ingest.outcome import Outcome
 from portable_core.node import Node
@@ -181,7 +180,7 @@ class WebhookHandler:
             if isinstance(decision, Refuse):
                 raise decision.error
             if isinstance(decision, Answer):
-                report_handshake(source, decision)
+                self._admission.report_handshake(source, decision)
                 outcome = Outcome()
                 outcome.set_result(decision)
             else:

@@ -19,7 +19,6 @@ from portable_core.ingest.admission import (
     HANDSHAKE_METHODS,
     Admission,
     find_source,
-    report_handshake,
 )
 from portable_core.node import Node
 from portable_core.problems import name_problem
@@ -114,7 +113,7 @@ class WebhookMiddleware:
             if isinstance(decision, Refuse):
                 raise decision.error
             if isinstance(decision, Answer):
-                report_handshake(source, decision)
+                self._admission.report_handshake(source, decision)
                 return decision
             meta = self._read_meta(source, environ)
             limits = self._admission.limits
