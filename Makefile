@@ -95,7 +95,8 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-console bench-crowd bench-forward bench-hash bench-receive bench-stages bench-sync bench-wire
+.PHONY: bench-age bench-console bench-crowd bench-forward bench-hash bench-receive
+.PHONY: bench-slow-peers bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
 bench-console: setup ## Measure the console's pages.
@@ -108,6 +109,8 @@ bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
 bench-receive: setup ## Measure receiving beside peers, in seven minutes.
 	$(BIN)/python -m loadtests.bench_receive $(ARGS)
+bench-slow-peers: setup ## Measure 64 senders beside 10,000 slow clients, in two minutes.
+	$(BIN)/python -m loadtests.bench_slow_peers $(ARGS)
 bench-stages: setup ## Measure the stages of one webhook, in microseconds.
 	$(BIN)/python -m loadtests.bench_stages $(ARGS)
 bench-sync: setup ## Measure a sync.

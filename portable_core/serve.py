@@ -45,6 +45,7 @@ def serve(settings: Settings, host: str) -> None:
     limits = EdgeLimits(
         idle_s=settings.idle_timeout_ms / 1000,
         connections=fit_connections(settings.max_connections),
+        paused_bytes=settings.buffer_bytes // 4,
         held_bytes=settings.buffer_bytes,
     )
     forwarder = _make_forwarder(settings, node, sockets)

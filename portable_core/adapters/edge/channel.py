@@ -20,10 +20,11 @@ class Channel(asyncio.Protocol):
       clock; None while it reads.
     """
 
-    __slots__ = ("_transport", "blocked_since", "lost", "paused")
+    __slots__ = ("_dozes", "_held_up", "_transport", "blocked_since", "lost", "paused")
 
     def __init__(self) -> None:
         self.lost = self.paused = False
+        self._held_up = self._dozes = False
         self.blocked_since: float | None = None
         self._transport: asyncio.Transport
 
@@ -69,10 +70,37 @@ class Channel(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read from the client again."""
+        """Read from the client again, unless there is another reason not to."""
+        if self._held_up or self._dozes:
+            return
         if self.paused and not self.lost and not self._transport.is_closing():
             self.paused = False
             self._transport.resume_reading()
+
+    def hold_up(self) -> None:
+        """Read nothing more: too much is held."""
+        self._held_up = True
+        self.pause()
+
+    def let_go(self) -> None:
+        """Read again; there is room."""
+        self._held_up = False
+        self.resume()
+
+    def doze(self) -> None:
+        """Read nothing for some seconds: too little comes at a time."""
+        self._dozes = True
+        self.pause()
+
+    def wake(self) -> None:
+        """Read again after some seconds."""
+        self._dozes = False
+        self.resume()
+
+    def read_again(self) -> None:
+        """Read whatever the reasons not to were."""
+        self._held_up = self._dozes = False
+        self.resume()
 
     def describe_ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
         """Return the addresses of the peer and of this side."""

@@ -1,27 +1,13 @@
-"""One connection of HTTP/1.1 (RFC 9112): the order of its requests, its responses and its times.
-
-The phases of a connection, by what it waits for:
-
-- ``idle``: nothing of a request has come.
-- ``head``: a head has begun.
-- ``body``: a body is being collected.
-- ``stream``: a body is passed on as it comes.
-- ``answer``: the request is whole, its response is not.
-- ``drain``: the response is sent and writing is shut down; further bytes are dropped, so that a
-  client that still sends can read the response.
-- ``closed``.
-"""
+"""One connection of HTTP/1.1 (RFC 9112): the order of its requests, its responses and its times."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
-from portable_core.adapters.edge.channel import Channel
-from portable_core.adapters.edge.parser import RequestParser
-from portable_core.adapters.edge.request import Body, Rejected, Request
+from portable_core.adapters.edge.intake import Intake
+from portable_core.adapters.edge.request import Rejected, Request
 from portable_core.problems import PROBLEM_TYPE
 
 if TYPE_CHECKING:
@@ -31,42 +17,16 @@ _now = time.monotonic
 _PROBLEM_HEADERS = ((b"content-type", PROBLEM_TYPE.encode()),)
 
 
-class Connection(Channel):
+class Connection(Intake):
     """A client's connection. Everything happens on the loop's thread."""
 
-    __slots__ = (
-        "_begun",
-        "_closing",
-        "_deaf",
-        "_drained",
-        "_going",
-        "_held_back",
-        "_moved",
-        "_parser",
-        "_parsing",
-        "_unread",
-        "edge",
-        "eof",
-        "phase",
-        "queue",
-        "since",
-    )
+    __slots__ = ("_closing", "_drained", "_going")
 
     def __init__(self, edge: Edge) -> None:
-        super().__init__()
-        self.edge = edge
-        self.phase = "idle"
-        self.since = _now()  # of the phase
-        self.queue: deque[Request] = deque()  # received or being received; the first is answered
-        self.eof = False
-        self._begun: Request | None = None  # the last request that the handler has seen
-        self._closing = self._deaf = False
-        self._going = self._parsing = False
-        self._moved = False  # part of a streamed body has come since the last check
+        super().__init__(edge)
+        self._closing = False  # the next response is the last one
+        self._going = False
         self._drained = 0
-        self._unread = b""  # what came behind too many pipelined requests
-        self._held_back = False  # the next request waits until the client has read responses
-        self._parser = RequestParser(self, edge.limits)
 
     # -- the transport -------------------------------------------------------------------------
 
@@ -78,6 +38,7 @@ class Connection(Channel):
         super().connection_lost(exc)
         self.phase = "closed"
         self.edge.remove(self)
+        self.forget()
         for request in self.queue:
             self._end_body(request, "the client closed the connection")
             if not request.finished and request.on_gone is not None:
@@ -93,6 +54,14 @@ class Connection(Channel):
         if self.current is not None and not self._unread:
             self.reject(self.current, 400, "the body ended before it was complete")
         return True
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase == "drain":
+            self._drained += len(data)
+            if self._drained > self.edge.limits.drain_bytes:
+                self.close()
+        else:
+            super().data_received(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -113,44 +82,7 @@ class Connection(Channel):
             if resume is not None:
                 resume()
 
-    def data_received(self, data: bytes) -> None:
-        if self.phase == "drain":
-            self._drained += len(data)
-            if self._drained > self.edge.limits.drain_bytes:
-                self.close()
-        elif self._unread:
-            self._unread += data
-        elif self.phase != "closed" and not self._deaf:
-            self._parse(data)
-
-    def _parse(self, data: bytes) -> None:
-        """Parse what has come, except for what follows too many pipelined requests."""
-        most = self.edge.limits.pipelined
-        self._unread = b""
-        self._parsing = True
-        try:
-            while data and len(self.queue) < most and not self._deaf:
-                if self.phase in ("drain", "closed"):
-                    return
-                if self.phase == "idle":
-                    self._enter("head")
-                data = self._parser.feed(data)
-        except Rejected as error:
-            if self.phase not in ("drain", "closed"):
-                self.reject(self.current, error.status, str(error))
-            return
-        finally:
-            self._parsing = False
-        self._unread = b"" if self._deaf else data
-        if len(self.queue) > 1:
-            self.pause()
-
-    # -- what the parser calls -----------------------------------------------------------------
-
-    @property
-    def current(self) -> Request | None:
-        """The request that is being received."""
-        return self._parser.current
+    # -- requests and responses ----------------------------------------------------------------
 
     def make_request(self) -> Request:
         if self.phase in ("drain", "closed"):
@@ -159,38 +91,8 @@ class Connection(Channel):
             self.phase = "head"
         return Request(self)
 
-    def receive_head(self, request: Request) -> None:
-        self.queue.append(request)
-        if len(self.queue) == 1 and not self._held_back:
-            self._begin(request)
-
-    def _begin(self, request: Request) -> None:
-        self._begun = request
-        self._enter("body")
-        try:
-            self.edge.handler.begin(request)
-        except Rejected as error:
-            self.reject(request, error.status, str(error))
-
-    def receive_data(self, request: Request, data: bytes) -> None:
-        if request.finished:
-            return
-        if request.sink is not None:
-            self._moved = True
-            request.sink.data(data)
-            return
-        if request.body is None:  # pipelined: the handler has not seen the head yet
-            request.body = Body(self.edge.max_body)
-        before = request.body.held
-        request.body.add(data)
-        self.edge.hold(self, request.body.held - before)
-
-    def receive_end(self, request: Request) -> None:
-        if self.queue and self.queue[0] is request is self._begun:
-            self._complete(request)
-
-    def _complete(self, request: Request) -> None:
-        self._enter("answer")
+    def complete(self, request: Request) -> None:
+        self.enter("answer")
         if request.sink is not None:
             sink, request.sink = request.sink, None
             sink.end(None)
@@ -200,18 +102,15 @@ class Connection(Channel):
             except Rejected as error:
                 self._answer_rejected(request, error)
 
-    # -- after a response ----------------------------------------------------------------------
-
     def begin_stream(self) -> None:
         """Pass the body of the first request on as it comes."""
-        self._enter("stream")
+        self.enter("stream")
 
     def release(self, request: Request) -> bytes:
         """Return the body of a request, which is held no longer."""
         body, request.body = request.body, None
         if body is None:
             return b""
-        self.edge.hold(self, -body.held)
         data = body.read()
         body.close()
         return data
@@ -250,13 +149,13 @@ class Connection(Channel):
         self._going = True
         try:
             while self.phase not in ("drain", "closed") and not self._held_back:
-                if self._unread and not self._parsing and len(self.queue) <= 1:
-                    self._parse(self._unread)
-                elif self.queue and self.queue[0] is not self._begun:
+                if self.queue and self.queue[0] is not self._begun:
                     first = self.queue[0]
-                    self._begin(first)
+                    self.begin(first)
                     if first.complete and not first.finished:
-                        self._complete(first)
+                        self.complete(first)
+                elif self._unread and not self._parsing and len(self.queue) <= 1:
+                    self.parse(self._unread)
                 else:
                     self._wait()
                     return
@@ -268,9 +167,11 @@ class Connection(Channel):
         if self.eof and self.current is not None and not self._unread:
             self.reject(self.current, 400, "the body ended before it was complete")
         elif not self.queue:
-            self._enter("head" if self.current is not None else "idle")
+            self.enter("head" if self.current is not None else "idle")
             if self.eof:
                 self.close()
+        if self._counted:
+            self.recount()
         if len(self.queue) <= 1 and not self._unread:
             self.resume()
 
@@ -279,7 +180,6 @@ class Connection(Channel):
             sink, request.sink = request.sink, None
             sink.end(why)
         if request.body is not None:
-            self.edge.hold(self, -request.body.held)
             request.body.close()
             request.body = None
 
@@ -314,22 +214,22 @@ class Connection(Channel):
         if self.eof:
             self.close()
             return
-        self._enter("drain")
+        self.enter("drain")
         self._unread = b""
+        self.read_again()
+        self.forget()
         self.resume()
         self.shut_down()
 
-    def _enter(self, phase: str) -> None:
-        self.phase = phase
-        self.since = _now()
-
     def close(self) -> None:
         """Close once what is written has been sent, for which the client has its time."""
-        self._enter("closed")
+        self.enter("closed")
+        self.forget()
         super().close()
 
     def abort(self) -> None:
-        self._enter("closed")
+        self.enter("closed")
+        self.forget()
         self.edge.remove(self)  # the loop calls connection_lost later
         super().abort()
 

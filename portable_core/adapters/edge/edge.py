@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from typing import Protocol
 
+from portable_core.adapters.edge.budget import BodyBudget
+from portable_core.adapters.edge.channel import Channel
 from portable_core.adapters.edge.connection import Connection
 from portable_core.adapters.edge.limits import EdgeLimits
 from portable_core.adapters.edge.request import Request
@@ -20,6 +22,11 @@ _MAKES_ROOM = ("drain", "idle", "head", "body")
 _PART = 64
 
 _BACKLOG = 4096
+
+#: How many connections are checked in one turn of the loop.
+_CHECKED = 500
+#: For how long a connection whose request comes in tiny pieces is not read.
+_MOST_DOZE_S = 5.0
 
 
 class Handler(Protocol):
@@ -48,7 +55,8 @@ class Edge:
         self.connections: set[Connection] = set()
         self.stopping = False
         self.date = b""
-        self._held = 0
+        self.budget = BodyBudget(limits)
+        self._dozing: list[tuple[float, Channel]] = []
         self._servers: list[asyncio.Server] = []
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -63,9 +71,21 @@ class Edge:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         now = time.monotonic()
-        for connection in list(self.connections):
-            connection.check(now)
+        due = [connection for until, connection in self._dozing if until <= now]
+        self._dozing = [each for each in self._dozing if each[0] > now]
+        for connection in due:
+            connection.wake()
+        self._check(loop, list(self.connections))
         self._ticker = loop.call_later(1.0, self._tick, loop)
+
+    def _check(self, loop: asyncio.AbstractEventLoop, connections: list[Connection]) -> None:
+        """Check some connections, and the others in later turns of the loop."""
+        now = time.monotonic()
+        for connection in connections[-_CHECKED:]:
+            connection.check(now)
+        del connections[-_CHECKED:]
+        if connections:
+            loop.call_soon(self._check, loop, connections)
 
     def add(self, connection: Connection) -> None:
         """Add a connection; end others if there are too many."""
@@ -83,15 +103,9 @@ class Edge:
         for each in heapq.nsmallest(count, waiting, key=lambda each: each.since):
             each.abort()
 
-    def hold(self, connection: Connection, size: int) -> None:
-        """Count bytes of unfinished bodies; beyond the limit, end the slowest sender."""
-        self._held += size
-        if size > 0 and self._held > self.limits.held_bytes:
-            slow = [each for each in self.connections if each.phase == "body"]
-            if slow:
-                slowest = min(slow, key=lambda each: each.since)
-                detail = "too many bodies are unfinished; send the webhook again"
-                slowest.reject(slowest.current, 503, detail)
+    def doze(self, connection: Channel, seconds: float) -> None:
+        """Wake a connection after so many seconds, some at most."""
+        self._dozing.append((time.monotonic() + min(seconds, _MOST_DOZE_S), connection))
 
     def stop(self) -> None:
         """From now on every response says ``Connection: close``; end idle connections."""

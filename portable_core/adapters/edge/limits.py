@@ -27,8 +27,10 @@ class EdgeLimits:
     - ``head_bytes``, ``headers``: of one request.
     - ``connections``: open at the same time; beyond, those idle or unfinished for longest are
       closed.
-    - ``held_bytes``: of all unfinished heads and bodies together; beyond, the slowest sender is
-      answered 503.
+    - ``paused_bytes``, ``held_bytes``: of all unfinished requests together; see :mod:`.budget`.
+    - ``ahead_bytes``: bodies of one connection parsed ahead of the request being answered.
+    - ``tiny_bytes``, ``tiny_reads``: a request that has come in more than so many pieces smaller
+      than this is read once in some seconds from then on.
     - ``drain_bytes``, ``drain_s``: what is read and dropped after an early response, so that a
       reset does not destroy it (RFC 9112, section 9.6).
     - ``pipelined``: requests parsed ahead of the one being answered; the others wait as bytes.
@@ -44,7 +46,11 @@ class EdgeLimits:
     head_bytes: int = 384 * 1024
     headers: int = 1000
     connections: int = 16_384
+    paused_bytes: int = 32 * 2**20
     held_bytes: int = 128 * 2**20
+    ahead_bytes: int = 256 * 1024
+    tiny_bytes: int = 64
+    tiny_reads: int = 8
     drain_bytes: int = 64 * 2**20
     drain_s: float = 5.0
     pipelined: int = 64

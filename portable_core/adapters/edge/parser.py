@@ -89,6 +89,11 @@ class RequestParser:
         self._count_silence(len(data))
         return rest
 
+    @property
+    def head_size(self) -> int:
+        """The bytes that are held of a head that is not complete."""
+        return self._head_size if self.in_head else 0
+
     def _count_missing(self) -> int:
         """Return the bytes of the current body that are still to come, as far as that is known."""
         if self.current is None or self.in_head:

@@ -1,0 +1,88 @@
+"""Clients that never end: idle connections, unfinished heads, unfinished bodies.
+
+``python -m loadtests.slow_peers PORT KIND COUNT`` opens the connections, prints a line once all are
+open and what they send first is sent as far as the server reads it, and holds them until its input
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+
+_MIB = 2**20
+_HEAD = b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+_LONG = _HEAD + b"Content-Length: %d\r\n\r\n" % _MIB
+
+#: What each kind sends at first.
+KINDS = {
+    "idle": b"",
+    "unfinished heads": _HEAD,
+    "60 kB of 1 MiB": _LONG + b" " * 60_000,
+    "1 MiB less a byte": _LONG + b" " * (_MIB - 1),
+}
+#: How often each connection sends another byte, in seconds.
+DRIP_S = 10.0
+_AT_ONCE = 200
+
+
+class _Peer(asyncio.Protocol):
+    """A connection; one that the server ends is opened again."""
+
+    def __init__(self, peers: _Peers) -> None:
+        self._peers = peers
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
+        self._peers.open.add(self)
+        self.transport.write(self._peers.first)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._peers.open.discard(self)
+        self._peers.ended += 1
+
+
+class _Peers:
+    def __init__(self, port: int, first: bytes) -> None:
+        self.port = port
+        self.first = first
+        self.open: set[_Peer] = set()
+        self.ended = 0
+
+    async def connect(self, count: int) -> None:
+        """Open so many connections. The server may end some of them meanwhile."""
+        loop = asyncio.get_running_loop()
+        for begun in range(0, count, _AT_ONCE):
+            some = [
+                loop.create_connection(lambda: _Peer(self), "127.0.0.1", self.port)
+                for _ in range(min(count - begun, _AT_ONCE))
+            ]
+            await asyncio.gather(*some, return_exceptions=True)
+
+    async def drip(self, count: int) -> None:
+        """Send a byte on each connection now and then, and replace those that were ended."""
+        while True:
+            for peer in list(self.open):
+                if self.first and not peer.transport.get_write_buffer_size():
+                    peer.transport.write(b"x")
+                await asyncio.sleep(DRIP_S / count)
+            await asyncio.sleep(0.1)
+            await self.connect(count - len(self.open))
+
+
+async def _run(port: int, kind: str, count: int) -> None:
+    peers = _Peers(port, KINDS[kind])
+    await peers.connect(count)
+    await asyncio.sleep(3)
+    print(f"{len(peers.open)} open", flush=True)
+    dripping = asyncio.create_task(peers.drip(count))
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    dripping.cancel()
+    print(f"{peers.ended} ended by the server", flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(_run(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -1,0 +1,92 @@
+"""Clients that are slow, or never end, against the container's event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.nodes.sync_nodes import Nodes, start
+from tests.support.requests.bad_requests import ask, post
+from tests.support.requests.raw_http import connect, exchange, measure_resident, read_answer
+
+MIB = 2**20
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with Nodes(tmp_path) as nodes:
+        yield nodes
+
+
+def test_large_webhooks_wait_for_each_other(nodes: Nodes) -> None:
+    """Together they are twice as large as what a node holds; it reads them in turn."""
+    slave = nodes.make_slave(BUFFER_BYTES=str(32 * MIB))
+    start(slave)
+
+    def send(number: int) -> str:
+        body = b'{"n":%d,"x":"%b"}' % (number, b"x" * (MIB - 100))
+        request = post(body)
+        while True:
+            with connect(slave.port) as connection:
+                connection.sendall(request[: MIB // 2])
+                time.sleep(0.5)
+                connection.sendall(request[MIB // 2 :])
+                answer = read_answer(connection)
+            if answer.status == 200:
+                return ""
+            if "wait for the store" not in answer.detail:  # it is full of complete webhooks
+                return answer.detail
+
+    with ThreadPoolExecutor(64) as threads:
+        assert list(threads.map(send, range(64))) == [""] * 64
+    slave.stop()
+    assert len(nodes.read(slave)) == 64
+
+
+def test_unfinished_requests_hold_little_memory_and_no_other_sender(nodes: Nodes) -> None:
+    slave = nodes.make_slave(BUFFER_BYTES=str(16 * MIB))
+    start(slave)
+    assert exchange(slave.port, post(b'{"n":0}')).status == 200
+    before, _ = measure_resident(slave.pid)
+    head = ask("POST", "/webhook", framing=(f"Content-Length: {MIB}",))
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            connection = stack.enter_context(connect(slave.port))
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):  # the node reads no more, or has closed
+                rest = head + b" " * (MIB - 1)
+                while rest:
+                    rest = rest[connection.send(rest) :]
+        begun = time.monotonic()
+        for number in range(20):
+            assert exchange(slave.port, post(b'{"n":%d}' % (number + 1))).status == 200
+        assert time.monotonic() - begun < 10
+        _, peak = measure_resident(slave.pid)
+    assert peak - before < 64 * MIB
+    slave.stop()
+    assert len(nodes.read(slave)) == 21
+
+
+def test_a_request_in_tiny_pieces_is_read_once_in_a_while(nodes: Nodes) -> None:
+    """Each read costs the same, however little it brings."""
+    slave = nodes.make_slave()
+    start(slave)
+    request = post(b'{"n":1}')
+    with connect(slave.port) as connection:
+        begun = time.monotonic()
+        for byte in request[:40]:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.02)
+        connection.sendall(request[40:])
+        assert read_answer(connection).status == 200
+        assert 1 < time.monotonic() - begun < 60
+        begun = time.monotonic()
+        connection.sendall(post(b'{"n":2}'))  # the next one is not
+        assert read_answer(connection).status == 200
+    slave.stop()
+    assert len(nodes.read(slave)) == 2
