@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_sync_command import COMMAND
-from tests.support.delivery.feed_server import TOKEN, FeedServer, make_webhook, serve_feed
+from tests.support.delivery.feed_server import make_webhook
+from tests.support.delivery.live_feed import LiveFeed, run_master
+from tests.support.nodes.sync_nodes import TOKEN
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cw=="
@@ -27,14 +29,13 @@ KILLS = 6
 
 
 @pytest.fixture
-def feed() -> Iterator[FeedServer]:
-    """Webhooks of which every tenth comes again, some time later."""
-    numbers = [
-        n
-        for number in range(COUNT)
-        for n in ([number, number - 7] if number % 10 == 9 else [number])
-    ]
-    with serve_feed(FeedServer([make_webhook(number) for number in numbers])) as feed:
+def feed(tmp_path: Path) -> Iterator[LiveFeed]:
+    """Webhooks of which every tenth is sent again, some time later."""
+    with run_master(tmp_path) as feed:
+        for number in range(COUNT):
+            feed.add(make_webhook(number))
+            if number % 10 == 9:
+                feed.add(make_webhook(number - 7))
         yield feed
 
 
@@ -96,7 +97,7 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def test_django(feed: FeedServer, tmp_path: Path) -> None:
+def test_django(feed: LiveFeed, tmp_path: Path) -> None:
     environment = {"MASTER_URL": feed.url, "TOKEN": TOKEN}
     consumer = Consumer(tmp_path, "shop_order", environment)
     script = str(EXAMPLES / "django_consumer.py")
@@ -104,7 +105,7 @@ def test_django(feed: FeedServer, tmp_path: Path) -> None:
     assert numbers == [*range(COUNT)]
 
 
-def test_fastapi_behind_forward(feed: FeedServer, tmp_path: Path) -> None:
+def test_fastapi_behind_forward(feed: LiveFeed, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     environment = {"SECRET": SECRET, "MASTER_URL": feed.url, "SYNC_TOKENS": TOKEN}
@@ -119,7 +120,7 @@ def test_fastapi_behind_forward(feed: FeedServer, tmp_path: Path) -> None:
     assert numbers == [*range(COUNT)]
 
 
-def test_celery(feed: FeedServer, tmp_path: Path) -> None:
+def test_celery(feed: LiveFeed, tmp_path: Path) -> None:
     queue = tmp_path / "queue"
     queue.mkdir()
     options = {"data_folder_in": str(queue), "data_folder_out": str(queue)}

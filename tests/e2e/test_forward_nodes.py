@@ -10,7 +10,7 @@ from loadtests.delivery_faults import run
 from portable_core.client import ConsumerPosition, follow
 from portable_core.demo.processes import NodeProcess
 from tests.e2e.test_forward import Forwarding, list_numbers
-from tests.support.delivery.feed_server import FeedServer, make_webhook
+from tests.support.delivery.feed_server import make_webhook
 from tests.support.nodes.receivers import run_receiver
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, ask, fill, start
 
@@ -80,4 +80,4 @@ def test_the_master_shows_the_lag_of_consumers(tmp_path: Path) -> None:
 
 
 def follow_node(node: NodeProcess, folder: Path) -> Forwarding:
-    return Forwarding(FeedServer(url=node.url), folder)
+    return Forwarding(node.url, folder)

@@ -24,7 +24,7 @@ def make_webhook(number: int, source: str = "s", payload: bytes | None = None) -
     """A record whose payload has its number; its key is the number in hexadecimal."""
     if payload is None:
         payload = b'{"number":%d, "price":12.0}' % number
-    headers = {"x-github-event": "push", "x-number": str(number)}
+    headers = {"x-github-event": "push", "x-github-delivery": str(number)}
     meta = Meta(source, headers, f"n={number}", key=f"{number:032x}")
     return Record(Pair(BASE_MS + number, zlib.crc32(payload)), payload, meta)
 
@@ -37,7 +37,6 @@ class FeedServer:
     url: str = ""
     port: int = 0
     cut_after: int | None = None
-    marks_repeats: bool = True
     queries: list[dict[str, str]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -51,7 +50,7 @@ class FeedServer:
         for number in range(start, len(self.records)):
             record = self.records[number]
             meta = record.meta
-            repeat = self.marks_repeats and meta.key in seen
+            repeat = meta.key in seen
             seen.add(meta.key)
             if source is not None and ("" if source == "-" else source) != meta.source:
                 continue
