@@ -105,6 +105,8 @@ bench-crowd: setup ## Sync 1.5 million webhooks that arrived within two spans.
 	$(BIN)/python -m loadtests.bench_crowd $(ARGS)
 bench-forward: setup ## Measure forwarding to a receiver that works, fails, or is down.
 	$(BIN)/python -m loadtests.bench_forward $(ARGS)
+bench-feed: setup ## Measure the delay from a sender's 200 to a consumer.
+	$(BIN)/python -m loadtests.bench_feed $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
 bench-receive: setup ## Measure receiving beside peers, in seven minutes.

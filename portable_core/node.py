@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
@@ -20,6 +20,7 @@ from portable_core.settings import Settings
 from portable_core.sources.decision import Decision
 from portable_core.sources.request import SourceRequest
 from portable_core.sync.conditions import Condition, ConditionLog, NodeView, find_conditions
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master import Master
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.observer import Observer
@@ -101,6 +102,7 @@ class Node:
         status: NodeStatus | None = None
         slaves: dict[str, SlaveState] | None = None
         masters: list[MasterMark] = []
+        consumers: Sequence[ConsumerDocument] = ()
         try:
             self.receiver.check()
         except WebhookSyncError as error:
@@ -110,6 +112,8 @@ class Node:
             if self.master is not None:
                 states = self.master.slave_states()
                 slaves = {name: states[name] for name in self.master.clients}
+            if self.consumers is not None:
+                consumers = self.consumers.describe()
             if self.slave is not None:
                 masters = self.slave.describe_masters()
         except WebhookSyncError as error:
@@ -125,6 +129,7 @@ class Node:
             refusals=self.refusals.list_all(),
             sources=settings.sources.names,
             fill=0.0 if status is None else find_fill(status.buffer, settings),
+            consumers=consumers,
         )
 
     def wait_for_stop(self, seconds: float) -> bool:

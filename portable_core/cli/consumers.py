@@ -13,7 +13,7 @@ from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options
 from portable_core.cli.output import printable
 from portable_core.cli.responses import parse_response
-from portable_core.sync.status import ConsumerDocument
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.text import format_time
 from portable_core.webhooks.consumers import ConsumersDocument
 

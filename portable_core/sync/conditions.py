@@ -20,6 +20,7 @@ from portable_core.ingest.receiver import NodeStatus
 from portable_core.ingest.refusals import Refusal
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.advice import advise
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.report import read_report
 from portable_core.sync.resuming import describe_losses, find_open_losses, format_moment
@@ -90,6 +91,16 @@ KINDS: Mapping[str, Kind] = {
         "Sync that master, or forget it with webhook-sync masters forget: retention waits for it.",
         "a-slaves-store-grows",
     ),
+    "consumer-late": Kind(
+        "warning",
+        "Look at the consumer's log, or delete it with webhook-sync consumers delete.",
+        "an-application-gets-no-webhooks",
+    ),
+    "consumer-unknown": Kind(
+        "warning",
+        "Begin again with the position that the response to its next request names as resume.",
+        "an-application-gets-no-webhooks",
+    ),
     "quarantine": Kind(
         "warning",
         "Look at the records with webhook-sync quarantine list; release or delete them.",
@@ -117,8 +128,8 @@ KINDS: Mapping[str, Kind] = {
 class Condition(msgspec.Struct, frozen=True):
     """A condition of a node.
 
-    ``subject`` is the slave or master that it concerns; empty for the node itself. ``section`` is
-    the anchor of ``docs/troubleshooting.md``.
+    ``subject`` is the slave, master or consumer that it concerns; empty for the node itself.
+    ``section`` is the anchor of ``docs/troubleshooting.md``.
     """
 
     name: str
@@ -139,6 +150,7 @@ class NodeView:
     - ``masters``: the masters of a slave.
     - ``sources``: the sources with a setting of their own.
     - ``fill``: the fill level of the buffer.
+    - ``consumers``: the registered consumers of a master.
     """
 
     now: Milliseconds
@@ -151,6 +163,7 @@ class NodeView:
     refusals: Sequence[Refusal]
     sources: frozenset[str]
     fill: float
+    consumers: Sequence[ConsumerDocument] = ()
 
 
 def find_conditions(view: NodeView) -> list[Condition]:
@@ -233,6 +246,12 @@ def _find_elsewhere(view: NodeView) -> Iterator[Condition]:
         if mark.late:
             asked = f"up to {format_moment(mark.asked)}" if mark.asked else "nothing"
             yield _make("master-late", f"this master has synced {asked}", mark.master)
+    for consumer in view.consumers:
+        if consumer.lag_ms is None:
+            yield _make("consumer-unknown", "this store did not give its position", consumer.name)
+        elif consumer.lag_ms > view.late_ms:
+            lag = f"the next webhook of this consumer came {consumer.lag_ms // 1000} s ago"
+            yield _make("consumer-late", lag, consumer.name)
     refused = [
         f"{group.count} of {group.source or 'no source'}: {group.status} {group.title}"
         for group in view.refusals

@@ -14,6 +14,7 @@ from portable_core.ports import Damage, Milliseconds, SlaveState
 from portable_core.records import Integer
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.conditions import Condition
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.protocol import format_stint
 from portable_core.sync.report import StoredReport
@@ -103,22 +104,6 @@ class SlaveDocument(msgspec.Struct, frozen=True):
         if not self.report:
             return None
         return convert_document({"slave": "", **self.report}, StoredReport, "report")
-
-
-class ConsumerDocument(msgspec.Struct, frozen=True):
-    """A registered consumer of the arrival feed.
-
-    - ``saved``: when the position was saved.
-    - ``lag_ms``: for how long the first webhook after the position has been in the master; 0
-      without one, null if this store did not give out the position.
-    - ``error``: why the lag is unknown.
-    """
-
-    name: str
-    position: str
-    saved: Milliseconds
-    lag_ms: Integer | None = None
-    error: str = ""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 from portable_core.errors import BadRequest, NotFound, PositionUnknown
 from portable_core.ports import ConsumerState, MasterStore, Milliseconds
 from portable_core.settings import is_node_name
-from portable_core.sync.status import ConsumerDocument
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.webhooks.arrivals import NOW, format_position, parse_position
 
 #: The most consumers of a master.

@@ -26,6 +26,7 @@ from portable_core.sync.conditions import (
     find_conditions,
     is_well,
 )
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.report import SlaveReport
 
@@ -45,6 +46,10 @@ def state(**changes: Any) -> SlaveState:
     return SlaveState(NOW, "uuid", 1, report=report)
 
 
+def consumer(lag_ms: int | None) -> ConsumerDocument:
+    return ConsumerDocument("shop", "1.a.b", NOW, lag_ms)
+
+
 WELL = NodeView(
     now=NOW,
     span_ms=120_000,
@@ -56,6 +61,7 @@ WELL = NodeView(
     refusals=(),
     sources=frozenset({"hub"}),
     fill=0.0,
+    consumers=(consumer(LATE_MS),),
 )
 
 
@@ -78,6 +84,8 @@ CAUSES: dict[str, Callable[[], NodeView]] = {
     "never-synced": lambda: with_slave(SlaveState()),
     "no-slave": lambda: replace(WELL, slaves={}),
     "master-late": lambda: replace(WELL, masters=(MasterMark("m", 5, True),)),
+    "consumer-late": lambda: replace(WELL, consumers=(consumer(LATE_MS + 1),)),
+    "consumer-unknown": lambda: replace(WELL, consumers=(consumer(None),)),
     "quarantine": lambda: with_store(quarantine=QuarantineSize(2, 200)),
     "buffer-full": lambda: replace(WELL, fill=0.51),
     "clock": lambda: replace(WELL, status=replace(STATUS, clock=ClockStatus(60_000, NOW - 5))),
@@ -102,6 +110,7 @@ def test_a_cause_has_its_condition_and_no_other(name: str) -> None:
     assert condition.action.endswith(".")
     subjects = {"master-late": "m"} | dict.fromkeys((n for n in KINDS if "slave-" in n), "a")
     subjects |= {"never-synced": "a", "identity-rule": "a"}
+    subjects |= {"consumer-late": "shop", "consumer-unknown": "shop"}
     assert condition.subject == subjects.get(name, "")
     assert is_well([condition]) == (kind.severity == "notice")
 

@@ -14,6 +14,7 @@ from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.completeness import complete_until, slave_complete_until
 from portable_core.sync.conditions import Condition
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master import Master
 from portable_core.sync.report import (
     HOUR_MS,
@@ -21,7 +22,6 @@ from portable_core.sync.report import (
     StoredReport,
     read_report,
 )
-from portable_core.sync.status import ConsumerDocument
 from portable_core.webhooks.search import Row, Search, read_page
 
 #: ``good``: complete; ``late``: a sync is overdue; ``bad``: the last sync failed.
