@@ -109,7 +109,7 @@ bench-feed: setup ## Measure the delay from a sender's 200 to a consumer.
 	$(BIN)/python -m loadtests.bench_feed $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
-bench-receive: setup ## Measure receiving beside peers, in seven minutes.
+bench-receive: setup ## Measure receiving beside peers, in ten minutes.
 	$(BIN)/python -m loadtests.bench_receive $(ARGS)
 bench-slow-peers: setup ## Measure 64 senders beside 10,000 slow clients, in two minutes.
 	$(BIN)/python -m loadtests.bench_slow_peers $(ARGS)
