@@ -75,7 +75,7 @@ class StoreInfo:
     """The identity of a store, its epoch, and its hash algorithm.
 
     ``uuid`` is created with the store. ``generation`` grows durably whenever records may have
-    reappeared before a reported horizon (a damaged file readable again, a restored store).
+    reappeared before a reported horizon (a damaged file readable again, a file added from outside).
     """
 
     uuid: str

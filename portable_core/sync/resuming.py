@@ -35,20 +35,25 @@ def resume(state: SlaveState, info: SlaveInfo) -> SlaveState:
     same_store = info.store == state.store
     continues = not known or (same_store and info.continues is not False)
     state = replace(state, losses=merge_losses(state, info, continues=continues))
-    if not (same_store and continues and info.generation == state.generation):
-        state = replace(
-            state, cursor=None, store=info.store, generation=info.generation, window=None, part=None
-        )
-    return replace(state, stint=_choose_stint(state, info, continues=continues))
-
-
-def _choose_stint(state: SlaveState, info: SlaveInfo, *, continues: bool) -> Stint | None:
     reported = Stint(info.stint, info.horizon) if info.stint else None
-    if state.stint is None or not continues or state.cursor is None:
-        return reported
-    if reported is None or reported.horizon < state.stint.horizon:
-        return state.stint  # it holds for the cursor, which may lie after the new horizon
-    return reported
+    if same_store and continues and info.generation == state.generation:
+        return replace(state, stint=_choose_stint(state.stint, reported))
+    return replace(
+        state,
+        cursor=None,
+        store=info.store,
+        generation=info.generation,
+        window=None,
+        part=None,
+        stint=reported,
+    )
+
+
+def _choose_stint(seen: Stint | None, reported: Stint | None) -> Stint | None:
+    """Return the one with the later horizon: the cursor may lie after the other one."""
+    if seen is None or reported is None:
+        return seen or reported
+    return seen if reported.horizon < seen.horizon else reported
 
 
 def merge_losses(state: SlaveState, info: SlaveInfo, *, continues: bool) -> tuple[NotedLoss, ...]:

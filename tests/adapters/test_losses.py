@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from loadtests.simulation.network import SimulatedClient
 from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.metrics import Metrics
 from portable_core.errors import LeaseHeld, NotFound
@@ -197,3 +200,30 @@ def test_no_loss_is_acknowledged_while_another_process_syncs(
     master._store.acquire_lease("another", master.receiver.clock.now(), 20_000)
     with pytest.raises(LeaseHeld):
         master.losses.acknowledge("s", loss.id)
+
+
+def test_an_acknowledgement_during_a_sync_is_kept(rig: DiskRig) -> None:
+    """The sync gives way to it, and does not save the loss again as it was."""
+    rig.run_and_sync()
+    rig.clock.sleep(HOUR / 1000)
+    damage(rig)
+    rig.run_and_sync()
+    threads: list[threading.Thread] = []
+    with rig.slave() as slave, rig.master(slave) as master:
+        rig.receive(slave)
+        rig.clock.sleep(600)
+
+        def acknowledge_meanwhile() -> None:
+            if not threads:
+                threads.append(threading.Thread(target=acknowledge_all, args=(master,)))
+                threads[0].start()
+                until = time.monotonic() + 30
+                while not master._turns.wanted and time.monotonic() < until:
+                    time.sleep(0.01)
+
+        master.clients["s"] = SimulatedClient("s", lambda: slave, pause=acknowledge_meanwhile)
+        (report,) = master.sync().slaves
+        threads[0].join()
+        assert (report.error, report.losses) == ("", 0)
+        (loss,) = master.losses.describe().losses
+        assert loss.acknowledged is not None

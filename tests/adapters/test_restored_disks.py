@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from loadtests.simulation.network import SimulatedClient
+from portable_core.epochs import Stint
+from portable_core.records import Meta
 from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.protocol import parse_stint
 from portable_core.sync.resuming import ANOTHER_STORE, EARLIER_STORE, LOSSES_WARNING
+from tests.adapters.test_sqlite_crashes import crash_at
 from tests.support.stores.disk_images import DiskImage
 from tests.support.stores.disk_rig import SPAN_S, DiskRig, names
 
@@ -149,3 +154,45 @@ def test_restarts_and_unchanged_disks_are_no_alarm(rig: DiskRig) -> None:
     with rig.slave() as slave, rig.master(slave) as master:
         state = master.slave_states()["s"]
         assert slave_complete_until(state) == state.cursor
+
+
+def report_until_crash(rig: DiskRig, step: int, *, after: bool) -> tuple[Stint | None, bool]:
+    """Start a slave and report, in a process that ends at one of its writes.
+
+    Return the stint that was reported, and whether the process came to its end.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # the child must not run anything of pytest
+        try:
+            crash_at(step, after=after)
+            with rig.slave() as slave:
+                slave.receiver.receive(b'{"step":%d}' % step, Meta())
+                info = slave.describe()
+                os.write(writing, f"{info.stint}/{info.horizon}".encode())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return parse_stint(text) if text else None, code == 0
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_at_any_write_of_a_start_is_no_alarm(rig: DiskRig, *, after: bool) -> None:
+    """What was reported is known from then on; what was not costs nothing."""
+    rig.run_and_sync()
+    step, reported, ended = 0, 0, False
+    while not ended:
+        step += 1
+        rig.clock.sleep(1)
+        stint, ended = report_until_crash(rig, step, after=after)
+        with rig.slave() as slave:
+            assert stint is None or slave.receiver.knows(stint)
+            assert rig.sync(slave).losses == 0
+        reported += stint is not None
+    assert reported > 1
+    assert step > 5
+    assert rig.find_unnamed() == []

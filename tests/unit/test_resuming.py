@@ -83,6 +83,12 @@ def test_a_new_generation_is_compared_again_and_is_no_loss() -> None:
     assert (state.cursor, state.generation, state.losses) == (None, 2, ())
 
 
+def test_a_repaired_store_is_remembered_by_its_new_horizon() -> None:
+    """The horizon before it was ahead, so that it would be in every later state of the store."""
+    ahead = replace(STATE, stint=Stint(A, 10**9))
+    assert resume(ahead, structs.replace(INFO, generation=2)).stint == Stint(B, 1000)
+
+
 def test_a_horizon_that_went_back_does_not_replace_the_remembered_stint() -> None:
     """The cursor may lie after that horizon."""
     assert resume(STATE, structs.replace(INFO, horizon=989)).stint == STATE.stint
