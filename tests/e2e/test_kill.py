@@ -13,27 +13,33 @@ import pytest
 from portable_core.demo.processes import Kind
 from tests.support.nodes.senders import make_slave, read_health, read_numbers, sending
 
-KILLS = 20
 
-
-def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kills", "senders"),
+    [
+        (20, 16),
+        pytest.param(100, 256, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path, kills: int, senders: int) -> None:
     chance = random.Random(1)
     acknowledged: set[int] = set()
-    for _ in range(KILLS):
+    for _ in range(kills):
         slave = make_slave(tmp_path)
         slave.start()
         try:
             slave.wait_until_healthy()
             first = max(acknowledged, default=-1) + 1000
-            with sending(partial(getattr, slave, "port"), first=first) as results:
+            port = partial(getattr, slave, "port")
+            with sending(port, threads=senders, first=first) as results:
                 time.sleep(chance.uniform(0.05, 0.5))
                 slave.kill()
         finally:
             slave.kill()
         acknowledged |= results.timestamps.keys()
     lost = acknowledged - set(read_numbers(tmp_path))
-    print(f"{KILLS} kills, {len(acknowledged)} acknowledged, {len(lost)} of them not stored")
-    assert len(acknowledged) > KILLS
+    print(f"{kills} kills, {len(acknowledged)} acknowledged, {len(lost)} of them not stored")
+    assert len(acknowledged) > kills
     assert not lost
 
 

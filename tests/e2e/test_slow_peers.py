@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from loadtests.generator import make_bodies, measure
 from tests.support.nodes.sync_nodes import Nodes, start
 from tests.support.requests.bad_requests import ask, post
 from tests.support.requests.raw_http import connect, exchange, measure_resident, read_answer
@@ -90,3 +93,23 @@ def test_a_request_in_tiny_pieces_is_read_once_in_a_while(nodes: Nodes) -> None:
         assert read_answer(connection).status == 200
     slave.stop()
     assert len(nodes.read(slave)) == 2
+
+
+def test_two_thousand_senders_wait_for_one_commit_a_second(nodes: Nodes) -> None:
+    """A waiting sender costs memory only; none is refused. Webhooks are due at a fixed rate, so
+    that the commit waits for a second each time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < 5000:
+        pytest.skip(f"the limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 5000), hard))
+    slave = nodes.make_slave(LINGER_MS="1000")
+    start(slave)
+    load = uvloop.run(
+        measure(slave.port, "/webhook", make_bodies(16_000), senders=3500, seconds=6, rate=2200)
+    )
+    print(f"{load.rate:.0f} a second, p50 {load.p50:.0f} ms, p99 {load.p99:.0f} ms")
+    assert load.refused == 0
+    assert load.p50 > 300  # they did wait
+    assert load.p99 < 2500
+    slave.stop()
+    assert len(nodes.read(slave)) == 6 * 2200
