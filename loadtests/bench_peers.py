@@ -24,6 +24,9 @@ _ROOT = Path(__file__).parents[1]
 _THREADS = "32"
 
 OURS = "slave, container"
+#: Presets whose signatures are measured: one over the body, one over the time and the body.
+SIGNED = ("github", "slack")
+
 EARLIER = "slave, container, earlier version"
 
 
@@ -31,7 +34,9 @@ EARLIER = "slave, container, earlier version"
 class BenchPeer:
     """A server to measure: its command with ``{port}``, its settings with ``{folder}``.
 
-    ``most``: the most senders that it is measured with; servers with a thread a sender refuse more.
+    - ``most``: the most senders that it is measured with; servers with a thread a sender refuse
+      more.
+    - ``scheme``: ``preset:secret`` with which its webhooks are signed; empty for none.
     """
 
     name: str
@@ -39,6 +44,7 @@ class BenchPeer:
     env: Mapping[str, str]
     folder: Path = _ROOT
     most: int = 1000
+    scheme: str = ""
 
 
 def _gunicorn(target: str) -> tuple[str, ...]:
@@ -70,6 +76,15 @@ PEERS = (
         (sys.executable, "-m", "loadtests.peers.storeless_node", *_SLAVE),
         {"SYNC_TOKENS": "bench", "STORE": "memory:", "ALLOW_EPHEMERAL": "1"},
     ),
+    *(
+        BenchPeer(
+            f"slave, container, signed ({preset})",
+            (str(_BIN / "webhook-sync"), *_SLAVE),
+            {**_STORED, "SOURCES": f"={preset}:bench"},
+            scheme=f"{preset}:bench",
+        )
+        for preset in SIGNED
+    ),
     BenchPeer(
         "Starlette + group commit", _uvicorn("loadtests.peers.starlette_queue:app"), _DATABASE
     ),
@@ -95,6 +110,7 @@ PEERS = (
 
 #: What is divided by what.
 COMPARED = (
+    *((f"slave, container, signed ({preset})", OURS) for preset in SIGNED),
     (OURS, "slave, container, nothing stored"),
     (OURS, EARLIER),
     (OURS, "Starlette + group commit"),
@@ -176,7 +192,10 @@ class Server:
         """Run the generator once, on the other core; ``rate`` makes it an open load."""
         command = ["taskset", "-c", str(core), sys.executable, "-m", "loadtests.generator"]
         done = subprocess.run(
-            [*command, str(self.port), "/webhook", str(senders), str(seconds), "--rate", str(rate)],
+            [
+                *(*command, str(self.port), "/webhook", str(senders), str(seconds)),
+                *("--rate", str(rate), "--scheme", self.peer.scheme),
+            ],
             check=True,
             cwd=_ROOT,
             capture_output=True,

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 
 import uvloop
 
+from portable_core.sources.schemes import sign
+
 #: How long the end of an open load waits for responses, in seconds.
 _PATIENCE_S = 10.0
 #: How often an open load sends the webhooks that are due, in seconds.
@@ -171,10 +173,19 @@ class _Open:
 
 
 async def measure(
-    port: int, path: str, bodies: Sequence[bytes], senders: int, seconds: float, rate: float = 0
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    senders: int,
+    seconds: float,
+    rate: float = 0,
+    scheme: str = "",
 ) -> Load:
-    """Send from ``senders`` connections; ``rate`` makes it an open load."""
-    requests = [_make_request(path, body) for body in bodies]
+    """Send from ``senders`` connections; ``rate`` makes it an open load.
+
+    With a ``scheme``, as ``preset:secret``, the webhooks are signed before the load begins.
+    """
+    requests = [_make_request(path, body, scheme) for body in bodies]
     load = _Open(requests, rate) if rate else _Closed(requests)
     loop = asyncio.get_running_loop()
     connections: list[_Sender] = []
@@ -201,10 +212,12 @@ async def measure(
     )
 
 
-def _make_request(path: str, body: bytes) -> bytes:
+def _make_request(path: str, body: bytes, scheme: str) -> bytes:
+    signed = sign(scheme, body, int(time.time()), "bench") if scheme else {}
+    headers = "".join(f"{name}: {value}\r\n" for name, value in signed.items()).encode()
     return (
         b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+        b"%bContent-Length: %d\r\n\r\n%b" % (path.encode(), headers, len(body), body)
     )
 
 
@@ -222,10 +235,17 @@ def main() -> None:
     parser.add_argument("senders", type=int)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--rate", type=float, default=0, help="webhooks a second: an open load")
+    parser.add_argument("--scheme", default="", help="preset:secret that signs the webhooks")
     given = parser.parse_args()
     load = uvloop.run(
         measure(
-            given.port, given.path, make_bodies(20_000), given.senders, given.seconds, given.rate
+            given.port,
+            given.path,
+            make_bodies(20_000),
+            given.senders,
+            given.seconds,
+            given.rate,
+            given.scheme,
         )
     )
     print(json.dumps(asdict(load)))
