@@ -226,6 +226,23 @@ def _restored_disks(drawn: Conditions) -> Conditions:
     )
 
 
+def _clocks(drawn: Conditions) -> Conditions:
+    """Clocks that are wrong for a moment, crashes meanwhile, and senders that repeat themselves."""
+    return replace(
+        drawn,
+        nodes={name: (1, buffered) for name, (_, buffered) in drawn.nodes.items()},
+        forgeries=0.0,
+        weights={
+            **_ALWAYS,
+            "glitch_clock": 2.0,
+            "repeat_one": 0.2,
+            "start_wrong": 0.5,
+            "repair": 0.3,
+            "jump_clock": 0.2,
+        },
+    )
+
+
 #: What changes the drawn conditions, by name.
 THEMES: Mapping[str, Callable[[Conditions], Conditions]] = {
     "any": _leave,
@@ -235,4 +252,5 @@ THEMES: Mapping[str, Callable[[Conditions], Conditions]] = {
     "doubt": _doubt,
     "parts": _parts,
     "restored disks": _restored_disks,
+    "clocks": _clocks,
 }

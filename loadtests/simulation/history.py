@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
 
-from loadtests.simulation.accidents import Events
+from loadtests.simulation.clock_accidents import MOST_AHEAD_MS, ClockEvents
 from loadtests.simulation.conditions import SPAN_MS, draw_conditions
 from loadtests.simulation.network import NetworkFault
 from loadtests.simulation.nodes import CoreParts, Process
@@ -44,7 +44,7 @@ def run_history(
     return HistoryResult(seed, history.world.oracle.counts)
 
 
-class History(Events):
+class History(ClockEvents):
     """One master and 2 to 4 slaves, and what happens to them."""
 
     def __init__(self, seed: int, parts: CoreParts, theme: str | None = None) -> None:
@@ -121,6 +121,7 @@ class History(Events):
                 world.start(node, 0)
             for process in node.processes:
                 world.set_clock(process, 0)
+        self.repair_all()
         self._catch_up()
         for _ in range(_ROUNDS):
             done = self._sync(world.master)
@@ -142,5 +143,7 @@ class History(Events):
             latest = max(latest, world.master.disk.leased_until)
             if latest <= world.now and not world.deliveries:
                 break
+            if latest > world.now + MOST_AHEAD_MS:
+                raise Violation("clock", f"a node is {latest - world.now} ms ahead for good")
             world.advance(max(latest - world.now, 1_000))
         world.advance(2 * SPAN_MS + LEASE_MS)

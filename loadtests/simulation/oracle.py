@@ -167,6 +167,23 @@ class Oracle:
             if (disk, pair) in self._acknowledged:
                 self._acknowledged[disk, pair].lost = False
 
+    def move(self, disk: Disk, moved: Mapping[Pair, Pair]) -> None:
+        """A repair gave these pairs of a disk new timestamps."""
+        told = self._horizons.get(DiskLife(disk.uuid, disk.generation, disk.lineage), 0)
+        for old, new in moved.items():
+            if new.timestamp < told:
+                raise Violation("horizon", f"{new} was moved before {told}, a reported horizon")
+            self._stored[new] |= self._stored[old]
+            webhook = self._acknowledged.pop((disk.uuid, old), None)
+            if webhook is not None:
+                webhook.pair = new
+                self._acknowledged[disk.uuid, new] = webhook
+            if (disk.uuid, old) in self.corrupted:
+                self.corrupted.add((disk.uuid, new))
+            if disk is self._master:
+                self._by_hash[old.hash].remove(old)
+                self._add(new, self._fetched[old])
+
     # -- the promises ------------------------------------------------------------------------------
 
     def find_near(self, pair: Pair) -> list[Pair]:

@@ -69,6 +69,7 @@ class ProcessStore:
         self._decide = decide
         self._observe = observe
         self._late: list[Record] = []
+        self._opened = False
 
     # -- life and death ----------------------------------------------------------------------------
 
@@ -128,6 +129,9 @@ class ProcessStore:
 
     def open(self, algorithm: str) -> StoreInfo:
         self._check_alive()
+        if not self._opened and not self.disk.shared:
+            self.disk.end_lease()  # under the lock of the folder
+        self._opened = True
         return self.disk.open(algorithm)
 
     def info(self) -> StoreInfo:

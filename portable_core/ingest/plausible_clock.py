@@ -54,6 +54,8 @@ class PlausibleClock:
         self._followed_at = 0.0
         #: Where the readings are instead, since when, and how many milliseconds the first differed.
         self._other: float | None = None
+        #: The expected date since a step back, less the elapsed time, until the step has lasted.
+        self._back: float | None = None
         self._other_since = 0.0
         self._other_ahead = 0
 
@@ -65,6 +67,7 @@ class PlausibleClock:
         if (
             expected is not None
             and self._other is None
+            and self._back is None
             and -self._close <= reading - elapsed - expected <= self._close
         ):
             return reading
@@ -118,13 +121,17 @@ class PlausibleClock:
         elif elapsed - self._other_since > self._patience:
             self._accept(found, elapsed, f"it has lasted {self._patience / 1000:g} s")
             return reading
-        return reading if ahead < 0 else round(self._expected + elapsed)
+        if ahead < 0:
+            self._back = found
+            return reading
+        return round((self._expected if self._back is None else self._back) + elapsed)
 
     def _follow(self, ahead: float, elapsed: float) -> None:
         assert self._expected is not None  # noqa: S101 -- for the type checker
         most = max(0.0, elapsed - self._followed_at) * _FOLLOW
         self._expected += max(-most, min(most, ahead))
         self._followed_at = max(self._followed_at, elapsed)
+        self._back = None
         if self._other is not None:
             self._other = None
             logger.info("clock: its readings are plausible again")
@@ -148,4 +155,5 @@ class PlausibleClock:
     def _accept(self, found: float, elapsed: float, reason: str) -> None:
         """Make the readings the expected date."""
         logger.warning("clock: the step of %+d ms is used: %s", self._other_ahead, reason)
-        self._expected, self._followed_at, self._other = found, elapsed, None
+        self._expected, self._followed_at = found, elapsed
+        self._other = self._back = None

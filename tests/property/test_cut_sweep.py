@@ -14,6 +14,7 @@ import pytest
 from loadtests.simulation.nodes import CoreParts
 from portable_core.wire.negotiation import ENCODINGS
 from tests.support.laws import simulation_mutants as mutants
+from tests.support.laws.clock_mutants import Mutant
 from tests.support.laws.cut_sweep import (
     MANY_WINDOWS_S,
     MISSING,
@@ -27,7 +28,6 @@ from tests.support.laws.cut_sweep import (
     make_faults,
     measure,
 )
-from tests.support.laws.simulation_mutants import Mutant
 
 encodings = pytest.mark.parametrize("media_type", ENCODINGS)
 

@@ -75,6 +75,19 @@ def test_a_wrong_reading_has_no_effect_once_it_is_over(error: int) -> None:
         assert rig.plausible.find_deviation() is None
 
 
+def test_a_wrong_reading_after_a_step_back_does_not_undo_the_step() -> None:
+    rig = Rig()
+    rig.set_error(-3 * SPAN)  # as an operator corrects a clock that was ahead
+    assert rig.read_error() == -3 * SPAN
+    rig.advance(1_000)
+    rig.set_error(YEAR)
+    assert rig.read_error() == -3 * SPAN
+    rig.advance(500)
+    assert rig.read_error() == -3 * SPAN
+    rig.set_error(-3 * SPAN)
+    assert rig.read_error() == -3 * SPAN
+
+
 def test_two_unlike_faults_are_not_one_that_lasts() -> None:
     rig = Rig()
     for error in (YEAR, 2 * YEAR, YEAR, 3 * YEAR):

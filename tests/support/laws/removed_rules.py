@@ -14,8 +14,9 @@ import pytest
 
 from loadtests.simulation.history import run_history
 from loadtests.simulation.oracle import Violation
+from tests.support.laws import clock_mutants as clocks
 from tests.support.laws import simulation_mutants as mutants
-from tests.support.laws.simulation_mutants import Mutant
+from tests.support.laws.clock_mutants import Mutant
 
 #: How many histories may be needed until a rule's absence shows.
 LIMIT = 500
@@ -72,6 +73,12 @@ REMOVED_RULES = (
     RemovedRule(mutants.recent_ignored, "any", 2),
     RemovedRule(mutants.reached_before_saved, "any", 1),
     RemovedRule(mutants.other_writers_ignored, "several writers", 51),
+    RemovedRule(clocks.any_date_is_used, "clocks", 1),
+    RemovedRule(clocks.repeats_never_collapse, "clocks", 1),
+    RemovedRule(clocks.leases_outlive_processes, "clocks", 1),
+    RemovedRule(clocks.repair_keeps_the_horizon, "clocks", 1),
+    RemovedRule(clocks.repair_begins_no_generation, "clocks", 2),
+    RemovedRule(clocks.repair_removes_first, "clocks", 10),
 )
 
 

@@ -43,8 +43,7 @@ from portable_core.sync.slave import Slave
 from portable_core.sync.slave_sync import SlaveSync
 from portable_core.sync.windows import Step, WindowPlan
 from portable_core.wire.negotiation import Reader
-
-Mutant = Callable[[pytest.MonkeyPatch], CoreParts]
+from tests.support.laws.clock_mutants import CLOCK_MUTANTS, Mutant
 
 
 def cursor_before_records(patch: pytest.MonkeyPatch) -> CoreParts:
@@ -435,4 +434,5 @@ MUTANTS: Sequence[Mutant] = (
     parts_moved_past_at_once,
     parts_outlive_losses,
     other_writers_ignored,
+    *CLOCK_MUTANTS,
 )
