@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from portable_core.errors import LeaseHeld, LeaseLost
-from portable_core.ports import Lease, MasterStore, Quarantined, SlaveState, StoreInfo
+from portable_core.ports import BEGINNING, Lease, MasterStore, Quarantined, SlaveState, StoreInfo
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record
 from tests.support.stores.stores import ALGORITHM, STORES, Place, StoreUnderTest
@@ -92,6 +92,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.leases: list[Lease] = []
         self.released = True
         self.now = NOON
+        #: The records that a reader has read in the order of arrival, without those removed since,
+        #: and positions with what was read before them.
+        self.order: list[Pair] = []
+        self.positions: list[tuple[str, set[Pair]]] = [(BEGINNING, set())]
         self.store: MasterStore
         self.info: StoreInfo
 
@@ -135,6 +139,30 @@ class StoreMachine(RuleBasedStateMachine):
     def latest(self, before: int, limit: int) -> None:
         older = [record.pair for record in self.model.window(0, before)]
         assert self.store.latest(before, limit) == older[::-1][:limit]
+
+    # -- the order of arrival ----------------------------------------------------------------------
+
+    @rule()
+    def read_on(self) -> None:
+        """A reader gets all that was appended since, and nothing twice, but in a shared store."""
+        position, _ = self.positions[-1]
+        arrivals = list(self.store.arrivals(position))
+        got = [arrival.record.pair for arrival in arrivals]
+        assert [arrival.record for arrival in arrivals] == [self.model.records[p] for p in got]
+        new = [pair for pair in dict.fromkeys(got) if pair not in set(self.order)]
+        assert set(new) == set(self.model.records) - set(self.order)
+        assert new == got or self.store.shared
+        self.order += new
+        if arrivals:
+            self.positions.append((arrivals[-1].position, set(self.order)))
+
+    @rule(data=st.data())
+    def read_from_an_earlier_position(self, data: st.DataObject) -> None:
+        self.read_on()
+        position, read = data.draw(st.sampled_from(self.positions))
+        got = [arrival.record.pair for arrival in self.store.arrivals(position)]
+        rest = [pair for pair in self.order if pair not in read]
+        assert got == rest if not self.store.shared else set(got) >= set(rest)
 
     # -- scans that stay open ----------------------------------------------------------------------
 
@@ -216,6 +244,8 @@ class StoreMachine(RuleBasedStateMachine):
         if gone:
             for scan in self.scans:
                 scan.loose = True
+            self.order = [pair for pair in self.order if pair not in gone]
+            self.positions = [(position, read - gone) for position, read in self.positions]
 
     @rule(name=names, value=st.integers(0, 5))
     def raise_mark(self, name: str, value: int) -> None:

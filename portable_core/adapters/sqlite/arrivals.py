@@ -61,12 +61,12 @@ class ArrivalScanner:
 
     def _scan_older(self, start: Start, files: Sequence[DataFile]) -> Iterator[Arrival]:
         """Yield the records of an older version."""
+        after = start.pair or Pair(0, -1)
         older = [
             replace(file, extent=replace(file.extent, rows=min(file.extent.rows, FIRST_PLACE - 1)))
             for file in sorted(files, key=lambda file: (file.hour, file.number))
-            if self._find_edges(file)[0] < FIRST_PLACE
+            if file.end > after.timestamp and self._has_older(file)
         ]
-        after = start.pair or Pair(0, -1)
         for record in self._scanner.records(older, after.timestamp, MAX_INTEGER + 1):
             if record.pair > after:
                 yield Arrival(format_older(record.pair), record)
@@ -144,6 +144,9 @@ class ArrivalScanner:
         except FileDamaged as error:
             self._note_damage(error)
             return None
+
+    def _has_older(self, file: DataFile) -> bool:
+        return file.extent.rows < FIRST_PLACE or self._find_edges(file)[0] < FIRST_PLACE
 
     def _find_edges(self, file: DataFile) -> tuple[int, int]:
         """Return the first rowid of a file with rows, and its first place."""
