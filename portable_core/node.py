@@ -27,6 +27,7 @@ from portable_core.sync.observer import Observer
 from portable_core.sync.slave import Slave
 from portable_core.webhooks.arrivals import ArrivalFeed
 from portable_core.webhooks.consumers import Consumers
+from portable_core.webhooks.dead_letters import DeadLetters
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ Decide = Callable[[str, SourceRequest, int], Decision]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """``slave`` is set, or ``master`` with ``feed`` and ``consumers``, as the role says.
+    """``slave`` is set, or ``master`` with ``feed`` and ``consumers``, as the role says;
+    ``dead_letters`` with ``FORWARD_URL``.
 
     ``hand_over`` sends the records of a slave's ephemeral store to the master, from the stop until
     the event says that no more will come; None where no hand-over is needed. ``warnings`` are for
@@ -57,6 +59,7 @@ class Node:
     master: Master | None = None
     feed: ArrivalFeed | None = None
     consumers: Consumers | None = None
+    dead_letters: DeadLetters | None = None
     hand_over: Callable[[threading.Event], object] | None = None
     authenticate_slave: AuthenticateSlave | None = None
     warnings: tuple[str, ...] = ()

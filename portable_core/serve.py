@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import logging
-import socket
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portable_core.adapters.edge import server
 from portable_core.adapters.edge.limits import EdgeLimits, fit_connections
 from portable_core.adapters.logs import configure_logs
-from portable_core.adapters.server.forwarder import Forwarder
+from portable_core.forwarding import make_forwarder
 from portable_core.settings import Settings
 from portable_core.wiring import build_app_or_exit, check_extras
 
@@ -48,7 +44,7 @@ def serve(settings: Settings, host: str) -> None:
         paused_bytes=settings.buffer_bytes // 4,
         held_bytes=settings.buffer_bytes,
     )
-    forwarder = _make_forwarder(settings, node, sockets)
+    forwarder = make_forwarder(settings, node, sockets[0])
 
     def report() -> None:
         logger.info("listening on %s", place)
@@ -66,18 +62,3 @@ def serve(settings: Settings, host: str) -> None:
     )
     if forwarder is not None:
         forwarder.join()
-
-
-def _make_forwarder(
-    settings: Settings, node: Node, sockets: Sequence[socket.socket]
-) -> Forwarder | None:
-    """Return the process that ``FORWARD_URL`` asks for."""
-    if not settings.forward_url:
-        return None
-    host, port = sockets[0].getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        host = "127.0.0.1"
-    address = f"[{host}]" if ":" in host else host
-    state = Path(settings.store.path) / "forward" / "state.sqlite3"
-    options = settings.forward_options
-    return Forwarder(f"http://{address}:{port}", state, options, lambda: node.stopping)

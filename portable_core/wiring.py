@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import SettingsError, StoreError
+from portable_core.forwarding import build_dead_letters
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
 from portable_core.node import Node
@@ -155,6 +156,7 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
         master=master,
         feed=feed,
         consumers=consumers,
+        dead_letters=build_dead_letters(settings) if settings.forward_url else None,
         hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,
         authenticate_slave=guard.check_slave,
         warnings=(*settings.warnings, *filter(None, (guard.warning,))),

@@ -12,11 +12,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from portable_core.errors import NotFound, StoreLocked, Unavailable
-from portable_core.records import Pair, Record, pack_value, unpack_value
+from portable_core.records import Pair, pack_value, unpack_value
+from portable_core.webhooks.dead_letters import StoredDeadLetter
+from portable_core.webhooks.delivery_request import Outcome
 from portable_core.webhooks.delivery_values import Changes
 from portable_core.webhooks.feed_webhook import Webhook
 from portable_core.webhooks.forward import MAX_KEYS
@@ -32,19 +33,6 @@ CREATE TABLE IF NOT EXISTS dead_letters (
 """
 _BUSY_S = 30.0
 _MOST = (MAX_KEYS,)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDeadLetter:
-    """A dead letter; ``died`` is the time in ms at which it became one."""
-
-    id: str
-    event: str
-    attempts: int
-    status: int
-    reason: str
-    died: int
-    record: Record
 
 
 class DeliveryFile:
@@ -176,6 +164,14 @@ class DeliveryFile:
             timestamp, hash_, event, attempts, status, reason, died, value = row
             record = unpack_value(Pair(timestamp, hash_), value)
             yield StoredDeadLetter(id, event, attempts, status, reason, died, record)
+
+    def note_failure(self, id: str, attempts: int, outcome: Outcome) -> None:
+        """See the port."""
+        values = (attempts, outcome.status, outcome.reason, round(time.time() * 1000), id)
+        with self._transaction():
+            self._db.execute(
+                "UPDATE dead_letters SET attempts=?, status=?, reason=?, died=? WHERE id=?", values
+            )
 
     def drop_dead_letter(self, id: str) -> bool:
         """Remove a dead letter; return whether it was there."""

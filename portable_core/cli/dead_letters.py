@@ -15,13 +15,12 @@ from portable_core.cli.options import examples
 from portable_core.cli.output import printable
 from portable_core.errors import SettingsError
 from portable_core.text import format_time
-from portable_core.webhooks.delivery_values import Attempt
+from portable_core.webhooks.dead_letters import StoredDeadLetter, retry_dead_letter
 from portable_core.webhooks.feed import encode_line
-from portable_core.webhooks.feed_webhook import Webhook
 from portable_core.webhooks.payload_text import indent
 
 if TYPE_CHECKING:
-    from portable_core.adapters.delivery_state import DeliveryFile, StoredDeadLetter
+    from portable_core.adapters.delivery_state import DeliveryFile
 
 _STATE = click.option(
     "--state",
@@ -171,9 +170,8 @@ def retry_dead_letters(
     failed = delivered = 0
     with closing(_open(state)) as file, target() as send:
         for letter in file.list_dead_letters(None if every else ids):
-            outcome = send(Attempt(0, _to_webhook(letter), letter.attempts + 1))
+            outcome = retry_dead_letter(file, send, letter)
             if outcome.ok:
-                file.drop_dead_letter(letter.id)
                 delivered += 1
                 continue
             failed += 1
@@ -181,21 +179,6 @@ def retry_dead_letters(
             click.echo(f"{printable(letter.id)}  {printable(why)}")
     click.echo(f"{delivered} delivered, {failed} failed.")
     sys.exit(1 if failed else 0)
-
-
-def _to_webhook(letter: StoredDeadLetter) -> Webhook:
-    pair, meta = letter.record.pair, letter.record.meta
-    return Webhook(
-        position="",
-        id=letter.id,
-        key=meta.key,
-        source=meta.source,
-        event=letter.event,
-        timestamp=pair.timestamp,
-        headers=meta.headers,
-        query=meta.query,
-        payload=letter.record.payload,
-    )
 
 
 @dead_letters_command.command(

@@ -44,6 +44,8 @@ CONSOLE = {
     ("get", "/replays/{name}/events"),
     ("post", "/replays/{name}/stop"),
     ("post", "/replays/{name}/again"),
+    ("get", "/dead-letters"),
+    ("post", "/dead-letters"),
 }
 
 

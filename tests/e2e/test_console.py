@@ -119,7 +119,7 @@ def browser(cluster: Cluster) -> Iterator[Any]:
 
 def test_a_visitor_without_a_login_sees_only_the_login(cluster: Cluster) -> None:
     with open_browser() as browser:
-        for path in ("/", "/webhooks", "/quarantine", "/replays"):
+        for path in ("/", "/webhooks", "/quarantine", "/replays", "/dead-letters"):
             browser.get(cluster.master.url + path)
             assert "/login" in browser.current_url
         assert "github" not in browser.page_source

@@ -125,6 +125,7 @@ def see_console(pair: NodePair, slave: NodeProcess) -> list[Row]:
     login, other = Login(pair.node, CONSOLES[0]), Login(pair.unguarded, CONSOLES[1])
     forms = {
         "/login": {"token": CONSOLES[0]},
+        "/dead-letters": {"action": "drop", "id": "1-1"},
         "/replays": {"webhook": keep_webhook(pair.node), "url": f"{slave.url}/webhook"},
     }
     kept = forms["/replays"]["webhook"]

@@ -16,8 +16,11 @@ from portable_core.records import format_id
 from portable_core.text import format_size, format_time
 
 
-def make_blueprint(access: Access) -> Blueprint:
-    """Return the templates with their filters, and the files that pages load."""
+def make_blueprint(access: Access, *, forwards: bool) -> Blueprint:
+    """Return the templates with their filters, and the files that pages load.
+
+    With ``forwards``, pages have a link to the dead letters.
+    """
     blueprint = Blueprint(
         "console",
         __name__,
@@ -40,7 +43,12 @@ def make_blueprint(access: Access) -> Blueprint:
     @blueprint.app_context_processor
     def provide() -> dict[str, object]:
         visitor = access.identify()
-        return {"csrf": visitor.csrf, "logged_in": visitor.logged_in, "change_query": change_query}
+        return {
+            "csrf": visitor.csrf,
+            "logged_in": visitor.logged_in,
+            "change_query": change_query,
+            "forwards": forwards,
+        }
 
     return blueprint
 

@@ -15,6 +15,7 @@ from portable_core.adapters.flask_app.console.access import (
     check_next,
     go_to,
 )
+from portable_core.adapters.flask_app.console.dead_letter_pages import DeadLetterPages
 from portable_core.adapters.flask_app.console.jobs import Replays, SyncJob
 from portable_core.adapters.flask_app.console.overview import read_overview
 from portable_core.adapters.flask_app.console.pages import frame, make_blueprint
@@ -52,7 +53,9 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
         return
     access = Access(node)
     app.wsgi_app = PublicPath(app.wsgi_app, node.settings.public_url)  # type: ignore[method-assign]
-    app.register_blueprint(make_blueprint(access), name="console")
+    app.register_blueprint(
+        make_blueprint(access, forwards=bool(node.settings.forward_url)), name="console"
+    )
     app.after_request(_add_static_headers)
     replays = Replays()
     pages = WebhookPages(node, master, access)
@@ -62,6 +65,7 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
     _add_login(app, access)
     _add_overview(app, node, master, access)
     ReplayPages(node, access, replays, connect).add_routes(app)
+    DeadLetterPages(node, access).add_routes(app)
 
 
 def _add_static_headers(response: Response) -> Response:
