@@ -132,6 +132,8 @@ class SignedContent:
             elif part[0] == "method":
                 filled.append(request.method.encode())
             else:
+                if request.body and not request.fields:  # or any body would go with the address
+                    raise Unauthorized("form: the body is not a form that can be read")
                 fields = sorted(set(request.fields))
                 filled += (encode(name + text) for name, text in fields)
         return filled

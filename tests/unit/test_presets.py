@@ -95,6 +95,24 @@ def test_an_altered_body_is_refused(name: str) -> None:
     assert "does not match" in refusal(replace(sent, body=changed))
 
 
+@pytest.mark.parametrize("name", ["twilio", "mandrill"])
+def test_the_signature_of_an_address_alone_admits_no_body(name: str) -> None:
+    sent = SENDERS[name]
+    form = PRESETS[name].row.form
+    assert form is not None
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    bare = replace(sent, body=b"", headers=kind)
+    headers = {**kind, **form.make(sent.secret).sign(bare.request, 0, "m")}
+    assert decide(replace(bare, headers=headers)) == Admit()
+    for body in (b"--x--", b'{"forged":1}', b"a=" + b"1" * 5_000_000):
+        forged = replace(sent, body=body, headers=headers)
+        assert refusal(forged) == "form: the body is not a form that can be read"
+    fields = b"&".join(b"a%d=1" % n for n in range(1001))
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    forged = replace(sent, body=fields, headers={**headers, **kind})
+    assert refusal(forged) == "form: the body is not a form that can be read"
+
+
 @pytest.mark.parametrize("name", WITH_HMAC + WITH_KEY)
 def test_an_old_request_is_refused(name: str) -> None:
     form = PRESETS[name].row.form
