@@ -202,7 +202,6 @@ def forward_command(
         retry_for_s=retry_for,
         rejections=rejections,
         when_gone=_name_gone(when_gone),
-        window=max(1000, 4 * concurrency),
     )
     target = make_target(url, command, secret, timeout)
     feed = Feed(

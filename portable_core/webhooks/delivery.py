@@ -103,7 +103,11 @@ class Delivery(Generic[T]):
     def has_room(self) -> bool:
         """Return whether the window has room for another webhook."""
         policy = self.policy
-        return len(self._entries) < policy.window and self._bytes < policy.window_bytes
+        return (
+            len(self._by_number) < policy.window
+            and self._bytes < policy.window_bytes
+            and len(self._entries) < policy.ahead
+        )
 
     def add(self, item: T, *, skip: bool = False) -> bool:
         """Add the next webhook of the feed. With ``skip``, it is not to be delivered.

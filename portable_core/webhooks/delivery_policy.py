@@ -45,7 +45,9 @@ class Policy:
     - ``rejections``: a webhook that was rejected so many times becomes a dead letter.
     - ``when_gone``: what follows a response 410.
     - ``window``, ``window_bytes``: the largest number of webhooks, and of their bytes, that are
-      read ahead of the first one that is not yet delivered.
+      read and not yet delivered.
+    - ``ahead``: the largest number of webhooks that are read after the first one that is not yet
+      delivered, most of which are delivered.
     """
 
     concurrency: int = 1
@@ -56,8 +58,9 @@ class Policy:
     retry_for_s: float | None = 3 * 86_400.0
     rejections: int = 5
     when_gone: WhenGone = "stop"
-    window: int = 1000
+    window: int = 10_000
     window_bytes: int = 64 * 2**20
+    ahead: int = 100_000
 
     def delay(self, attempts: int, random: float) -> float:
         """Return the delay after ``attempts`` failed requests."""

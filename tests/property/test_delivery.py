@@ -21,6 +21,7 @@ POLICIES = st.builds(
     ordered=st.booleans(),
     rate=st.sampled_from([None, 3.0, 50.0]),
     window=st.integers(1, 20),
+    ahead=st.integers(1, 60),
     rejections=st.integers(1, 3),
     retry_for_s=st.sampled_from([None, 30.0]),
     when_gone=st.just("dead-letter"),
@@ -110,6 +111,21 @@ def test_one_webhook_that_fails_holds_only_its_source(ordered: bool) -> None:
     assert all(done_at[number] < 60 for number in range(1, 20, 2))
     assert all((done_at[number] > 3000) == ordered for number in range(2, 20, 2))
     assert 3000 < done_at[0] < 3000 + policy.cap_s + 2
+
+
+def test_one_webhook_that_fails_does_not_fill_the_window() -> None:
+    def answer(webhook: Webhook, before: int, now: float) -> Outcome:
+        return Outcome(500) if webhook.number == 0 and now < 3000 else OK
+
+    webhooks = [Webhook(number, f"s{number > 0}") for number in range(100)]
+    policy = Policy(concurrency=2, window=5, ahead=80, retry_for_s=None)
+    world = World(webhooks, policy, random.Random(1), answer, kill_rate=0.01)
+    world.run()
+    done_at = {r.webhook.number: r.sent for r in reversed(world.requests) if r.outcome.ok}
+    early = [number for number, sent in done_at.items() if sent < 3000]
+    assert sorted(early) == [*range(1, 80)], "all that may be read after the first one"
+    accepted = Counter(r.webhook.id for r in world.requests if r.outcome.ok)
+    assert {id for id, count in accepted.items() if count > 1} <= world.in_flight_at_kills
 
 
 @pytest.mark.parametrize("concurrency", [1, 64])
