@@ -170,7 +170,10 @@ def format_moment(milliseconds: Milliseconds | None) -> str:
 
 
 def acknowledge_losses(state: SlaveState, id_: str, now: Milliseconds) -> SlaveState | None:
-    """Return the state with the loss of this id acknowledged; None if there is no such loss."""
+    """Return the state with the loss of this id acknowledged; None if there is no such loss.
+
+    The report of the last sync no longer warns of it.
+    """
     if all(loss.id != id_ for loss in state.losses):
         return None
     losses = tuple(
@@ -179,7 +182,12 @@ def acknowledge_losses(state: SlaveState, id_: str, now: Milliseconds) -> SlaveS
         else loss
         for loss in state.losses
     )
-    return replace(state, losses=losses)
+    report, rest = dict(state.report), find_open_losses(losses)
+    if report.get("warning_type") == LOSSES_WARNING:
+        report["losses"] = len(rest)
+        report["warning"] = describe_losses(rest) if rest else ""
+        report["warning_type"] = LOSSES_WARNING if rest else ""
+    return replace(state, losses=losses, report=report)
 
 
 class SeenSlave(Protocol):

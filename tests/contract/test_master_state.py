@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from portable_core.epochs import NotedLoss, Stint
 from portable_core.errors import LeaseHeld, LeaseLost
 from portable_core.ports import Lease, MasterStore, PartState, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER
@@ -209,3 +210,16 @@ def test_a_large_record_fits_into_the_quarantine(store: MasterStore) -> None:
     large = Quarantined("id", "slave-1", NOON, "too large", make_record(NOON, 1, bytes(3_000_000)))
     store.save_quarantine(lease, [large])
     assert list(store.quarantine()) == [large]
+
+
+def test_the_stint_and_the_losses_of_a_slave_are_kept(store: MasterStore) -> None:
+    losses = (
+        NotedLoss("1f", "a file", "it is “damaged”", 5, None, 7, 9, reported=False),
+        NotedLoss("2e", "gap", "removed", 5, MAX_INTEGER, 8),
+    )
+    lease = store.acquire_lease("a", NOON, TTL)
+    state = SlaveState(1, "store", 1, stint=Stint("a" * 32, MAX_INTEGER), losses=losses)
+    store.save_slave(lease, "s", state)
+    assert store.slave_states() == {"s": state}
+    store.save_slave(lease, "s", SlaveState(cursor=2))
+    assert store.slave_states() == {"s": SlaveState(cursor=2)}

@@ -12,6 +12,7 @@ from portable_core.ports import PartState, SlaveInfo, SlaveState
 from portable_core.sync.resuming import (
     ANOTHER_STORE,
     EARLIER_STORE,
+    LOSSES_WARNING,
     acknowledge_losses,
     find_loss_problems,
     find_open_losses,
@@ -113,6 +114,24 @@ def test_a_reported_loss_is_kept_until_it_is_acknowledged() -> None:
     assert resume(acknowledged, report(LOSS)).losses[0].acknowledged == 3000
     assert resume(acknowledged, report()).losses == ()
     assert acknowledge_losses(again, "2", 3000) is None
+
+
+def test_the_last_report_warns_no_longer_of_an_acknowledged_loss() -> None:
+    warning = {"warning": "two are lost", "warning_type": LOSSES_WARNING, "losses": 2, "saved": 7}
+    other = structs.replace(LOSS, id="2", name="8.0.sqlite3")
+    state = replace(resume(STATE, report(LOSS, other)), report=warning)
+    once = acknowledge_losses(state, "1", 3000)
+    assert once is not None
+    assert once.report["losses"] == 1
+    assert "8.0.sqlite3" in str(once.report["warning"])
+    both = acknowledge_losses(once, "2", 3000)
+    assert both is not None
+    assert both.report == {"warning": "", "warning_type": "", "losses": 0, "saved": 7}
+    # A warning of another kind stays.
+    state = replace(state, report={"warning": "a clock is wrong", "warning_type": ""})
+    kept = acknowledge_losses(state, "1", 3000)
+    assert kept is not None
+    assert kept.report == state.report
 
 
 def test_a_loss_before_the_cursor_is_none() -> None:
