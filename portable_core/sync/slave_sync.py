@@ -6,7 +6,6 @@ cursor passes them, and the cursor moves only over what a response has proved.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -32,25 +31,20 @@ from portable_core.ports import (
     SyncAnswer,
     SyncRequest,
 )
-from portable_core.sync.agreement import check_agreement
-from portable_core.sync.clocks import NodeTime, diagnose, meet
 from portable_core.sync.copies import CopyFinder
+from portable_core.sync.introduction import introduce
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, TooManyPairs
 from portable_core.sync.parts import expect_collisions
 from portable_core.sync.progress import Progress
 from portable_core.sync.report import SlaveReport, extend_day, read_report
 from portable_core.sync.resuming import (
     LOSSES_WARNING,
-    describe_loss,
     describe_losses,
     find_open_losses,
-    resume,
 )
 from portable_core.sync.sending import PairSender
-from portable_core.sync.windows import Step, WindowLimits, WindowPlan
+from portable_core.sync.windows import Step, StepOutcome, WindowLimits, WindowPlan
 from portable_core.wire.negotiation import ENCODINGS, Encoding
-
-logger = logging.getLogger(__name__)
 
 _LIMIT_REACHED = "a limit of this sync was reached; the next one continues"
 
@@ -75,30 +69,6 @@ class SlaveLimits(NamedTuple):
     records: int
     bytes: int
     whole_turn: bool
-
-
-class _Outcome(NamedTuple):
-    """The result of one request.
-
-    - ``reached``: every record of the slave before it, with one of the step's hashes, is
-      represented in the master; the step's start if nothing was gained.
-    - ``sent``: how many pairs were sent.
-    - ``whole``: whether the response had its closing mark.
-    - ``error``: what cut the response, or why the slave rejected the request.
-    - ``last``: the timestamp of the first pair beyond the step's limit, if there was one.
-    """
-
-    reached: Milliseconds
-    sent: int = 0
-    whole: bool = False
-    error: WebhookSyncError | None = None
-    last: Milliseconds | None = None
-
-    @property
-    def too_large(self) -> bool:
-        """Whether the request had too many pairs for the slave, a proxy, or its own limit."""
-        refused = isinstance(self.error, SlaveRefused) and self.error.answered == 413
-        return refused or self.last is not None
 
 
 class SlaveSync:
@@ -191,15 +161,9 @@ class SlaveSync:
         return self._limits.whole_turn if late else not self._has_room()
 
     def _sync_windows(self, now: Callable[[], Milliseconds], end: Milliseconds) -> None:
-        before = self._read_times(now)
-        info = self._client.describe(self._keep_waiting, self._state.stint, before.clock)
-        self._progress.horizon = info.horizon
-        context = self._context
-        self._encodings = check_agreement(
-            self._settings, context.algorithm, context.identifier, info
+        info, self._state, self._encodings, self._differing = introduce(
+            self._context, self._client, self._state, self._progress, self._keep_waiting, now
         )
-        self._compare_clocks(info, before, now)
-        self._resume_from(info)
         end = min(end, info.horizon)
         # Before its first record there is nothing to ask for.
         start = max(self._state.cursor or 0, end if info.first is None else min(info.first, end))
@@ -230,18 +194,6 @@ class SlaveSync:
                 return
         self._progress.behind_ms = max(0, end - plan.cursor)
 
-    def _resume_from(self, info: SlaveInfo) -> None:
-        """Go back to the first record if the slave's store is not the one that was synced."""
-        before = {loss.id for loss in find_open_losses(self._state.losses)}
-        self._state = resume(self._state, info)
-        for loss in find_open_losses(self._state.losses):
-            if loss.id not in before:
-                logger.warning(
-                    "slave %s: acknowledged webhooks may be lost: %s",
-                    self._client.name,
-                    describe_loss(loss),
-                )
-
     def _make_plan(self, info: SlaveInfo) -> WindowPlan:
         settings = self._settings
         limits = WindowLimits(
@@ -253,7 +205,7 @@ class SlaveSync:
         )
         return WindowPlan(self._state, limits)
 
-    def _reduce(self, plan: WindowPlan, step: Step, outcome: _Outcome) -> bool:
+    def _reduce(self, plan: WindowPlan, step: Step, outcome: StepOutcome) -> bool:
         """Make the next request smaller if that helps; return whether it may be sent at once."""
         if isinstance(outcome.error, QuarantineFull):
             return False
@@ -266,36 +218,9 @@ class SlaveSync:
             plan.lighten(step)
         return False
 
-    def _read_times(self, now: Callable[[], Milliseconds]) -> NodeTime:
-        return NodeTime(self._context.clock.read(), now())
-
-    def _compare_clocks(
-        self, info: SlaveInfo, before: NodeTime, now: Callable[[], Milliseconds]
-    ) -> None:
-        """Compare the clocks of both. Raise ``ClocksDiffer`` if the sync must wait.
-
-        The slave read its clock somewhere between the two readings of the master's.
-        """
-        context, slave = self._context, NodeTime(info.clock, info.now)
-        if info.clock is not None:
-            if not context.store.shared:
-                context.clock.confirm(info.clock)
-            context.peer_clocks.note(self._client.name, info.clock, context.clock.monotonic())
-        others = context.peer_clocks.estimate(context.clock.monotonic(), self._client.name)
-        master = meet(before, self._read_times(now), slave)
-        self._progress.skew_ms = info.now - master.timestamp
-        found = diagnose(master, slave, others, self._settings.span_ms)
-        if found is None:
-            return
-        if found.stops:
-            raise ClocksDiffer(found.text)
-        self._progress.warn(found.text)
-        if found.fails:
-            self._differing = found.text
-
     # -- one request ---------------------------------------------------------------------------
 
-    def _sync_step(self, step: Step) -> _Outcome:
+    def _sync_step(self, step: Step) -> StepOutcome:
         """Make one request, with another encoding if the slave rejects the first one."""
         while True:
             sender = PairSender(self._context.store, self._settings.span_ms, step, self._progress)
@@ -303,10 +228,10 @@ class SlaveSync:
                 return self._exchange(step, sender, self._encodings[0])
             except SlaveRefused as error:
                 if error.answered != 415 or len(self._encodings) == 1:
-                    return _Outcome(step.start, sender.sent, error=error)
+                    return StepOutcome(step.start, sender.sent, error=error)
                 del self._encodings[0]
 
-    def _exchange(self, step: Step, sender: PairSender, encoding: Encoding) -> _Outcome:
+    def _exchange(self, step: Step, sender: PairSender, encoding: Encoding) -> StepOutcome:
         progress = self._progress
         progress.windows += 1
         progress.parts += step.is_part
@@ -344,7 +269,7 @@ class SlaveSync:
                 merger.save()
                 self._publish()
             self._count_collisions(step, sender)
-            return _Outcome(max(step.start, through), sender.sent, whole=True)
+            return StepOutcome(max(step.start, through), sender.sent, whole=True)
         except TooManyPairs as limit:
             last = limit.timestamp
         except LimitReached:
@@ -355,7 +280,7 @@ class SlaveSync:
             error = problem
             progress.cut += 1
             progress.warn(problem)
-        return _Outcome(merger.reached, sender.sent, False, error, last)
+        return StepOutcome(merger.reached, sender.sent, False, error, last)
 
     def _count_collisions(self, step: Step, sender: PairSender) -> None:
         span, hashes = self._settings.span_ms, 1 << self._bits

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from portable_core.errors import SlaveRefused, WebhookSyncError
 from portable_core.ports import ALL_HASHES, HashRange, Milliseconds, PartState, SlaveState
 
 #: The first window that a slave is asked for.
@@ -54,6 +55,30 @@ class Step(NamedTuple):
     @property
     def is_part(self) -> bool:
         return self.hashes != ALL_HASHES
+
+
+class StepOutcome(NamedTuple):
+    """The result of one request.
+
+    - ``reached``: every record of the slave before it, with one of the step's hashes, is
+      represented in the master; the step's start if nothing was gained.
+    - ``sent``: how many pairs were sent.
+    - ``whole``: whether the response had its closing mark.
+    - ``error``: what cut the response, or why the slave rejected the request.
+    - ``last``: the timestamp of the first pair beyond the step's limit, if there was one.
+    """
+
+    reached: Milliseconds
+    sent: int = 0
+    whole: bool = False
+    error: WebhookSyncError | None = None
+    last: Milliseconds | None = None
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the request had too many pairs for the slave, a proxy, or its own limit."""
+        refused = isinstance(self.error, SlaveRefused) and self.error.answered == 413
+        return refused or self.last is not None
 
 
 class WindowPlan:
