@@ -125,6 +125,19 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+#: The conditions whose subject is a slave.
+OF_SLAVES = frozenset(
+    {
+        "slave-failed",
+        "slave-lost",
+        "slave-late",
+        "slave-warning",
+        "never-synced",
+        "identity-rule",
+    }
+)
+
+
 class Condition(msgspec.Struct, frozen=True):
     """A condition of a node.
 

@@ -13,7 +13,7 @@ from portable_core.ingest.refusals import Refusal
 from portable_core.node import Node
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.completeness import complete_until, slave_complete_until
-from portable_core.sync.conditions import Condition
+from portable_core.sync.conditions import OF_SLAVES, Condition
 from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master import Master
 from portable_core.sync.report import (
@@ -101,6 +101,11 @@ class Overview:
     refusals: Sequence[Refusal]
 
     @property
+    def own(self) -> list[Condition]:
+        """The conditions that no slave's card shows."""
+        return [each for each in self.conditions if each.name not in OF_SLAVES]
+
+    @property
     def names(self) -> set[str]:
         """The names of the conditions."""
         return {condition.name for condition in self.conditions}
@@ -112,7 +117,7 @@ def read_overview(node: Node, master: Master) -> Overview:
     now, conditions = status.now, node.find_conditions()
     watched = {n: state for n, state in master.slave_states().items() if n in master.clients}
     slaves = [
-        describe_slave(name, state, now, [each for each in conditions if each.subject == name])
+        describe_slave(name, state, now, find_of_slave(conditions, name))
         for name, state in watched.items()
     ]
     store = node.receiver.store
@@ -147,6 +152,11 @@ def describe_slave(
     return SlaveView(
         name, find_level(conditions), conditions, reached, age, report, reachable, bars
     )
+
+
+def find_of_slave(conditions: Iterable[Condition], slave: str) -> list[Condition]:
+    """Return the conditions of a slave; a consumer may have the same name."""
+    return [each for each in conditions if each.name in OF_SLAVES and each.subject == slave]
 
 
 def find_level(conditions: Iterable[Condition]) -> Level:
