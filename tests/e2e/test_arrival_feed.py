@@ -106,6 +106,21 @@ def test_a_consumer_misses_nothing_while_the_master_is_killed(master: NodeProces
     assert got == acknowledged
 
 
+def test_a_consumer_that_is_gone_frees_its_place(tmp_path: Path) -> None:
+    with Nodes(tmp_path) as nodes:
+        master = nodes.make_master({}, THREADS="2")  # one of them may wait
+        start(master)
+        for _ in range(2):
+            gone, headers = connect(master), {"Authorization": f"Bearer {TOKEN}"}
+            gone.request("GET", "/feed?wait=60", headers=headers)
+            time.sleep(1)
+            gone.close()
+            time.sleep(8)
+        started = time.monotonic()
+        assert read_feed(connect(master), "now", 0.1)[0] == []
+        assert time.monotonic() - started < 20
+
+
 def test_a_stopping_master_closes_waiting_responses(master: NodeProcess) -> None:
     lines: list[list[dict[str, Any]]] = []
     waiting = threading.Thread(

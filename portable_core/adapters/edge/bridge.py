@@ -185,6 +185,8 @@ class _Exchange:
             for chunk in iterable:
                 if chunk:
                     self._send(chunk)
+                elif self._gone:  # an application that waits yields nothing now and then
+                    raise ClientGone("the client closed the connection")
             self._call(self._finish)
         except ClientGone:
             pass

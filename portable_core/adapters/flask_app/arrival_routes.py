@@ -20,6 +20,9 @@ ARRIVALS_PATH = "/feed"
 
 _CHUNK_BYTES = 64 * 1024
 
+#: A space is sent with every so many idle items, that is every three seconds.
+_IDLES_PER_SPACE = 6
+
 
 def add_arrival_routes(app: Flask, node: Node, feed: ArrivalFeed, consumers: Consumers) -> None:
     """Add ``GET /feed``."""
@@ -72,11 +75,18 @@ def _read_wait(text: str) -> float:
 
 
 def _join_lines(items: Iterator[FeedItem]) -> Iterator[bytes]:
-    """Yield lines as they come; of those that are there, some 64 KiB at a time."""
+    """Yield lines as they come; of those that are there, some 64 KiB at a time.
+
+    While nothing comes, yield a space now and then, which JSON allows before a line: proxies keep
+    the connection open, and the server notices that a client is gone.
+    """
+    idle = 0
     joined: list[bytes] = []
     size = 0
     for item in items:
         if item.kind == "idle":
+            idle += 1
+            yield b"" if idle % _IDLES_PER_SPACE else b" "
             continue
         joined += (item.line, b"\n")
         size += len(item.line)
