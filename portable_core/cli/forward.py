@@ -28,6 +28,7 @@ from portable_core.webhooks.replay_targets import check_target
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _REPORT_S = 0.5
+_LONG_S = 86_400.0  # in place of never
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions alone
@@ -191,7 +192,8 @@ def forward_command(
     those.
 
     Exit code 0 if it was stopped, or if --once is given and every webhook was delivered; 1 if it
-    stopped by itself; 3 if the master rejects the token or the position.
+    stopped by itself; 3 if the master rejects the token or the position, or with --once does not
+    respond.
     """
     from portable_core.adapters.delivery_state import DeliveryFile
 
@@ -223,7 +225,7 @@ def forward_command(
         random.random,
         skip_repeats=skip_repeats,
         max_dead_letters=max_dead_letters,
-        grace_s=grace if grace is not None else float("inf"),
+        grace_s=_LONG_S if grace is None else grace,
         observe=reporter.show_event,
     )
     feed.attach(forward, reporter)
@@ -254,7 +256,7 @@ def make_target(
 
     if bool(url) == bool(command):
         raise click.UsageError("name the receiver with either URL or --exec")
-    timeout_s = 86_400.0 if timeout is None else timeout
+    timeout_s = _LONG_S if timeout is None else timeout
     if url:
         try:
             check_standard_secret(secret or "")

@@ -14,8 +14,16 @@ same then; ``docs/consume.md`` shows how an effect happens once.
 
 from portable_core.client.consumer import ConsumerPosition
 from portable_core.client.following import follow
-from portable_core.client.master import FeedRejected
+from portable_core.client.master import FeedRejected, FeedUnavailable
 from portable_core.client.position import FilePosition, PositionStore
 from portable_core.webhooks.feed_webhook import Webhook
 
-__all__ = ["ConsumerPosition", "FeedRejected", "FilePosition", "PositionStore", "Webhook", "follow"]
+__all__ = [
+    "ConsumerPosition",
+    "FeedRejected",
+    "FeedUnavailable",
+    "FilePosition",
+    "PositionStore",
+    "Webhook",
+    "follow",
+]

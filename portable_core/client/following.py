@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 BASE_S = 0.5
 CAP_S = 30.0
 
+#: The failures in a row after which a consumer ends that does not wait for webhooks.
+RETRIES = 5
+
 
 def find_delay(failures: int, error: FeedUnavailable) -> float:
     """Return the delay after that many failures in a row: exponential backoff with full jitter."""
@@ -41,7 +44,7 @@ def read_on(
 
     A failed or cut response is retried after the last position, with exponential backoff and full
     jitter, and reported. Ends when ``stopped`` returns true; with ``once``, at the end of the feed.
-    Raises ``FeedRejected`` and ``AnswerInvalid``.
+    Raises ``FeedRejected`` and ``AnswerInvalid``, with ``once`` also ``FeedUnavailable``.
     """
     position, failures = after, 0
     while not stopped():
@@ -66,6 +69,8 @@ def read_on(
             if stopped():
                 return
             failures += 1
+            if once and failures > RETRIES:
+                raise
             delay = find_delay(failures, error)
             report(f"{error}. Retry in {delay:.1f} s.")
             sleep(delay)
@@ -105,8 +110,9 @@ def follow(
     - ``tls``: which certificates are trusted; by default those that the system trusts.
     - ``stopped``: called between webhooks and requests; the iteration ends when it returns true.
 
-    A master that does not respond is retried without limit. Raises ``FeedRejected`` if the master
-    rejects the token or the position, ``AnswerInvalid`` if another program responds.
+    A master that does not respond is retried without limit, with ``once`` five times. Raises
+    ``FeedRejected`` if the master rejects the token or the position, ``FeedUnavailable`` after
+    those retries, ``AnswerInvalid`` if another program responds.
     """
     if store is not None and isinstance(store, str | os.PathLike):
         store = FilePosition(store)

@@ -115,6 +115,11 @@ def test_an_invalid_address_is_an_error(url: str) -> None:
         list(follow(url))
 
 
+def test_a_master_that_stays_away_ends_a_consumer_that_does_not_wait() -> None:
+    with pytest.raises(FeedUnavailable, match="does not respond"):
+        list(follow("http://127.0.0.1:9", once=True))
+
+
 def test_an_invalid_host_does_not_respond() -> None:
     with pytest.raises(FeedUnavailable, match="does not respond"):
         list(FeedConnection(Master("http://a..b")).read(None))

@@ -78,6 +78,13 @@ class Rig:
         return self.answer(attempt.item)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_an_error_of_the_target_is_a_failure_that_is_retried() -> None:
     failed: set[str] = set()
 
@@ -130,10 +137,17 @@ def test_a_stop_waits_for_the_grace_and_no_longer() -> None:
 
     rig = Rig(answer)
     forward = rig.make(grace_s=0.3)
-    threading.Timer(0.3, forward.stop).start()
-    started = time.monotonic()
+    early = 20 - len(range(4, 20, 3))
+    stopped_at = list[float]()
+
+    def stop(event: Event) -> None:
+        if forward.counts.delivered == early:
+            stopped_at.append(time.monotonic())
+            forward.stop()
+
+    forward.observe = stop
     forward.run()
-    assert 0.5 < time.monotonic() - started < 5
+    assert 0.2 < time.monotonic() - stopped_at[0] < 10
     assert rig.state.position == "4", "the webhook in flight holds the position back"
     gate.set()
     sent = len(rig.sent)
@@ -157,7 +171,8 @@ def test_it_reads_no_further_than_the_window() -> None:
     forward = rig.make(Policy(concurrency=2, window=10))
     thread = threading.Thread(target=forward.run)
     thread.start()
-    time.sleep(0.4)
+    wait_until(lambda: rig.read >= 10 and len(rig.sent) == 2)
+    time.sleep(0.2)
     assert 10 <= rig.read <= 10 + 16 + 1
     assert len(rig.sent) == 2
     gate.set()
@@ -176,7 +191,8 @@ def test_it_reads_one_large_webhook_at_a_time() -> None:
     forward = rig.make(Policy(concurrency=2, window_bytes=2**24))
     thread = threading.Thread(target=forward.run)
     thread.start()
-    time.sleep(0.4)
+    wait_until(lambda: rig.read >= 2)
+    time.sleep(0.2)
     assert 2 <= rig.read <= 2 + 2
     gate.set()
     thread.join(20)
