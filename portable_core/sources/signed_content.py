@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from portable_core.errors import Unauthorized
+from portable_core.payload_hash.pointers import ABSENT, Pointer, parse_pointer, read_member
 from portable_core.sources.encodings import (
     ENCODINGS,
     EncodingName,
@@ -35,6 +36,8 @@ class SignedColumns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     - ``prefix_optional``: whether a signature without the prefix counts too.
     - ``encodings``: of the signature; the first one when this side signs.
     - ``signed``: the template of the signed content.
+    - ``absent``: JSON Pointers of members that no webhook has, because the signature would not
+      cover them.
     - ``timestamp``: the value with the time of signing, or ``element:<prefix>`` for an element of
       the signature's value. The template names it ``{timestamp}``.
     """
@@ -45,6 +48,7 @@ class SignedColumns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     prefix_optional: bool = False
     encodings: tuple[EncodingName, ...] = ("hex",)
     signed: str = "{body}"
+    absent: tuple[str, ...] = ()
     timestamp: str = ""
     unit: TimeUnit = "s"
     tolerance_s: int = 300
@@ -59,6 +63,7 @@ class SignedContent:
     signed: Template
     timestamp: Value | None
     element: str
+    absent: tuple[Pointer, ...] = ()
 
     def read_signed(self, request: SourceRequest, now_ms: int) -> Signed:
         """Return the signatures of a request, and what they should cover.
@@ -67,6 +72,9 @@ class SignedContent:
         """
         columns = self.columns
         text = self.read.read(request)
+        for pointer in self.absent:
+            if read_member(request.document, pointer) is not ABSENT:
+                raise Unauthorized(f"body:{pointer}: is there, and the signature does not cover it")
         elements = [text]
         if columns.separator:
             elements = [element.strip() for element in text.split(columns.separator)]
@@ -216,7 +224,11 @@ def compile_content(columns: SignedColumns) -> SignedContent:
         raise ValueError("encodings: must name at least one")
     if not 1 <= columns.tolerance_s <= 86_400:
         raise ValueError(f"tolerance_s: must be 1 to 86400 (got {columns.tolerance_s})")
-    return SignedContent(columns, _parse("read", columns.read), signed, timestamp, element)
+    try:
+        absent = tuple(map(parse_pointer, columns.absent))
+    except ValueError as error:
+        raise ValueError(f"absent: {error}") from None
+    return SignedContent(columns, _parse("read", columns.read), signed, timestamp, element, absent)
 
 
 def _parse(column: str, text: str) -> Value:

@@ -1,8 +1,8 @@
 """Values of a request that the table of presets names, and templates made of them.
 
-A value is named ``header:<name>``, ``query:<name>``, ``form:<name>`` or ``body:<JSON Pointer>``. A
-template is text with values in braces, and with the names of :data:`SPECIAL`; ``{{`` stands for
-``{``.
+A value is named ``header:<name>``, ``query:<name>``, ``form:<name>`` or ``body:<JSON Pointer>``;
+``body?:<JSON Pointer>`` is empty text where the body has no such member. A template is text with
+values in braces, and with the names of :data:`SPECIAL`; ``{{`` stands for ``{``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Value:
     place: str
     name: str
     pointer: Pointer | None = None
+    optional: bool = False
 
     def __str__(self) -> str:
         """Return the name for messages; a header is named as it is sent."""
@@ -44,7 +45,7 @@ class Value:
             return request.headers(self.name)
         if self.pointer is not None:
             text = _spell(read_member(request.document, self.pointer))
-            return [] if text is None else [text]
+            return ([""] if self.optional else []) if text is None else [text]
         pairs = request.parameters if self.place == "query" else request.fields
         return [value for name, value in pairs if name == self.name]
 
@@ -72,8 +73,8 @@ def _spell(value: object) -> str | None:
 def parse_value(text: str) -> Value:
     """Return the value that ``text`` names. Raises ``ValueError``."""
     place, colon, name = text.partition(":")
-    if place == "body" and colon:
-        return Value(place, name, parse_pointer(name))
+    if place in ("body", "body?") and colon:
+        return Value("body", name, parse_pointer(name), place == "body?")
     pattern = {"header": _HEADER, "query": _NAME, "form": _NAME}.get(place)
     if pattern is None or not pattern.fullmatch(name):
         raise ValueError(

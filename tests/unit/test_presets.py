@@ -87,12 +87,22 @@ def test_an_altered_body_is_refused(name: str) -> None:
     sent = SENDERS[name]
     if name == "mailgun":  # signs no more than time and token
         changed = sent.body.replace(b'"token":"c', b'"token":"d')
+    elif name == "adyen":  # signs eight fields
+        changed = sent.body.replace(b'"value":1130', b'"value":1131')
     elif PRESETS[name].row.body == "form":
         changed = sent.body + b"&more=1"
     else:
         changed = sent.body + b" "
     assert changed != sent.body
     assert "does not match" in refusal(replace(sent, body=changed))
+
+
+def test_an_item_that_is_not_signed_is_refused() -> None:
+    sent = SENDERS["adyen"]
+    document = json.loads(sent.body)
+    document["notificationItems"].append({"NotificationRequestItem": {"eventCode": "REFUND"}})
+    message = refusal(replace(sent, body=json.dumps(document).encode()))
+    assert message == "body:/notificationItems/1: is there, and the signature does not cover it"
 
 
 @pytest.mark.parametrize("name", ["twilio", "mandrill"])
@@ -152,7 +162,7 @@ def test_a_missing_repeated_or_long_value_is_refused(name: str) -> None:
             assert "occurs 2" in refusal(replace(sent, query=f"{sent.query}&{sent.query}"))
             long_query = urlencode({value.name: "a" * 100_000})
             assert "longer than" in refusal(replace(sent, query=long_query))
-        else:
+        elif not value.optional:
             assert value.place == "body"
             assert "body:" in refusal(replace(sent, body=b"{}"))
             assert "missing" in refusal(replace(sent, body=b"{}"))
