@@ -25,8 +25,9 @@ class FaultKind(NamedTuple):
 #: ``amount`` is bytes, bytes a second or milliseconds, as the kind says.
 #:
 #: Clocks stay within what is promised: ``clock`` is less than a quarter of the span wrong;
-#: ``clock-far`` is more than half of it, so that the slave is not synced until it is mended, and
-#: less than the whole, which bounds what two nodes' stamps may differ by.
+#: ``clock-far`` is more than half of it, for less than a span: the slave does not use it, unless it
+#: starts meanwhile. Then it is less than the whole span, which bounds what two nodes' timestamps may
+#: differ by.
 KINDS: Mapping[str, FaultKind] = {
     "sigkill": FaultKind(NODES, (0.5, 2.5)),
     "sigterm": FaultKind((MASTER, FUNCTION, CONTAINER, FIRESTORE), (0.5, 2.0)),
