@@ -77,7 +77,7 @@ def merge_losses(state: SlaveState, info: SlaveInfo, *, continues: bool) -> tupl
         if loss.id not in known:
             passed = loss.end is not None and loss.end <= cursor
             covered = passed and not any(_contains(loss, other) for other in dropped)
-            losses.append(_note(loss, info.now, info.now if covered else None))
+            losses.append(_note(loss, cursor, info.now, covered=covered))
     if not continues and info.stint and not info.ephemeral:
         losses.append(_note_return(state, info))
     return _bound(losses)
@@ -89,10 +89,13 @@ def _contains(loss: Loss, other: Loss) -> bool:
     return (loss.start or 0) <= (other.start or 0) and (other.end or 0) <= (loss.end or 0)
 
 
-def _note(loss: Loss, now: Milliseconds, acknowledged: Milliseconds | None) -> NotedLoss:
-    return NotedLoss(
-        loss.id, loss.name, loss.reason, loss.start, loss.end, now, acknowledged, reported=True
-    )
+def _note(loss: Loss, cursor: Milliseconds, now: Milliseconds, *, covered: bool) -> NotedLoss:
+    """Return a loss as reported, from the cursor on; acknowledged if the cursor is after it."""
+    start = loss.start
+    if start is not None and not covered:
+        start = max(start, cursor)
+    acknowledged = now if covered else None
+    return NotedLoss(loss.id, loss.name, loss.reason, start, loss.end, now, acknowledged)
 
 
 def _note_return(state: SlaveState, info: SlaveInfo) -> NotedLoss:

@@ -146,6 +146,14 @@ def test_a_loss_before_the_cursor_is_none() -> None:
     assert len(find_open_losses(resume(STATE, report(structs.replace(LOSS, end=None))).losses)) == 1
 
 
+def test_a_loss_begins_at_the_cursor() -> None:
+    """The master has the webhooks of its first part."""
+    early = structs.replace(LOSS, start=500)
+    assert [loss.start for loss in resume(STATE, report(early)).losses] == [900]
+    unknown = structs.replace(LOSS, start=None)
+    assert [loss.start for loss in resume(STATE, report(unknown)).losses] == [None]
+
+
 def test_a_loss_that_is_no_longer_reported_is_over_where_the_store_continues() -> None:
     state = resume(STATE, report(LOSS))
     assert resume(state, report()).losses == ()
