@@ -89,17 +89,21 @@ class Node:
         if line is not None:
             logger.warning("%s", line)
 
-    def find_conditions(self) -> list[Condition]:
+    def find_conditions(self, view: NodeView | None = None) -> list[Condition]:
         """Return what is wrong with this node, and log what has begun or ended since the last call.
 
-        Raises nothing: a store that cannot be used is one of the conditions.
+        ``view`` is what :meth:`look` has just returned, if the caller needs it too.
         """
-        conditions = find_conditions(self._view())
+        conditions = find_conditions(self.look() if view is None else view)
         for line in self._condition_log.update(conditions):
             logger.warning("%s", line)
         return conditions
 
-    def _view(self) -> NodeView:
+    def look(self) -> NodeView:
+        """Return the state from which conditions are found.
+
+        Raises nothing: a store that cannot be used is a part of it.
+        """
         settings = self.settings
         problem: WebhookSyncError | None = None
         status: NodeStatus | None = None

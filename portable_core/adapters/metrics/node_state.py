@@ -10,17 +10,15 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from portable_core.errors import WebhookSyncError
 from portable_core.ingest.receiver import NodeStatus, find_fill
 from portable_core.node import Node
-from portable_core.ports import Milliseconds
+from portable_core.ports import Milliseconds, SlaveState
 from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.conditions import Condition
-from portable_core.sync.master import Master
+from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.report import read_report
 from portable_core.sync.resuming import find_open_losses
-from portable_core.webhooks.consumers import Consumers
 
 #: Most damaged parts of the store that are named; ``store_damaged_parts`` counts all.
 MAX_DAMAGED = 64
@@ -42,18 +40,19 @@ class NodeCollector(Collector):
         node = self._node
         yield _describe_build(node.settings, self._version)
         yield from _describe_disk(node.settings)
-        conditions = node.find_conditions()
+        view = node.look()
+        conditions = node.find_conditions(view)
         up = not any(condition.name == "store-down" for condition in conditions)
         yield _describe_conditions(conditions)
         metrics: list[Metric] = []
-        try:
-            metrics += _describe_status(node.receiver.status(), node)
-            if node.master is not None:
-                metrics += _describe_slaves(node.master, node.receiver.now(), self._successes)
+        if view.status is None:
+            up = False
+        else:
+            metrics += _describe_status(view.status, node)
+            if view.slaves is not None:
+                metrics += _describe_slaves(view.slaves, view.status.now, self._successes)
             if node.consumers is not None:
-                metrics.append(_describe_consumers(node.consumers))
-        except WebhookSyncError:
-            up, metrics = False, []
+                metrics.append(_describe_consumers(view.consumers))
         yield _gauge(
             "store_up", "1 if the store can be read and accepts webhooks, else 0.", float(up)
         )
@@ -163,7 +162,7 @@ def _describe_status(status: NodeStatus, node: Node) -> Iterator[Metric]:
 
 
 def _describe_slaves(
-    master: Master, now: Milliseconds, successes: Mapping[str, Milliseconds]
+    states: Mapping[str, SlaveState], now: Milliseconds, successes: Mapping[str, Milliseconds]
 ) -> Iterator[Metric]:
     """Yield the state of each slave in ``SLAVES``; others must not cause alarms."""
     age = GaugeMetricFamily(
@@ -191,9 +190,7 @@ def _describe_slaves(
         "How far the timestamps of a slave were ahead of the master's at the last sync.",
         labels=["slave"],
     )
-    for name, state in master.slave_states().items():
-        if name not in master.clients:
-            continue
+    for name, state in states.items():
         report, complete = read_report(state), slave_complete_until(state)
         last = max(successes.get(name, 0), report.started if report.ok else 0)
         if last:
@@ -211,14 +208,14 @@ def _describe_slaves(
     yield skew
 
 
-def _describe_consumers(consumers: Consumers) -> Metric:
+def _describe_consumers(consumers: Iterable[ConsumerDocument]) -> Metric:
     lag = GaugeMetricFamily(
         "webhook_sync_consumer_lag_seconds",
         "For how long the first webhook that a registered consumer has not read has been in the "
         "master; -1 if its position is unknown.",
         labels=["consumer"],
     )
-    for one in consumers.describe():
+    for one in consumers:
         lag.add_metric([one.name], -1 if one.lag_ms is None else one.lag_ms / 1000)
     return lag
 
