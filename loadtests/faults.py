@@ -26,8 +26,8 @@ class FaultKind(NamedTuple):
 #:
 #: Clocks stay within what is promised: ``clock`` is less than a quarter of the span wrong;
 #: ``clock-far`` is more than half of it, for less than a span: the slave does not use it, unless it
-#: starts meanwhile. Then it is less than the whole span, which bounds what two nodes' timestamps may
-#: differ by.
+#: starts meanwhile. Then it is less than the whole span, which bounds the difference of the
+#: timestamps of two nodes.
 KINDS: Mapping[str, FaultKind] = {
     "sigkill": FaultKind(NODES, (0.5, 2.5)),
     "sigterm": FaultKind((MASTER, FUNCTION, CONTAINER, FIRESTORE), (0.5, 2.0)),
