@@ -17,8 +17,9 @@ Headers = Callable[[str], list[str]]
 #: The most parameters of a query string or fields of a form that are read.
 MAX_FIELDS = 1000
 
-#: Larger bodies are not parsed for the values in them.
-MAX_PARSED_BYTES = 2**22
+#: Larger bodies are not parsed for the values in them: this happens before a signature is checked,
+#: and a parsed body has up to twenty times the size.
+MAX_PARSED_BYTES = 2**20
 
 FORM = "application/x-www-form-urlencoded"
 
