@@ -6,26 +6,20 @@ The object itself is the database: it keeps everything when it is closed and ope
 from __future__ import annotations
 
 import re
-import threading
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
-from portable_core.errors import BadRequest, LeaseHeld, LeaseLost, SettingsError, StoreError
+from portable_core.adapters.memory_store.master_state import OVERHEAD, MemoryMasterState
+from portable_core.errors import BadRequest, SettingsError
 from portable_core.listeners import Listeners
 from portable_core.ports import (
     BEGINNING,
     GAP_REASON,
     Arrival,
-    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
-    Quarantined,
-    QuarantineEntry,
-    QuarantineSize,
-    SlaveState,
     StoreInfo,
     StoreStatus,
 )
@@ -37,21 +31,17 @@ _POSITION = re.compile(r"[1-9a-f][0-9a-f]{0,12}")
 #: Pairs that an iterator reads while it holds the lock.
 _BATCH = 1024
 
-#: Approximate bytes of a record's objects, beside its payload and metadata.
-_OVERHEAD = 200
 
-
-class MemoryStore:
+class MemoryStore(MemoryMasterState):
     """Store and master's state in dictionaries under one lock. Safe to use from any thread."""
 
     shared = False
 
     def __init__(self, uuid_: str | None = None) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         self._uuid = uuid_ or str(uuid.uuid4())
         self._algorithm: str | None = None
         self._generation = 1
-        self._opened = False
         self._order: list[Pair] = []
         self._records: dict[Pair, Record] = {}
         #: The number of each record in the order of appending; an iterator skips later ones.
@@ -63,10 +53,6 @@ class MemoryStore:
         self._bytes = 0
         self._marks: dict[str, int] = {}
         self._gaps: list[tuple[Milliseconds, Milliseconds]] = []
-        self._lease = Lease(0, "", 0)
-        self._slaves: dict[str, SlaveState] = {}
-        self._quarantine: dict[str, Quarantined] = {}
-        self._consumers: dict[str, ConsumerState] = {}
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -97,10 +83,6 @@ class MemoryStore:
         with self._lock:
             self._check_open()
 
-    def _check_open(self) -> None:
-        if not self._opened:
-            raise StoreError("the store is not open. Open it first.")
-
     # -- writing -----------------------------------------------------------------------------------
 
     def append(self, records: Sequence[Record], deadline: float | None = None) -> None:
@@ -115,7 +97,7 @@ class MemoryStore:
             self._arrival[pair] = self._arrivals
             self._sequence.append((self._arrivals, pair))
             self._records[pair] = record
-            self._bytes += record.size + _OVERHEAD
+            self._bytes += record.size + OVERHEAD
         new_pairs = sorted(new)
         in_order = not self._order or not new_pairs or new_pairs[0] > self._order[-1]
         self._order += new_pairs
@@ -136,7 +118,7 @@ class MemoryStore:
             self._check_open()
             rest, count = self._bytes, 0
             while rest > limit and count < len(self._order):
-                rest -= self._records[self._order[count]].size + _OVERHEAD
+                rest -= self._records[self._order[count]].size + OVERHEAD
                 count += 1
             if not count:
                 return None
@@ -150,7 +132,7 @@ class MemoryStore:
     def _remove(self, count: int) -> int:
         before = self._bytes
         for pair in self._order[:count]:
-            self._bytes -= self._records.pop(pair).size + _OVERHEAD
+            self._bytes -= self._records.pop(pair).size + OVERHEAD
             del self._arrival[pair]
         del self._order[:count]
         if len(self._sequence) > 2 * len(self._order):
@@ -165,7 +147,7 @@ class MemoryStore:
             self._check_open()
             first = bisect_left(self._order, Pair(cut, 0))
             for pair in self._order[first:]:
-                self._bytes -= self._records.pop(pair).size + _OVERHEAD
+                self._bytes -= self._records.pop(pair).size + OVERHEAD
                 del self._arrival[pair]
             del self._order[first:]
             self._sequence = [item for item in self._sequence if self._is_current(*item)]
@@ -293,118 +275,7 @@ class MemoryStore:
                 quarantine=quarantine,
             )
 
-    # -- the master's state ------------------------------------------------------------------------
-
-    def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        with self._lock:
-            self._check_open()
-            if now < self._lease.expires:
-                raise LeaseHeld(
-                    f"{self._lease.holder} is syncing. Try again when that sync has ended."
-                )
-            self._lease = Lease(self._lease.token + 1, holder, now + ttl)
-            return self._lease
-
-    def renew_lease(self, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        with self._lock:
-            self._check_lease(lease)
-            self._lease = replace(self._lease, expires=now + ttl)
-            return self._lease
-
-    def release_lease(self, lease: Lease) -> None:
-        with self._lock:
-            self._check_open()
-            if lease.token == self._lease.token:
-                self._lease = Lease(lease.token + 1, "", 0)
-
-    def end_lease(self) -> None:
-        """End the lease of a process that has ended; no other process can hold it."""
-        with self._lock:
-            if self._lease.holder:
-                self._lease = Lease(self._lease.token + 1, "", 0)
-
-    def _check_lease(self, lease: Lease) -> None:
-        self._check_open()
-        if lease.token != self._lease.token:
-            raise LeaseLost("this sync lost its lease to a newer one; nothing was written")
-
-    def slave_states(self) -> dict[str, SlaveState]:
-        with self._lock:
-            self._check_open()
-            return dict(self._slaves)
-
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
-        with self._lock:
-            self._check_lease(lease)
-            report: Mapping[str, object] = dict(state.report)
-            self._slaves[name] = replace(state, report=report)
-
     def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
         with self._lock:
             self._check_lease(lease)
             self._insert(records)
-
-    def consumers(self) -> dict[str, ConsumerState]:
-        with self._lock:
-            self._check_open()
-            return dict(self._consumers)
-
-    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
-        with self._lock:
-            self._check_open()
-            if state is None:
-                self._consumers.pop(name, None)
-            else:
-                self._consumers[name] = state
-
-    def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
-        with self._lock:
-            self._check_lease(lease)
-            for item in items:
-                self._quarantine.setdefault(item.id, item)
-
-    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
-        with self._lock:
-            self._check_lease(lease)
-            return self._quarantine.pop(id_, None) is not None
-
-    def quarantine(self) -> Iterator[Quarantined]:
-        with self._lock:
-            self._check_open()
-            items = sorted(self._quarantine.values(), key=_get_position)
-        yield from items
-
-    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
-        with self._lock:
-            self._check_open()
-            items = sorted(self._quarantine.values(), key=_get_position, reverse=True)
-        found = [
-            QuarantineEntry(
-                _get_position(item),
-                item.id,
-                item.slave,
-                item.at,
-                item.reason,
-                item.record.pair,
-                item.record.size + _OVERHEAD,
-            )
-            for item in items
-            if before is None or _get_position(item) < before
-        ]
-        return found[:limit]
-
-    def find_quarantined(self, id_: str) -> Quarantined | None:
-        with self._lock:
-            self._check_open()
-            return self._quarantine.get(id_)
-
-    def quarantine_size(self) -> QuarantineSize:
-        with self._lock:
-            self._check_open()
-            items = self._quarantine.values()
-            size = sum(item.record.size + _OVERHEAD for item in items)
-            return QuarantineSize(len(items), size)
-
-
-def _get_position(item: Quarantined) -> str:
-    return f"{max(item.at, 0):014x}{item.id}"
