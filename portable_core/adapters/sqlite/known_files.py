@@ -6,13 +6,10 @@ as packed bytes, and becomes a :class:`DataFile` when it is needed.
 
 from __future__ import annotations
 
-import struct
 import threading
-from binascii import hexlify, unhexlify
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import overload
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from portable_core.adapters.sqlite.files import (
     HOUR_MS,
@@ -21,89 +18,21 @@ from portable_core.adapters.sqlite.files import (
     format_name,
     parse_name,
 )
+from portable_core.adapters.sqlite.packed_files import (
+    IDENTITY,
+    LAST_HOUR,
+    PLACE,
+    ROWS,
+    FileList,
+    Item,
+    Totals,
+    is_checked,
+    pack_file,
+    pack_place,
+    sort_key,
+    unpack_file,
+)
 from portable_core.ports import Milliseconds
-
-_LAST_HOUR = 10**10
-
-#: Hour and number, big-endian, so that the bytes have the order of the files; inode, size, mtime in
-#: nanoseconds, highest rowid, first and last key, key of that rowid, records; whether the file was
-#: read since the store was opened.
-_ROW = struct.Struct(">QIQQqQ14s14s14sQ?")
-#: The key of the last row of a file that an older version closed.
-_UNKNOWN = bytes(14)
-_PLACE = struct.Struct(">QI")
-_IDENTITY = struct.Struct(">QIQQq")
-_ROWS = struct.Struct(">Q")
-
-_Item = bytes | DataFile
-
-
-def _pack_place(hour: int, number: int) -> bytes:
-    return _PLACE.pack(hour, number)
-
-
-def _pack(file: DataFile, *, checked: bool) -> bytes:
-    extent = file.extent
-    tail = unhexlify(extent.tail) if extent.tail else _UNKNOWN
-    keys = (unhexlify(extent.first), unhexlify(extent.last), tail)
-    place = (file.hour, file.number)
-    count = extent.count or 0
-    return _ROW.pack(*place, *file.fingerprint, extent.rows, *keys, count, checked)
-
-
-def _unpack(row: bytes) -> DataFile:
-    hour, number, inode, size, mtime, rows, first, last, tail, count, _ = _ROW.unpack(row)
-    known = b"" if tail == _UNKNOWN else hexlify(tail)
-    extent = Extent(rows, hexlify(first), hexlify(last), count, known)
-    return DataFile(hour, number, inode, extent, fingerprint=(inode, size, mtime))
-
-
-def _is_checked(row: bytes) -> bool:
-    return row[-1] == 1
-
-
-def _sort_key(item: _Item) -> bytes:
-    if isinstance(item, bytes):
-        return item[: _PLACE.size]
-    return _pack_place(item.hour, item.number)
-
-
-class FileList(Sequence[DataFile]):
-    """A snapshot of known files, by hour and number."""
-
-    __slots__ = ("_items",)
-
-    def __init__(self, items: list[_Item]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @overload
-    def __getitem__(self, index: int) -> DataFile: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> FileList: ...
-
-    def __getitem__(self, index: int | slice) -> DataFile | FileList:
-        if isinstance(index, slice):
-            return FileList(self._items[index])
-        item = self._items[index]
-        return _unpack(item) if isinstance(item, bytes) else item
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the closed files, and the other files themselves.
-
-    ``unchecked`` is the number of closed files that were not read since the store was opened.
-    """
-
-    closed: int
-    records: int
-    bytes: int
-    unchecked: int
-    others: tuple[DataFile, ...]
 
 
 class KnownFiles:
@@ -125,7 +54,7 @@ class KnownFiles:
         #: began with the removed file would read the new file's rows as that file's.
         self._removed: dict[int, int] = {}
         #: Closed files are checked from the last one on; this is where the check has got to.
-        self._unchecked_end = _pack_place(_LAST_HOUR, 0)
+        self._unchecked_end = pack_place(LAST_HOUR, 0)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -141,17 +70,17 @@ class KnownFiles:
             return self._others[name]
         place = parse_name(name)
         index = None if place is None else self._find(*place)
-        return None if index is None else _unpack(self._closed[index])
+        return None if index is None else unpack_file(self._closed[index])
 
     def _find(self, hour: int, number: int) -> int | None:
         """Return the index of a closed file."""
-        place = _pack_place(hour, number)
+        place = pack_place(hour, number)
         index = bisect_left(self._closed, place)
         if index < len(self._closed) and self._closed[index].startswith(place):
             return index
         return None
 
-    def list_all(self, first_hour: int = 0, last_hour: int = _LAST_HOUR) -> FileList:
+    def list_all(self, first_hour: int = 0, last_hour: int = LAST_HOUR) -> FileList:
         """Return the files of these hours."""
         return self._list(first_hour, last_hour, readable=False)
 
@@ -165,14 +94,14 @@ class KnownFiles:
 
     def _list(self, first_hour: int, last_hour: int, *, readable: bool) -> FileList:
         with self._mutex:
-            low = bisect_left(self._closed, _pack_place(first_hour, 0))
-            high = bisect_left(self._closed, _pack_place(min(last_hour, _LAST_HOUR) + 1, 0))
-            items: list[_Item] = list(self._closed[low:high])
+            low = bisect_left(self._closed, pack_place(first_hour, 0))
+            high = bisect_left(self._closed, pack_place(min(last_hour, LAST_HOUR) + 1, 0))
+            items: list[Item] = list(self._closed[low:high])
             others = list(self._others.values())
         for file in others:
             chosen = not readable or (file.readable and file.extent.rows)
             if chosen and first_hour <= file.hour <= last_hour:
-                insort(items, file, key=_sort_key)
+                insort(items, file, key=sort_key)
         return FileList(items)
 
     def list_hour(self, hour: int) -> FileList:
@@ -181,7 +110,7 @@ class KnownFiles:
     def list_others(self) -> list[DataFile]:
         """Return the files that are not closed, in order."""
         with self._mutex:
-            return sorted(self._others.values(), key=_sort_key)
+            return sorted(self._others.values(), key=sort_key)
 
     def list_first_hour(self) -> FileList:
         """Return the readable files of the first hour with records."""
@@ -193,7 +122,7 @@ class KnownFiles:
 
     def _list_edge(self, closed: list[bytes], choose: Callable[[list[int]], int]) -> FileList:
         others = [file.hour for file in self.list_others() if file.readable and file.extent.rows]
-        hours = [*others, *(_PLACE.unpack_from(row)[0] for row in closed)]
+        hours = [*others, *(PLACE.unpack_from(row)[0] for row in closed)]
         if not hours:
             return FileList([])
         hour = choose(hours)
@@ -203,7 +132,7 @@ class KnownFiles:
         """Return hour, number, inode, size and mtime of each closed file, as a snapshot."""
         with self._mutex:
             closed = list(self._closed)
-        return map(_IDENTITY.unpack_from, closed)
+        return map(IDENTITY.unpack_from, closed)
 
     def next_number(self, hour: int) -> int:
         """Return the number for a new file of this hour."""
@@ -214,8 +143,8 @@ class KnownFiles:
         """Return the last file to which records may be added; None if there is none."""
         with self._mutex:
             files = [file for file in self._others.values() if file.writable]
-            files += [_unpack(row) for row in self._closed[-1:]]
-        return max(files, key=_sort_key, default=None)
+            files += [unpack_file(row) for row in self._closed[-1:]]
+        return max(files, key=sort_key, default=None)
 
     def find_highest_row(self) -> int:
         """Return the highest rowid of all files, readable or not."""
@@ -238,11 +167,11 @@ class KnownFiles:
             by_rows = self._list_by_rows()
             later = by_rows[bisect_left(by_rows, (rowid + 1, b"")) :]
         files = [file for file in others if file.extent.rows > rowid]
-        return files + [_unpack(row) for _, row in later]
+        return files + [unpack_file(row) for _, row in later]
 
     def _list_by_rows(self) -> list[tuple[int, bytes]]:
         if self._by_rows is None:
-            rows = ((_ROWS.unpack_from(row, _IDENTITY.size)[0], row) for row in self._closed)
+            rows = ((ROWS.unpack_from(row, IDENTITY.size)[0], row) for row in self._closed)
             self._by_rows = sorted(rows)
         return self._by_rows
 
@@ -265,7 +194,7 @@ class KnownFiles:
         records = size = 0
         for file in files:
             if file.closed:
-                closed.append(_pack(file, checked=False))
+                closed.append(pack_file(file, checked=False))
                 records += file.extent.count or 0
                 size += file.fingerprint[1]
             else:
@@ -320,7 +249,7 @@ class KnownFiles:
     def _put(self, file: DataFile) -> None:
         self._remove(file.hour, file.number)
         if file.closed:
-            insort(self._closed, _pack(file, checked=True))
+            insort(self._closed, pack_file(file, checked=True))
             self._by_rows = None
             self._records += file.extent.count or 0
             self._bytes += file.fingerprint[1]
@@ -333,10 +262,10 @@ class KnownFiles:
         if index is not None:
             row = self._closed.pop(index)
             self._by_rows = None
-            file = _unpack(row)
+            file = unpack_file(row)
             self._records -= file.extent.count or 0
             self._bytes -= file.fingerprint[1]
-            self._unchecked -= not _is_checked(row)
+            self._unchecked -= not is_checked(row)
 
     # -- checking the closed files -----------------------------------------------------------------
 
@@ -350,9 +279,9 @@ class KnownFiles:
             while self._unchecked and index:
                 index -= 1
                 row = self._closed[index]
-                self._unchecked_end = row[: _PLACE.size] + b"\xff"  # behind it: it may come again
-                if not _is_checked(row):
-                    return _unpack(row)
+                self._unchecked_end = row[: PLACE.size] + b"\xff"  # behind it: it may come again
+                if not is_checked(row):
+                    return unpack_file(row)
             return None
 
     def note_checked(self, file: DataFile) -> None:

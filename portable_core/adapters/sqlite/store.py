@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from portable_core.adapters.sqlite.files import HOUR_MS, translate_error
-from portable_core.adapters.sqlite.folder import REFRESH_INTERVAL_S, SqliteFolder
-from portable_core.adapters.sqlite.known_files import FileList, KnownFiles
+from portable_core.adapters.sqlite.folder import REFRESH_INTERVAL_S
+from portable_core.adapters.sqlite.known_files import KnownFiles
+from portable_core.adapters.sqlite.master_methods import SqliteMasterMethods
+from portable_core.adapters.sqlite.packed_files import FileList
 from portable_core.adapters.sqlite.retention import choose_oldest, find_gap, measure_file
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.errors import StoreError, StoreFull
@@ -20,14 +22,10 @@ from portable_core.ports import (
     BEGINNING,
     GAP_REASON,
     Arrival,
-    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
     Quarantined,
-    QuarantineEntry,
-    QuarantineSize,
-    SlaveState,
     StoreInfo,
     StoreStatus,
 )
@@ -64,7 +62,7 @@ _KEPT_RECORDS = 500
 _Read = TypeVar("_Read")
 
 
-class SqliteStore(SqliteFolder):
+class SqliteStore(SqliteMasterMethods):
     """Store and master's state in a folder. ``portable_core.ports`` defines the contract.
 
     With ``read_only`` the store reads while another process writes; it acquires no lock and changes
@@ -330,29 +328,7 @@ class SqliteStore(SqliteFolder):
             quarantine=quarantine,
         )
 
-    # -- the master's state ------------------------------------------------------------------------
-
-    def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        until = self._until()
-        # Holding the write lock excludes a save under the old lease, running or still pending.
-        with self._appending(until):
-            return self._master.acquire_lease(holder, now, ttl, until)
-
-    def renew_lease(self, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        self._check_open()
-        return self._master.renew_lease(lease, now, ttl, self._until())
-
-    def release_lease(self, lease: Lease) -> None:
-        self._check_open()
-        self._master.release_lease(lease, self._until())
-
-    def slave_states(self) -> dict[str, SlaveState]:
-        with self._refreshed():
-            return self._master.slave_states()
-
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
-        self._check_open()
-        self._master.save_slave(lease, name, state, self._until())
+    # -- writing under a lease --------------------------------------------------------------------
 
     def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
         until = self._until()
@@ -360,35 +336,7 @@ class SqliteStore(SqliteFolder):
             self._master.check_lease(lease)
             self._append(records, until)
 
-    def consumers(self) -> dict[str, ConsumerState]:
-        with self._refreshed():
-            return self._master.consumers()
-
-    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
-        self._check_open()
-        self._master.save_consumer(name, state, self._until())
-
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         self._check_open()
         self._check_spare(sum(item.record.size for item in items))
         self._quarantine.save(lease, items, self._until())
-
-    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
-        self._check_open()
-        return self._quarantine.delete(lease, id_, self._until())
-
-    def quarantine(self) -> Iterator[Quarantined]:
-        self._check_open()
-        yield from self._quarantine.iterate()
-
-    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
-        self._check_open()
-        return self._quarantine.list_page(before, limit)
-
-    def find_quarantined(self, id_: str) -> Quarantined | None:
-        self._check_open()
-        return self._quarantine.find(id_)
-
-    def quarantine_size(self) -> QuarantineSize:
-        with self._refreshed():
-            return self._quarantine.measure()
