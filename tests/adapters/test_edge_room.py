@@ -1,4 +1,4 @@
-"""Connections beyond ``MAX_CONNECTIONS``: which of the old ones end."""
+"""Connections beyond ``MAX_CONNECTIONS``, and requests beyond those that wait on one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,15 @@ class _Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.aborts = 0
+        self.reading = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def is_closing(self) -> bool:
         return self.aborts > 0
@@ -49,3 +56,28 @@ def test_each_connection_that_comes_in_one_turn_ends_another_one() -> None:
     assert [each.aborts for each in first] == [1] * 5 + [0] * 3
     assert [each.aborts for each in later] == [0] * 5
     assert len(edge.connections) == 8
+
+
+def test_a_connection_with_enough_requests_is_not_read_for_another_reason() -> None:
+    """It is held up by the budget, dozes, and is let go meanwhile: responses still come first."""
+    edge = Edge(_Handler(), EdgeLimits(pipelined=4), max_body=100)
+    transport = _Transport()
+    connection = Connection(edge)
+    connection.connection_made(transport)
+    request = b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+    connection.data_received(request * 1000)
+    waiting = len(connection.queue)
+    assert 4 <= waiting < 200
+    assert not transport.reading
+    for stop, go_on in (
+        (connection.hold_up, connection.let_go),
+        (connection.doze, connection.wake),
+    ):
+        stop()
+        go_on()
+        assert not transport.reading
+    connection.data_received(request)
+    assert len(connection.queue) == waiting
+    assert edge.budget.total > 50_000
+    connection.connection_lost(None)
+    assert edge.budget.total == 0

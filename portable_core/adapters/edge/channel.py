@@ -100,7 +100,7 @@ class Channel(asyncio.Protocol):
     def read_again(self) -> None:
         """Read whatever the reasons not to were."""
         self._held_up = self._dozes = False
-        self.resume()
+        Channel.resume(self)
 
     def describe_ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
         """Return the addresses of the peer and of this side."""

@@ -20,13 +20,14 @@ _PROBLEM_HEADERS = ((b"content-type", PROBLEM_TYPE.encode()),)
 class Connection(Intake):
     """A client's connection. Everything happens on the loop's thread."""
 
-    __slots__ = ("_closing", "_drained", "_going")
+    __slots__ = ("_closing", "_drained", "_drains", "_going")
 
     def __init__(self, edge: Edge) -> None:
         super().__init__(edge)
         self._closing = False  # the next response is the last one
         self._going = False
         self._drained = 0
+        self._drains = False  # it is one of those that the edge counts
 
     # -- the transport -------------------------------------------------------------------------
 
@@ -37,6 +38,9 @@ class Connection(Intake):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.phase = "closed"
+        if self._drains:
+            self._drains = False
+            self.edge.draining -= 1
         self.edge.remove(self)
         self.forget()
         for request in self.queue:
@@ -172,8 +176,7 @@ class Connection(Intake):
                 self.close()
         if self._counted:
             self.recount()
-        if len(self.queue) <= 1 and not self._unread:
-            self.resume()
+        self.resume()
 
     def _end_body(self, request: Request, why: str) -> None:
         if request.sink is not None:
@@ -211,10 +214,12 @@ class Connection(Intake):
 
     def _linger(self) -> None:
         """Shut down writing, and read until the client has seen the response."""
-        if self.eof:
+        if self.eof or self.edge.draining >= self.edge.limits.draining:
             self.close()
             return
         self.enter("drain")
+        self._drains = True
+        self.edge.draining += 1
         self._unread = b""
         self.read_again()
         self.forget()

@@ -56,6 +56,7 @@ class Edge:
         self.stopping = False
         self.date = b""
         self.budget = BodyBudget(limits)
+        self.draining = 0
         self._dozing: list[tuple[float, Channel]] = []
         self._servers: list[asyncio.Server] = []
         self._ticker: asyncio.TimerHandle | None = None

@@ -93,6 +93,7 @@ class Intake(Channel):
     def data_received(self, data: bytes) -> None:
         if self._unread:
             self._unread += data
+            self.recount()
         elif self.phase != "closed" and not self._deaf:
             self.parse(data)
             if self.current is not None or self._unread or self._counted:
@@ -154,8 +155,14 @@ class Intake(Channel):
             self._tiny = 0
             self.edge.budget.forget(self)
 
+    def resume(self) -> None:
+        """Read again, unless enough waits for the first response."""
+        if not self._unread and len(self.queue) <= 1:
+            super().resume()
+
     def give_up(self) -> None:
         self.forget()
+        self._unread = b""
         self.reject(self.current, 503, "too many requests are unfinished; send the webhook again")
         if not self._deaf:
             self.close()  # without reading the rest
@@ -176,7 +183,7 @@ class Intake(Channel):
         """Pass the head of the first request to the handler."""
         self._begun = request
         if self._ahead and request.complete and request.body is not None:
-            self._ahead -= request.body.held
+            self._ahead -= request.body.size
         self.enter("body")
         try:
             self.edge.handler.begin(request)
@@ -198,4 +205,4 @@ class Intake(Channel):
         if self.queue and self.queue[0] is request is self._begun:
             self.complete(request)
         elif request.body is not None:
-            self._ahead += request.body.held
+            self._ahead += request.body.size

@@ -32,7 +32,7 @@ class EdgeLimits:
     - ``tiny_bytes``, ``tiny_reads``: a request that has come in more than so many pieces smaller
       than this is read once in some seconds from then on.
     - ``drain_bytes``, ``drain_s``: what is read and dropped after an early response, so that a
-      reset does not destroy it (RFC 9112, section 9.6).
+      reset does not destroy it (RFC 9112, section 9.6); of ``draining`` connections at a time.
     - ``pipelined``: requests parsed ahead of the one being answered; the others wait as bytes.
     - ``high_water``: bytes of a response that wait for the client.
     """
@@ -53,6 +53,7 @@ class EdgeLimits:
     tiny_reads: int = 8
     drain_bytes: int = 64 * 2**20
     drain_s: float = 5.0
+    draining: int = 64
     pipelined: int = 64
     high_water: int = 256 * 1024
 
