@@ -95,7 +95,7 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-console bench-crowd bench-forward bench-hash bench-receive
+.PHONY: bench-age bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-receive
 .PHONY: bench-slow-peers bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
@@ -107,6 +107,8 @@ bench-forward: setup ## Measure forwarding to a receiver that works, fails, or i
 	$(BIN)/python -m loadtests.bench_forward $(ARGS)
 bench-feed: setup ## Measure the delay from a sender's 200 to a consumer.
 	$(BIN)/python -m loadtests.bench_feed $(ARGS)
+bench-forward-latency: setup ## Measure the time from the sender's 200 to the receiver.
+	$(BIN)/python -m loadtests.bench_forward_latency $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
 bench-receive: setup ## Measure receiving beside peers, in ten minutes.

@@ -2,7 +2,8 @@
 
     python -m loadtests.bench_receiver PORT FAILURES
 
-``GET /`` returns the counts as JSON.
+``GET /`` returns the counts as JSON, ``GET /times`` the time of each number, on the monotonic clock
+of this machine.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import json
 import random
 import sys
-from typing import cast
+import time
+from typing import ClassVar, cast
 
 import uvloop
 
@@ -20,6 +22,7 @@ class _Receiver(asyncio.Protocol):
     accepted = 0
     failed = 0
     failures = 0.0
+    times: ClassVar[dict[str, float]] = {}
 
     def __init__(self) -> None:
         self._rest = b""
@@ -34,12 +37,15 @@ class _Receiver(asyncio.Protocol):
             head = self._rest[:end]
             if head.startswith(b"GET"):
                 counts = {"accepted": _Receiver.accepted, "failed": _Receiver.failed}
-                self._answer(b"200 OK", json.dumps(counts).encode())
+                shown: object = _Receiver.times if head.startswith(b"GET /times") else counts
+                self._answer(b"200 OK", json.dumps(shown).encode())
                 self._rest = b""
                 return
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             if len(self._rest) < end + 4 + length:
                 return
+            number = self._rest[end + 4 : end + 40].partition(b":")[2].partition(b",")[0]
+            _Receiver.times.setdefault(number.decode(), time.monotonic())
             self._rest = self._rest[end + 4 + length :]
             if random.random() < _Receiver.failures:
                 _Receiver.failed += 1
