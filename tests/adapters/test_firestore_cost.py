@@ -195,3 +195,20 @@ def test_retention_costs_a_delete_for_each_document(store: FirestoreStore) -> No
     spent = Spent(store)
     assert store.prune(START + 60_000) == 31
     assert spent() == ({"pages": 2}, {}, {"webhooks": 31, "pages": 2, "parts": 3}, 1)
+
+
+def test_a_slave_makes_each_report_durable(store: FirestoreStore) -> None:
+    """Another instance on the same database knows its stint."""
+    clock = SimulatedClock(START)
+    one, other = (Slave(make_receiver(store, clock)) for _ in range(2))
+    first = one.describe()
+    clock.sleep(60)
+    spent = Spent(store)
+    info = one.describe(Stint(first.stint, first.horizon))
+    assert info.continues
+    reads, writes, deletes, _ = spent()
+    assert (reads["marks"], reads["gaps"]) == (4, 1)
+    assert (writes, deletes) == ({"marks": 2}, {"marks": 2})
+    known = other.describe(Stint(info.stint, info.horizon))
+    assert known.continues
+    assert known.stint != info.stint
