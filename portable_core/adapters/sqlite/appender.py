@@ -31,6 +31,7 @@ from portable_core.adapters.sqlite.open_files import OpenFiles
 from portable_core.adapters.sqlite.places import Places
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
 from portable_core.adapters.sqlite.registry import Registry, describe_file
+from portable_core.adapters.sqlite.saved_logs import SavedLogs, touch
 from portable_core.adapters.sqlite.state import State
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
 from portable_core.errors import StoreError
@@ -69,7 +70,8 @@ class Appender:
         self._state = state
         self._reader = reader
         self.file_bytes = file_bytes
-        self._open = OpenFiles(folder, reader, self._end_log)
+        self._logs = SavedLogs(folder, registry, state)
+        self._open = OpenFiles(folder, reader, self._logs.end)
         self._places = places
         #: The most bytes that a file can have: measured once, then counted.
         self._most_bytes: dict[str, int] = {}
@@ -203,34 +205,9 @@ class Appender:
         if writer is None:
             self._reopen(name, until)
             writer, _ = self._open.open(name, self._registry.version, until)
-            self._begin_log(name, writer, until)
+            self._logs.begin(name, writer, until)
+            self._open.note_log(name)
         return writer
-
-    def _begin_log(self, name: str, writer: Writer, until: float) -> None:
-        """Save the salts of an open file's log, before the log has the first record."""
-        if not read_salts(self._folder / name):
-            self._touch(writer, until)
-        file = self._files.get(name)
-        salts = read_salts(self._folder / name)
-        if file is not None and file.log != salts:
-            file = replace(file, log=salts)
-            self._state.save_files({name: encode_file(file, durable=True)}, until)
-            self._files.put(file)
-        self._open.note_log(name)
-
-    def _end_log(self, name: str, writer: Writer, until: float) -> None:
-        """Save that a file needs its log no longer; closing it removes the log."""
-        file = self._files.get(name)
-        if file is None or not file.log or writer.abandoned:
-            return
-        try:
-            ((busy, _, _),) = writer.query("PRAGMA wal_checkpoint(FULL)", until)
-            if not busy:
-                file = replace(file, log=())
-                self._state.save_files({name: encode_file(file, durable=True)}, until)
-                self._files.put(file)
-        except (StoreError, FileDamaged) as error:
-            logger.warning("%s: %s: not checkpointed yet: %s", self._folder, name, error)
 
     def _reopen(self, name: str, until: float) -> None:
         """Make a closed file one that is written."""
@@ -253,14 +230,9 @@ class Appender:
         if file is not None:
             try:
                 with self._writing(file.name, until) as writer:
-                    self._touch(writer, until)
+                    touch(writer, self._registry.version, until)
             except FileDamaged as error:
                 self._registry.note_damage(error, until)  # the next append uses another file
-
-    def _touch(self, writer: Writer, until: float) -> None:
-        """Write one page, without a change."""
-        version = f"PRAGMA user_version={self._registry.version}"  # the value it has already
-        writer.commit([("BEGIN IMMEDIATE", ()), (version, ())], until)
 
     def measure_logs(self) -> int:
         return self._open.measure_logs()

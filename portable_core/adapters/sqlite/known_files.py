@@ -230,6 +230,13 @@ class KnownFiles:
             self._put(replace(file, sealed=True, fingerprint=()))
             return True
 
+    def set_log(self, name: str, log: tuple[int, ...]) -> None:
+        """Set the log of a file, if it is still there."""
+        with self._mutex:
+            file = self._get(name)
+            if file is not None and not file.closed:
+                self._put(replace(file, log=log))
+
     def drop(self, names: Iterable[str]) -> None:
         with self._mutex:
             for name in names:
