@@ -44,6 +44,13 @@ class Settings(SettingsTable):
     role: Role
     warnings: tuple[str, ...] = ()
 
+    @property
+    def ephemeral(self) -> bool:
+        """Whether the store ends with its process or, which the settings accept, its instance."""
+        kind = self.store.kind
+        accepted = bool(self.hand_over) or self.allow_ephemeral
+        return not kind.outlives_process or (accepted and not kind.outlives_instance)
+
     @classmethod
     def from_env(cls, role: Role, env: Mapping[str, str]) -> Settings:
         """Return the settings of a node of this role. Raises :class:`SettingsError`."""

@@ -215,14 +215,8 @@ class Slave:
             stint=reported.id,
             continues=continues,
             losses=describe_damages(self.receiver.store.losses()),
-            ephemeral=self._is_ephemeral(),
+            ephemeral=self._settings.ephemeral,
         )
-
-    def _is_ephemeral(self) -> bool:
-        """Return whether the store ends with its process, or with its instance (``HAND_OVER``)."""
-        kind = self._settings.store.kind
-        lasting = kind.outlives_instance or not self._settings.hand_over
-        return not (kind.outlives_process and lasting)
 
     def answer(self, query: SyncQuery, theirs: Iterable[Sequence[Pair]]) -> Answer:
         """Return the records of the window that are not represented in ``theirs``.

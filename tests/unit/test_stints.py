@@ -134,7 +134,8 @@ def test_stints_of_many_threads() -> None:
         ("memory:", {}, True),
         ("sqlite:x", {}, False),
         ("sqlite:x", {"HAND_OVER": "http://master"}, True),
-        ("firestore:a/b", {}, False),
+        ("sqlite:x", {"ALLOW_EPHEMERAL": "1"}, True),
+        ("firestore:a/b", {"ALLOW_EPHEMERAL": "1"}, False),
     ],
 )
 def test_a_slave_whose_store_ends_with_it_is_no_loss(
