@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import socket
 import time
 from collections.abc import Iterable
@@ -16,12 +17,16 @@ from portable_core.adapters.edge.connection import Connection
 from portable_core.adapters.edge.limits import EdgeLimits
 from portable_core.adapters.edge.request import Request
 
+logger = logging.getLogger(__name__)
+
 #: Phases whose connections make room for new ones: the client is waited for, nothing is promised.
 _MAKES_ROOM = ("drain", "idle", "head", "body")
 #: How many make room at a time, as a part of the limit: one look at all connections serves many.
 _PART = 64
 
 _BACKLOG = 4096
+
+_REPORT_S = 60.0
 
 #: How many connections are checked in one turn of the loop.
 _CHECKED = 500
@@ -57,6 +62,8 @@ class Edge:
         self.date = b""
         self.budget = BodyBudget(limits)
         self.draining = 0
+        self._reported = 0
+        self._report_at = 0.0
         self._dozing: list[tuple[float, Channel]] = []
         self._servers: list[asyncio.Server] = []
         self._ticker: asyncio.TimerHandle | None = None
@@ -76,8 +83,20 @@ class Edge:
         self._dozing = [each for each in self._dozing if each[0] > now]
         for connection in due:
             connection.wake()
+        self._report(now)
         self._check(loop, list(self.connections))
         self._ticker = loop.call_later(1.0, self._tick, loop)
+
+    def _report(self, now: float) -> None:
+        """Log what was given up, once a minute."""
+        count = self.budget.given_up - self._reported
+        if count and now >= self._report_at:
+            self._reported, self._report_at = self.budget.given_up, now + _REPORT_S
+            logger.warning(
+                "%d unfinished requests were answered 503: together they held more than "
+                "BUFFER_BYTES. Raise it, or find out who sends so slowly.",
+                count,
+            )
 
     def _check(self, loop: asyncio.AbstractEventLoop, connections: list[Connection]) -> None:
         """Check some connections, and the others in later turns of the loop."""
