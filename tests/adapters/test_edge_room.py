@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from portable_core.adapters.edge.connection import Connection
 from portable_core.adapters.edge.edge import Edge
 from portable_core.adapters.edge.limits import EdgeLimits
@@ -34,6 +36,13 @@ class _Transport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.reading = True
+
+    def write(self, data: object) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
 
     def is_closing(self) -> bool:
         return self.aborts > 0
@@ -81,3 +90,20 @@ def test_a_connection_with_enough_requests_is_not_read_for_another_reason() -> N
     assert edge.budget.total > 50_000
     connection.connection_lost(None)
     assert edge.budget.total == 0
+
+
+def test_requests_that_were_given_up_are_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    edge = Edge(_Handler(), EdgeLimits(held_bytes=10_000), max_body=100_000)
+    head = b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n"
+    connections = []
+    for now in (100.0, 130.0, 170.0):
+        for _ in range(5):
+            connections.append(Connection(edge))
+            connections[-1].connection_made(_Transport())
+            connections[-1].data_received(head + b" " * 4000)
+        edge._report(now)
+    assert [record.args for record in caplog.records] == [(3,), (10,)]
+    assert edge.budget.total <= 10_000
+    assert [each.phase for each in connections[-3:]] == ["closed", "body", "body"]

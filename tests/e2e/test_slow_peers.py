@@ -72,7 +72,6 @@ def test_unfinished_requests_hold_little_memory_and_no_other_sender(nodes: Nodes
         _, peak = measure_resident(slave.pid)
     assert peak - before < 64 * MIB
     slave.stop()
-    assert "unfinished requests were answered 503" in slave.log.read_text()
     assert len(nodes.read(slave)) == 21
 
 
