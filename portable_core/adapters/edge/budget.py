@@ -44,15 +44,15 @@ class BodyBudget:
         self._held: dict[Unfinished, int] = {}  # in the order in which the requests have begun
         self._waiting: dict[Unfinished, None] = {}
         self.total = 0
-        #: How many requests were given up.
-        self.given_up = 0
+        #: How many requests were ended to make room.
+        self.ended = 0
 
     def note(self, connection: Unfinished, size: int, *, large: bool) -> None:
         """Note what an unfinished request holds now; ``large``: it has, or will have, much."""
         self.total += size - self._held.get(connection, 0)
         self._held[connection] = size
         while self.total > self._most:
-            self.given_up += 1
+            self.ended += 1
             next(iter(self._held)).give_up()  # this calls forget
         if connection not in self._held:
             return

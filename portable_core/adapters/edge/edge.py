@@ -88,10 +88,10 @@ class Edge:
         self._ticker = loop.call_later(1.0, self._tick, loop)
 
     def _report(self, now: float) -> None:
-        """Log what was given up, once a minute."""
-        count = self.budget.given_up - self._reported
+        """Log how many requests were ended to make room, once a minute."""
+        count = self.budget.ended - self._reported
         if count and now >= self._report_at:
-            self._reported, self._report_at = self.budget.given_up, now + _REPORT_S
+            self._reported, self._report_at = self.budget.ended, now + _REPORT_S
             logger.warning(
                 "%d unfinished requests were answered 503: together they held more than "
                 "BUFFER_BYTES. Raise it, or find out who sends so slowly.",
