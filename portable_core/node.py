@@ -108,6 +108,7 @@ class Node:
         problem: WebhookSyncError | None = None
         status: NodeStatus | None = None
         slaves: dict[str, SlaveState] | None = None
+        gone: dict[str, SlaveState] = {}
         masters: list[MasterMark] = []
         consumers: Sequence[ConsumerDocument] = ()
         try:
@@ -117,8 +118,8 @@ class Node:
         try:
             status = self.receiver.status()
             if self.master is not None:
-                states = self.master.slave_states()
-                slaves = {name: states[name] for name in self.master.clients}
+                gone = self.master.slave_states()
+                slaves = {name: gone.pop(name) for name in self.master.clients}
             if self.consumers is not None:
                 consumers = self.consumers.describe()
             if self.slave is not None:
@@ -137,6 +138,7 @@ class Node:
             sources=settings.sources.names,
             fill=0.0 if status is None else find_fill(status.buffer, settings),
             consumers=consumers,
+            gone=gone,
         )
 
     def wait_for_stop(self, seconds: float) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from portable_core.errors import WebhookSyncError
+from portable_core.errors import StoreError, WebhookSyncError
 from portable_core.ingest.clock_status import describe_clock
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.ingest.refusals import Refusal
@@ -164,6 +164,7 @@ class NodeView:
     - ``sources``: the sources with a setting of their own.
     - ``fill``: the fill level of the buffer.
     - ``consumers``: the registered consumers of a master.
+    - ``gone``: the states of slaves that are no longer configured.
     """
 
     now: Milliseconds
@@ -177,6 +178,13 @@ class NodeView:
     sources: frozenset[str]
     fill: float
     consumers: Sequence[ConsumerDocument] = ()
+    gone: Mapping[str, SlaveState] = field(default_factory=dict)
+
+    def require_status(self) -> NodeStatus:
+        """Return the status; raise the reason if the store cannot be read."""
+        if self.status is None:
+            raise self.problem or StoreError("the store cannot be read")
+        return self.status
 
 
 def find_conditions(view: NodeView) -> list[Condition]:

@@ -89,15 +89,17 @@ def _add_status_routes(app: Flask, node: Node) -> None:
     @app.get("/status")
     def status() -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        status, slaves = node.receiver.status(), None
-        if node.master is not None:
-            urls = {slave.name: slave.url for slave in node.settings.slaves}
-            slaves = describe_slaves(node.master.slave_states(), urls)
-        masters = None if node.slave is None else node.slave.describe_masters()
-        consumers = None if node.consumers is None else node.consumers.describe()
-        conditions = node.find_conditions()
+        view = node.look()
+        urls = {slave.name: slave.url for slave in node.settings.slaves}
         return answer_json(
             describe_status(
-                node.settings.role, status, slaves, masters, consumers, conditions=conditions
+                node.settings.role,
+                view.require_status(),
+                None
+                if view.slaves is None
+                else describe_slaves({**view.slaves, **view.gone}, urls),
+                None if node.slave is None else view.masters,
+                None if node.consumers is None else view.consumers,
+                conditions=node.find_conditions(view),
             )
         )

@@ -113,9 +113,9 @@ class Overview:
 
 def read_overview(node: Node, master: Master) -> Overview:
     """Return the data of the page, from the store and the last reports; no slave is called."""
-    status = node.receiver.status()
-    now, conditions = status.now, node.find_conditions()
-    watched = {n: state for n, state in master.slave_states().items() if n in master.clients}
+    view = node.look()
+    status, watched = view.require_status(), view.slaves or {}
+    now, conditions = status.now, node.find_conditions(view)
     slaves = [
         describe_slave(name, state, now, find_of_slave(conditions, name))
         for name, state in watched.items()
@@ -132,7 +132,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         rate >= _MOST_COUNTED,
         read_page(store, Search(), limit=_LAST_ROWS).rows,
         master.quarantine.size().records,
-        () if node.consumers is None else node.consumers.describe(),
+        view.consumers,
         conditions,
         node.refusals.list_all()[:_LAST_REFUSALS],
     )
