@@ -337,8 +337,8 @@ class MasterState(Protocol):
 
         ``now`` is the date of this node. A wrong date of an earlier holder does not keep the lease:
         a store with one writer ends the lease when it is opened, since no other process can hold
-        it, and a shared store also lets it expire by the time of its server. Raises ``LeaseHeld``
-        otherwise.
+        it, and in a shared store the lease expires by the time of its server, whatever ``now`` is.
+        Raises ``LeaseHeld`` otherwise.
         """
         ...
 

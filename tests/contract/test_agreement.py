@@ -274,7 +274,11 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def acquire_lease(self, holder: str, passed: int, ttl: int) -> None:
         self.now += passed
-        if not self.released and self.now < self.leases[-1].expires:
+        # In a shared store a server's time decides, in which no minute passes here.
+        passing = (
+            not self.store.shared and bool(self.leases) and self.now >= self.leases[-1].expires
+        )
+        if not self.released and not passing:
             with pytest.raises(LeaseHeld):
                 self.store.acquire_lease(holder, self.now, ttl)
             return

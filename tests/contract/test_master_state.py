@@ -13,7 +13,7 @@ from portable_core.errors import LeaseHeld, LeaseLost
 from portable_core.ports import Lease, MasterStore, PartState, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER
 from tests.support.stores.samples import NOON, make_record, make_records
-from tests.support.stores.stores import ALGORITHM, Place
+from tests.support.stores.stores import ALGORITHM, SHORT, Place, let_expire
 
 TTL = 30_000
 ALL = (0, MAX_INTEGER + 1)
@@ -34,8 +34,9 @@ def test_a_lease_excludes_every_other(store: MasterStore) -> None:
 
 
 def test_an_expired_lease_can_be_acquired(store: MasterStore) -> None:
-    old = store.acquire_lease("a", NOON, TTL)
-    new = store.acquire_lease("b", NOON + TTL, TTL)
+    old = store.acquire_lease("a", NOON, SHORT)
+    let_expire(store)
+    new = store.acquire_lease("b", NOON + SHORT, TTL)
     assert new.token > old.token
     with pytest.raises(LeaseLost):
         store.renew_lease(old, NOON + TTL, TTL)
@@ -65,10 +66,11 @@ def test_a_released_lease_is_free_at_once(store: MasterStore) -> None:
 
 
 def test_a_lost_lease_writes_nothing(store: MasterStore) -> None:
-    old = store.acquire_lease("a", NOON, TTL)
+    old = store.acquire_lease("a", NOON, SHORT)
     store.save_slave(old, "s", SlaveState(cursor=1))
     store.save_quarantine(old, [make_item(1)])
-    new = store.acquire_lease("b", NOON + TTL, TTL)
+    let_expire(store)
+    new = store.acquire_lease("b", NOON + SHORT, TTL)
     with pytest.raises(LeaseLost):
         store.save_records(old, make_records(5))
     with pytest.raises(LeaseLost):
@@ -89,17 +91,18 @@ def test_a_lost_lease_writes_nothing(store: MasterStore) -> None:
 def test_leases_survive_a_restart(place: Place) -> None:
     store = place.connect()
     store.open(ALGORITHM)
-    lease = store.acquire_lease("a", NOON, TTL)
+    lease = store.acquire_lease("a", NOON, SHORT)
     store.close()
     store = place.connect()
     store.open(ALGORITHM)
     if store.shared:  # the other process may live
         with pytest.raises(LeaseHeld):
-            store.acquire_lease("b", NOON + 1, TTL)
+            store.acquire_lease("b", NOON + 1, SHORT)
         store.save_slave(lease, "s", SlaveState(cursor=1))
     else:
         with pytest.raises(LeaseLost):
             store.save_slave(lease, "s", SlaveState(cursor=1))
+    let_expire(store)
     new = store.acquire_lease("b", NOON + TTL, TTL)
     assert new.token > lease.token
     store.release_lease(new)

@@ -7,7 +7,7 @@ import pytest
 from portable_core.errors import LeaseLost
 from portable_core.ports import MasterStore, Quarantined, QuarantineEntry
 from tests.support.stores.samples import NOON, make_record
-from tests.support.stores.stores import ALGORITHM, Place
+from tests.support.stores.stores import ALGORITHM, SHORT, Place, let_expire
 
 TTL = 30_000
 
@@ -113,8 +113,9 @@ def test_a_deleted_item_is_gone(place: Place) -> None:
 
 
 def test_a_lost_lease_deletes_nothing(store: MasterStore) -> None:
-    old = store.acquire_lease("a", NOON, TTL)
+    old = store.acquire_lease("a", NOON, SHORT)
     store.save_quarantine(old, [make_item(1)])
+    let_expire(store)
     new = store.acquire_lease("b", NOON + TTL, TTL)
     for id_ in (make_item(1).id, make_item(2).id):
         with pytest.raises(LeaseLost):

@@ -13,7 +13,7 @@ from portable_core.ports import MasterStore, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.sync.repair import Repair, RepairableStore, RepairReport
 from tests.support.stores.samples import DAY, HOUR, NOON, make_records
-from tests.support.stores.stores import ALGORITHM, Place
+from tests.support.stores.stores import ALGORITHM, SHORT, Place, let_expire
 
 SPAN = 120_000
 YEAR = 365 * DAY
@@ -227,7 +227,10 @@ class InterruptedStore:
 
 
 @pytest.mark.parametrize("kind", ["before", "half", "after"])
-def test_an_interruption_at_any_write(place: Place, kind: str) -> None:
+def test_an_interruption_at_any_write(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portable_core.sync.repair._LEASE_MS", SHORT)
     number, completed = 0, False
     base = 0
     while not completed:
@@ -251,9 +254,7 @@ def test_an_interruption_at_any_write(place: Place, kind: str) -> None:
             Repair(interrupted, now, SPAN).run()
             completed = True
         except _Interrupted:
-            if store.shared:  # as the process's lease expires
-                lease = store.acquire_lease("b", now + DAY, 1)
-                store.release_lease(lease)
+            let_expire(store)
             store.close()
             store = place.connect()
             store.open(ALGORITHM)

@@ -16,9 +16,9 @@ acquire it without a holder.
 
 Each write under a lease is a commit that begins with an update of the lease's document, provided
 that it exists. So the service itself rejects a write under an older token, however late the write
-arrives, and no clock is involved. Clocks only decide when a lease has expired: that of the instance
-that wants it, or the service's, by which the document's last change lies longer ago than the lease
-was to last. So an instance whose clock was ahead holds no lease longer than others.
+arrives, and no clock is involved. The clock of the service alone decides when a lease has expired:
+when its document was changed longer ago than the lease was to last. So an instance whose clock is
+wrong neither holds a lease longer than others nor acquires one early.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LEASES = "leases"
 def acquire_lease(database: Database, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
     """Acquire the lease if it is free or expired. Raise ``LeaseHeld``."""
     held, _ = _read_lease(database)
-    if now < held.expires and not _has_expired(database, held, ttl):
+    if held.holder and not _has_expired(database, held, ttl):
         raise LeaseHeld(f"{held.holder} is syncing. Try again when that sync has ended.")
     lease = Lease(held.token + 1, holder, now + ttl)
     if not _replace_lease(database, held, lease, ttl):

@@ -6,6 +6,7 @@ A new store joins by one more entry in :data:`STORES`; every test of this folder
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from portable_core.ports import MasterStore
 from tests.support.stores.firestore_databases import FirestorePlace
 
 ALGORITHM = "crc32c"
+
+#: How long a lease that is to expire within a test lasts, in milliseconds.
+SHORT = 400
 
 
 class Place(Protocol):
@@ -72,3 +76,9 @@ STORES: Mapping[str, StoreUnderTest] = {
     "sqlite": StoreUnderTest(SqlitePlace, examples=40),
     "firestore": StoreUnderTest(FirestorePlace, examples=10, steps=25),
 }
+
+
+def let_expire(store: MasterStore) -> None:
+    """Wait until a ``SHORT`` lease has expired, if a server's time decides; else dates do."""
+    if store.shared:
+        time.sleep(SHORT / 1000 + 0.1)
