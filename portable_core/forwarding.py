@@ -45,6 +45,13 @@ def make_forwarder(settings: Settings, node: Node, listener: socket.socket) -> F
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1"
     address = f"[{host}]" if ":" in host else host
+    # The settings may come from a file, which the process does not read.
+    environment = {
+        "MASTER_URL": f"http://{address}:{port}",
+        "SYNC_TOKENS": ",".join(settings.sync_tokens[:1]),
+        "FORWARD_URL": settings.forward_url,
+        "FORWARD_SECRET": settings.forward_secret,
+        "CA_FILE": settings.ca_file,
+    }
     options = ("--consumer", CONSUMER, *settings.forward_options)
-    master = f"http://{address}:{port}"
-    return Forwarder(master, find_state(settings), options, lambda: node.stopping)
+    return Forwarder(find_state(settings), options, environment, lambda: node.stopping)

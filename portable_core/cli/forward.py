@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shlex
@@ -275,7 +276,9 @@ def make_target(
 
 
 def _stop_at_eof(forward: Forward) -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin, whose lock this thread would hold at the end of the interpreter.
+    while os.read(0, 4096):
+        pass
     forward.stop()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from portable_core.cli.options import env_file_option, examples, read_env
 from portable_core.cli.output import printable
+from portable_core.errors import SettingsError
 from portable_core.settings import Role, Settings
 
 
@@ -59,13 +60,32 @@ def serve_command(
         from portable_core.serve import serve
 
         settings = Settings.from_env(checked, env)
+        check_forward_options(settings.forward_options)
         serve(settings, settings.host if host is None else host)
+
+
+def check_forward_options(options: Sequence[str]) -> None:
+    """Raise ``SettingsError`` for options that ``forward`` does not accept."""
+    from portable_core.cli.forward import forward_command
+
+    try:
+        arguments = ["http://localhost/", *options]
+        forward_command.make_context("forward", arguments, help_option_names=["-h", "--help"])
+    except click.UsageError as error:
+        raise SettingsError(f"FORWARD_OPTIONS: {error.format_message()}") from None
+    except click.exceptions.Exit:
+        raise SettingsError("FORWARD_OPTIONS: asks for help. Remove that option.") from None
 
 
 def _check(role: Role, env: Mapping[str, str], host: str | None) -> None:
     from portable_core.preflight import check_node
 
     faults, warnings = check_node(role, env, host)
+    settings, _ = Settings.examine(role, env)
+    try:
+        check_forward_options(() if settings is None else settings.forward_options)
+    except SettingsError as error:
+        faults.append(str(error))
     for warning in warnings:
         click.echo(f"Warning: {printable(warning)}", err=True)
     for fault in faults:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,8 @@ _PAUSE_S = 10.0
 _STOP_S = 5.0
 _POLL_S = 0.2
 
+_END, _PROBLEM = logging.INFO, logging.WARNING
+
 #: The lines of ``forward`` that are logged; it prints one with its counts every ten seconds.
 _LOGGED = ("dead_letter", "end", "stop", "warning")
 
@@ -26,20 +28,23 @@ _LOGGED = ("dead_letter", "end", "stop", "warning")
 class Forwarder:
     """Runs ``webhook-sync forward`` until ``stopping`` returns true.
 
-    ``master`` is the address of this master, ``state`` the file of the state. The process reads its
-    settings (``FORWARD_URL``, ``FORWARD_SECRET``, a token) from the environment. It ends with this
-    process, also if that is killed: its standard input is a pipe.
+    ``state`` is the file of the state, ``environment`` what the process reads beside this process's
+    environment. It ends with this process, also if that is killed: its standard input is a pipe.
     """
 
     def __init__(
-        self, master: str, state: Path, options: Sequence[str], stopping: Callable[[], bool]
+        self,
+        state: Path,
+        options: Sequence[str],
+        environment: Mapping[str, str],
+        stopping: Callable[[], bool],
     ) -> None:
         self._command = [
             *(sys.executable, "-P", "-m", "portable_core", "forward", "--json", "--until-eof"),
             *("--state", str(state), *options),
         ]
         self._state = state
-        self._environment = {**os.environ, "MASTER_URL": master}
+        self._environment = {**os.environ, **environment}
         self._stopping = stopping
         self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
 
@@ -100,4 +105,5 @@ def _log_lines(process: subprocess.Popen[bytes]) -> None:
             event = document.pop("event", "")
             if event in _LOGGED:
                 parts = ", ".join(f"{name} {value}" for name, value in document.items() if value)
-                logger.warning("forward: %s: %s", event, parts)
+                ended = event == "end" and not document.get("problem")
+                logger.log(_END if ended else _PROBLEM, "forward: %s: %s", event, parts)
