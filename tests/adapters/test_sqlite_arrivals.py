@@ -79,18 +79,23 @@ def test_records_of_an_older_version_come_first_in_order(tmp_path: Path) -> None
 
 
 def test_an_older_version_may_write_in_between(tmp_path: Path) -> None:
-    """It numbers rows by the highest rowid. What it adds has a place, though maybe an earlier one
-    than positions that were given out."""
-    fill(tmp_path, make_records(3))
-    (path,) = list_data_files(tmp_path)
-    record = make_record(NOON + 500, 77)
-    connection = sqlite3.connect(path)
-    row = (format_sort_key(record.pair), pack_value(record))
-    connection.execute("INSERT OR IGNORE INTO unnamed (key, value) VALUES (?, ?)", row)
-    connection.commit()
-    connection.close()
+    """It numbers rows by the highest rowid of a file. What it adds has a place, maybe the place of
+    another record, or an earlier one than positions that were given out."""
+    records = [make_record(NOON + n % 3 * HOUR + n, n) for n in range(9)]
+    fill(tmp_path, records)
+    for hour, path in enumerate(list_data_files(tmp_path)):
+        connection = sqlite3.connect(path)
+        added = make_records(5, NOON + hour * HOUR + 100)
+        rows = [(format_sort_key(record.pair), pack_value(record)) for record in added]
+        connection.executemany("INSERT OR IGNORE INTO unnamed (key, value) VALUES (?, ?)", rows)
+        connection.commit()
+        connection.close()
     with opened(tmp_path) as store:
-        assert set(read_pairs(store)) == {*(r.pair for r in make_records(3)), record.pair}
+        arrivals = list(store.arrivals())
+        pairs = [arrival.record.pair for arrival in arrivals]
+        assert len(pairs) == len(set(pairs)) == len(records) + 15
+        for index, arrival in enumerate(arrivals):
+            assert set(read_pairs(store, arrival.position)) >= set(pairs[index + 1 :])
         store.append([make_record(NOON + 600, 78)])
         assert read_pairs(store)[-1] == Pair(NOON + 600, 78)
 

@@ -78,21 +78,20 @@ class ArrivalScanner:
             if (place := self._find_next(file, after)) is not None
         ]
         heapq.heapify(heads)
-        last = after
         while heads:
             place, _, _, file = heapq.heappop(heads)
+            # An older version in between may have used a place in several files.
+            again = bool(heads) and heads[0][0] == place
             upto = max(heads[0][0] - 1, place) if heads else file.extent.rows
             rows = self._read(file, place - 1, upto)
             others = self._list_others(file) if rows else []
             for found, key, value in rows:
                 place = found
-                if found > last:
-                    last = found
-                    if self._is_first(others, key, found):
-                        record = self._unpack(file, key, value)
-                        if record is not None:
-                            yield Arrival(self._places.format(found), record)
-            later = self._find_next(file, max(place, last))
+                if self._is_first(others, key, file, found):
+                    record = self._unpack(file, key, value)
+                    if record is not None:
+                        yield Arrival(self._places.format(found - again), record)
+            later = self._find_next(file, place)
             if later is not None:
                 heapq.heappush(heads, (later, file.hour, file.number, file))
 
@@ -104,8 +103,11 @@ class ArrivalScanner:
             if other.readable and other.extent.rows and other.number != file.number
         ]
 
-    def _is_first(self, others: Sequence[DataFile], key: bytes, place: int) -> bool:
-        """Return whether no other file has the record at an earlier place."""
+    def _is_first(self, others: Sequence[DataFile], key: bytes, file: DataFile, place: int) -> bool:
+        """Return whether no other file has the record at an earlier place.
+
+        Of two files that have it at the same place, the one with the lower number counts.
+        """
         for other in others:
             if other.extent.first <= key <= other.extent.last:
                 try:
@@ -113,7 +115,7 @@ class ArrivalScanner:
                 except FileDamaged as error:
                     self._note_damage(error)
                     continue
-                if found is not None and found < place:
+                if found is not None and (found, other.number) < (place, file.number):
                     return False
         return True
 
