@@ -14,8 +14,8 @@ from loadtests.simulation.nodes import Process, SimulatedNode
 from loadtests.simulation.payloads import make_meta
 from loadtests.simulation.process_store import Killed
 from loadtests.simulation.world import World
-from portable_core.ports import Milliseconds
-from portable_core.records import MAX_INTEGER
+from portable_core.ports import Milliseconds, SlaveState
+from portable_core.records import MAX_INTEGER, Pair
 
 _HOUR_MS = 3_600_000
 
@@ -31,6 +31,8 @@ class Events:
         self._depth = 0
         self._images: list[tuple[SimulatedNode, Image]] = []
         self._master_image: Image | None = None
+        #: By slave, what was lost with a disk that a sync has to find restored.
+        self._unnamed: dict[str, list[Pair]] = {}
 
     def _pick_event(self) -> Callable[[], None]:
         weights = self._conditions.weights
@@ -46,6 +48,7 @@ class Events:
         only = self._random.choice([None, None, *(slave.name for slave in self.world.slaves)])
         done = self.world.sync(self._random.choice(node.processes), only)
         self.world.check_cursors()
+        self._check_losses()
         return done and only is None
 
     def send(self) -> None:
@@ -173,6 +176,7 @@ class Events:
         """A slave begins again with an empty disk."""
         node = self._random.choice(self.world.slaves)
         self.world.oracle.counts["disks lost"] += 1
+        self._unnamed.pop(node.name, None)
         self.world.replace_disk(node)
         self.world.start(node, 0)
 
@@ -200,7 +204,29 @@ class Events:
         gone = node.disk.restore(image)
         oracle.forgive(uuid, [record.pair for record in gone])
         oracle.unforgive(uuid, [record.pair for record in image.records])
+        self._expect_losses(node, [record.pair for record in gone])
         self.world.start(node, 0)
+
+    def _expect_losses(self, node: SimulatedNode, gone: list[Pair]) -> None:
+        """Remember which webhooks the next sync has to name: not those that no report followed."""
+        self._unnamed.pop(node.name, None)
+        master, latest = self.world.master, self.world.now + SPAN_MS // 2
+        state = master.disk.slave_states().get(node.name, SlaveState())
+        if state.stint is None or any(process.syncing for process in master.processes):
+            return
+        if state.store == node.disk.uuid and not node.disk.has_reported(*state.stint):
+            lost = self.world.oracle.list_lost(node.disk.uuid, gone)
+            self._unnamed[node.name] = [pair for pair in lost if pair.timestamp < latest]
+
+    def _check_losses(self) -> None:
+        """After a sync that has noticed a restored disk, what it lost is named."""
+        states = self.world.master.disk.slave_states()
+        for name in list(self._unnamed):
+            state, disk = states.get(name, SlaveState()), self.world.nodes[name].disk
+            if state.stint is not None and disk.has_reported(*state.stint):
+                lost = self.world.oracle.list_lost(disk.uuid, self._unnamed.pop(name))
+                self.world.oracle.counts["named"] += len(lost)
+                self.world.oracle.check_named(lost, state.losses)
 
     def clone(self) -> None:
         """A copy of a slave's disk receives webhooks by itself, beside the original.
@@ -238,6 +264,7 @@ class Events:
         if image is None or any(process.syncing for process in master.processes):
             return
         oracle.counts["masters restored"] += 1
+        self._unnamed.clear()
         for process in list(master.processes):
             self.world.kill(process)
         before = {record.pair for record in master.disk.all_records()}
@@ -276,6 +303,7 @@ class Events:
         # A process that is in the middle of a sync makes a slave wait, in real time.
         masters = [p for p in self.world.master.processes if self._depth == 0 or not p.syncing]
         if masters:
+            self._unnamed.pop(node.name, None)
             cut = NEVER if self._random.random() < 0.7 else self._random.randrange(2000)
             if self.world.hand_over(node, self._random.choice(masters), cut):
                 self.world.oracle.counts["disks handed over"] += 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from loadtests.simulation.disk import Disk
+from portable_core.epochs import NotedLoss
 from portable_core.errors import MalformedPayload
 from portable_core.ingest.identifier import Identifier
 from portable_core.ports import Milliseconds
@@ -184,6 +185,16 @@ class Oracle:
                 self._by_hash[old.hash].remove(old)
                 self._add(new, self._fetched[old])
 
+    def list_lost(self, disk: str, pairs: Iterable[Pair]) -> list[Pair]:
+        """Return the acknowledged webhooks among these that an accident took from a disk."""
+        return [
+            pair
+            for pair in pairs
+            if (disk, pair) in self._acknowledged
+            and self._acknowledged[disk, pair].lost
+            and not self.is_safe(disk, pair)
+        ]
+
     # -- the promises ------------------------------------------------------------------------------
 
     def find_near(self, pair: Pair) -> list[Pair]:
@@ -251,6 +262,16 @@ class Oracle:
             for pair in disk.pairs(part.start, part.end):
                 if pair.hash < part.done and not self.is_safe(disk.uuid, pair):
                     raise Violation("part", f"{name}: {pair} is in {part} and not there")
+
+    def check_named(self, pairs: Iterable[Pair], losses: Sequence[NotedLoss]) -> None:
+        """The master names these webhooks as lost."""
+        for pair in pairs:
+            if not any(
+                (loss.start or 0) <= pair.timestamp
+                and (loss.end is None or pair.timestamp < loss.end)
+                for loss in losses
+            ):
+                raise Violation("unnamed", f"{pair} is lost, and no loss names it")
 
     def check_all(self) -> None:
         """After the last whole sync of every node: nothing acknowledged is missing."""

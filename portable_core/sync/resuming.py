@@ -99,14 +99,17 @@ def _note(loss: Loss, cursor: Milliseconds, now: Milliseconds, *, covered: bool)
 
 
 def _note_return(state: SlaveState, info: SlaveInfo) -> NotedLoss:
-    """Return the loss of a slave that came back with another or an earlier store."""
+    """Return the loss of a slave that came back with another or an earlier store.
+
+    It ends a span after the current time: the clock of the slave may have been ahead.
+    """
     start = state.cursor or 0
     return NotedLoss(
         make_loss_id(state.store, info.store, info.stint),
         info.store,
         EARLIER_STORE if info.store == state.store else ANOTHER_STORE,
         start,
-        max(start, info.now),
+        max(start, info.now) + info.span,
         info.now,
         reported=False,
     )

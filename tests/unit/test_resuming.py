@@ -71,7 +71,7 @@ def test_a_store_that_does_not_continue_is_compared_again(
     assert (state.store, state.stint) == (info.store, Stint(B, 1000))
     assert state.report == STATE.report
     (loss,) = state.losses
-    assert (loss.reason, loss.start, loss.end) == (reason, 900, 1001)
+    assert (loss.reason, loss.start, loss.end) == (reason, 900, 1121)
     assert (loss.noted, loss.acknowledged, loss.reported) == (1001, None, False)
     # The same answer, because the first sync could not save this.
     assert resume(STATE, info).losses == state.losses
@@ -184,8 +184,8 @@ def test_many_losses_are_joined_and_none_is_forgotten() -> None:
         info = structs.replace(INFO, continues=False, stint=f"{number:032x}", now=2000 + number)
         state = replace(resume(state, info), cursor=1000 + number)
     assert len(state.losses) == MAX_LOSSES
-    assert (state.losses[0].start, state.losses[-1].end) == (900, 2000 + MAX_LOSSES + 19)
-    assert state.losses[0].end == 2000 + 20
+    assert (state.losses[0].start, state.losses[-1].end) == (900, 2120 + MAX_LOSSES + 19)
+    assert state.losses[0].end == 2120 + 20
     assert make_loss_id(1) != make_loss_id(2)
 
 

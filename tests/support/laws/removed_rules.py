@@ -16,6 +16,7 @@ from loadtests.simulation.history import run_history
 from loadtests.simulation.oracle import Violation
 from tests.support.laws import clock_mutants as clocks
 from tests.support.laws import simulation_mutants as mutants
+from tests.support.laws import stint_mutants as stints
 from tests.support.laws.clock_mutants import Mutant
 
 #: How many histories may be needed until a rule's absence shows.
@@ -65,10 +66,11 @@ REMOVED_RULES = (
     RemovedRule(mutants.retention_ignores_the_master, "retention", 1),
     RemovedRule(mutants.marks_outlive_generations, "retention", 65),
     RemovedRule(mutants.any_epoch_is_asked, "retention", 140),
-    RemovedRule(mutants.stints_ignored, "restored disks", 27),
-    RemovedRule(mutants.stints_without_horizons, "restored disks", 6),
-    RemovedRule(mutants.any_stint_is_asked, "restored disks", 87),
-    RemovedRule(mutants.stint_per_disk, "restored disks", 6),
+    RemovedRule(stints.stints_ignored, "restored disks", 27),
+    RemovedRule(stints.stints_without_horizons, "restored disks", 6),
+    RemovedRule(stints.any_stint_is_asked, "restored disks", 87),
+    RemovedRule(stints.losses_not_noted, "restored disks", 4),
+    RemovedRule(stints.stint_per_disk, "restored disks", 6),
     RemovedRule(mutants.damage_reaches_no_span_back, "any", 307),
     RemovedRule(mutants.recent_ignored, "any", 2),
     RemovedRule(mutants.reached_before_saved, "any", 1),

@@ -14,6 +14,7 @@ from msgspec import structs
 import portable_core.ingest.buffer
 import portable_core.sync.master_marks
 import portable_core.sync.merge
+import portable_core.sync.resuming
 import portable_core.sync.slave
 import portable_core.sync.slave_sync
 from loadtests.simulation.disk import Disk
@@ -24,7 +25,6 @@ from portable_core.errors import StoreError, StreamCut
 from portable_core.ingest.buffer import Buffer
 from portable_core.ingest.pending import PendingBatch
 from portable_core.ingest.receiver import HORIZON_MARK, Receiver
-from portable_core.ingest.stints import Stints
 from portable_core.ingest.timestamps import Timestamps
 from portable_core.ports import (
     ALL_HASHES,
@@ -44,6 +44,7 @@ from portable_core.sync.slave_sync import SlaveSync
 from portable_core.sync.windows import Step, WindowPlan
 from portable_core.wire.negotiation import Reader
 from tests.support.laws.clock_mutants import CLOCK_MUTANTS, Mutant
+from tests.support.laws.stint_mutants import STINT_MUTANTS
 
 
 def cursor_before_records(patch: pytest.MonkeyPatch) -> CoreParts:
@@ -305,41 +306,6 @@ def any_epoch_is_asked(patch: pytest.MonkeyPatch) -> CoreParts:
     return CoreParts(client=Vague)
 
 
-def stints_ignored(patch: pytest.MonkeyPatch) -> CoreParts:
-    """A slave's store is the same as long as its UUID and its generation are."""
-    patch.setattr(Stints, "knows", lambda self, stint: True)
-    return CoreParts()
-
-
-def stints_without_horizons(patch: pytest.MonkeyPatch) -> CoreParts:
-    """A store that has a stint counts as one that continues it, whatever horizon it reported."""
-    knows = Stints.knows
-    patch.setattr(Stints, "knows", lambda self, stint: knows(self, stint._replace(horizon=0)))
-    return CoreParts()
-
-
-def any_stint_is_asked(patch: pytest.MonkeyPatch) -> CoreParts:
-    """A window is requested without a stint of the slave's store in which it begins."""
-
-    class Vague(SimulatedClient):
-        @contextmanager
-        def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:
-            with super().exchange(replace(request, stint=None)) as answer:
-                yield answer
-
-    return CoreParts(client=Vague)
-
-
-def stint_per_disk(patch: pytest.MonkeyPatch) -> CoreParts:
-    """All processes of a disk, and of its copies, write under one stint."""
-
-    def begin(self: Stints) -> None:
-        self._id, self._reported = f"{1:032x}", 0
-
-    patch.setattr(Stints, "_begin", begin)
-    return CoreParts()
-
-
 def damage_reaches_no_span_back(patch: pytest.MonkeyPatch) -> CoreParts:
     """A cursor is set back to the first record that the master lost, and no further."""
 
@@ -424,10 +390,6 @@ MUTANTS: Sequence[Mutant] = (
     retention_ignores_the_master,
     marks_outlive_generations,
     any_epoch_is_asked,
-    stints_ignored,
-    stints_without_horizons,
-    any_stint_is_asked,
-    stint_per_disk,
     damage_reaches_no_span_back,
     recent_ignored,
     reached_before_saved,
@@ -435,4 +397,5 @@ MUTANTS: Sequence[Mutant] = (
     parts_outlive_losses,
     other_writers_ignored,
     *CLOCK_MUTANTS,
+    *STINT_MUTANTS,
 )
