@@ -111,6 +111,7 @@ class Node:
         gone: dict[str, SlaveState] = {}
         masters: list[MasterMark] = []
         consumers: Sequence[ConsumerDocument] = ()
+        dead_letters = 0
         try:
             self.receiver.check()
         except WebhookSyncError as error:
@@ -122,6 +123,8 @@ class Node:
                 slaves = {name: gone.pop(name) for name in self.master.clients}
             if self.consumers is not None:
                 consumers = self.consumers.describe()
+            if self.dead_letters is not None:
+                dead_letters = self.dead_letters.count()
             if self.slave is not None:
                 masters = self.slave.describe_masters()
         except WebhookSyncError as error:
@@ -139,6 +142,7 @@ class Node:
             fill=0.0 if status is None else find_fill(status.buffer, settings),
             consumers=consumers,
             gone=gone,
+            dead_letters=dead_letters,
         )
 
     def wait_for_stop(self, seconds: float) -> bool:

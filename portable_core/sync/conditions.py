@@ -101,6 +101,12 @@ KINDS: Mapping[str, Kind] = {
         "Begin again with the position that the response to its next request names as resume.",
         "an-application-gets-no-webhooks",
     ),
+    "dead-letters": Kind(
+        "warning",
+        "Correct the application; then retry or drop them, on the console's page or by "
+        "webhook-sync dead-letters.",
+        "an-application-gets-no-webhooks",
+    ),
     "quarantine": Kind(
         "warning",
         "Look at the records with webhook-sync quarantine list; release or delete them.",
@@ -164,6 +170,7 @@ class NodeView:
     - ``sources``: the sources with a setting of their own.
     - ``fill``: the fill level of the buffer.
     - ``consumers``: the registered consumers of a master.
+    - ``dead_letters``: the number of webhooks that the ``forward`` of a master has not delivered.
     - ``gone``: the states of slaves that are no longer configured.
     """
 
@@ -179,6 +186,7 @@ class NodeView:
     fill: float
     consumers: Sequence[ConsumerDocument] = ()
     gone: Mapping[str, SlaveState] = field(default_factory=dict)
+    dead_letters: int = 0
 
     def require_status(self) -> NodeStatus:
         """Return the status; raise the reason if the store cannot be read."""
@@ -273,6 +281,9 @@ def _find_elsewhere(view: NodeView) -> Iterator[Condition]:
         elif consumer.lag_ms > view.late_ms:
             lag = f"the next webhook of this consumer came {consumer.lag_ms // 1000} s ago"
             yield _make("consumer-late", lag, consumer.name)
+    if view.dead_letters:
+        text = f"{view.dead_letters} webhooks could not be delivered to the application"
+        yield _make("dead-letters", text)
     refused = [
         f"{group.count} of {group.source or 'no source'}: {group.status} {group.title}"
         for group in view.refusals

@@ -100,6 +100,10 @@ class DeadLetters:
     open_store: Callable[[], AbstractContextManager[DeadLetterStore] | None]
     target: Target
 
+    def count(self) -> int:
+        """Return the number of dead letters."""
+        return self.list_rows(0)[0]
+
     def list_rows(self, most: int) -> tuple[int, list[DeadLetterRow]]:
         """Return the number of dead letters, and the first ones."""
         opened = self.open_store()

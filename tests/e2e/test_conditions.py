@@ -22,6 +22,7 @@ import pytest
 from portable_core.demo.processes import NodeProcess
 from portable_core.records import Meta, Pair, Record
 from portable_core.wire.negotiation import ENCODINGS
+from tests.support.nodes.receivers import run_receiver
 from tests.support.nodes.sync_nodes import (
     TOKEN,
     Nodes,
@@ -172,6 +173,19 @@ def with_a_late_consumer(nodes: Nodes) -> NodeProcess:
     return master
 
 
+def with_an_application_that_rejects(nodes: Nodes) -> NodeProcess:
+    receiver = nodes.enter(run_receiver(lambda body: 422))
+    env = {"FORWARD_URL": receiver.url, "FORWARD_OPTIONS": "--rejections 1"}
+    _, master = make_pair(nodes, **env)
+    assert sync(master).status == 200
+    assert ask(master, Question("", "POST", "/webhook/shop", JSON, b"{}")).status == 200
+    deadline = time.monotonic() + 30
+    while not any(each["name"] == "dead-letters" for each in read_conditions(master)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return master
+
+
 FAULTS: dict[str, Fault] = {
     "no-slave": without_slaves,
     "never-synced": before_the_first_sync,
@@ -185,6 +199,7 @@ FAULTS: dict[str, Fault] = {
     "webhooks-refused": with_a_forger,
     "identity-rule": with_an_attempt_counter,
     "consumer-late": with_a_late_consumer,
+    "dead-letters": with_an_application_that_rejects,
 }
 
 

@@ -86,6 +86,7 @@ CAUSES: dict[str, Callable[[], NodeView]] = {
     "master-late": lambda: replace(WELL, masters=(MasterMark("m", 5, True),)),
     "consumer-late": lambda: replace(WELL, consumers=(consumer(LATE_MS + 1),)),
     "consumer-unknown": lambda: replace(WELL, consumers=(consumer(None),)),
+    "dead-letters": lambda: replace(WELL, dead_letters=3),
     "quarantine": lambda: with_store(quarantine=QuarantineSize(2, 200)),
     "buffer-full": lambda: replace(WELL, fill=0.51),
     "clock": lambda: replace(WELL, status=replace(STATUS, clock=ClockStatus(60_000, NOW - 5))),

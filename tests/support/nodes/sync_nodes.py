@@ -9,8 +9,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.demo.cluster import read_records
@@ -23,6 +24,8 @@ from portable_core.settings import Role
 
 TOKEN = "a-token-for-tests"
 SPAN_MS = 120_000
+
+T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -42,6 +45,10 @@ class Nodes:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context until the end of this one."""
+        return self._stack.enter_context(context)
 
     def make_slave(self, name: str = "slave", kind: Kind = "container", **env: str) -> NodeProcess:
         """A slave, not started; on a folder of its own unless ``env`` says otherwise."""
