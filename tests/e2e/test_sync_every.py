@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from portable_core.demo.processes import NodeProcess
-from tests.support.nodes.sync_nodes import Nodes, fill, make_record, now_ms, start
+from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, post, start
 
 
 @pytest.fixture
@@ -38,6 +42,47 @@ def test_a_master_recovers_without_a_scheduler_and_stops_at_once(nodes: Nodes) -
     began = time.monotonic()
     assert master.stop() == 0
     assert time.monotonic() - began < 5
+
+
+def count_syncs(slave: NodeProcess) -> int:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(f"{slave.url}/metrics", headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read().decode()
+    match = re.search(r"^webhook_sync_syncs_answered_total (\d+)", text, re.M)
+    return 0 if match is None else int(match[1])
+
+
+def count_recovered(masters: Iterable[NodeProcess]) -> int:
+    logs = [node.log.read_text() for node in masters]
+    counts = [re.findall(r"alpha: (\d+) webhooks recovered", log) for log in logs]
+    return sum(map(int, itertools.chain(*counts)))
+
+
+def test_two_instances_on_one_database_sync_about_as_often_as_one(nodes: Nodes) -> None:
+    store = f"firestore:{PROJECT}/{name_database()}"
+    env = {"FIRESTORE_EMULATOR_HOST": use_emulator(), "STORE": store, "SYNC_EVERY_S": "4"}
+    slave = nodes.make_slave("alpha", SPAN_S="1")
+    start(slave)
+    masters = [
+        nodes.make_master({"alpha": slave.url}, "container", name, SPAN_S="1", **env)
+        for name in ("one", "two")
+    ]
+    start(*masters)
+    acknowledged, began = 0, time.monotonic()
+    while time.monotonic() - began < 22:
+        acknowledged += len(post(slave, [acknowledged]))
+        time.sleep(0.2)
+    assert count_recovered(masters) > 0.5 * acknowledged
+    # One instance makes a sync every 4 s; each one that is not shared would double that.
+    assert 3 <= count_syncs(slave) <= 8
+    # The other goes on alone, and none of the webhooks is missing or stored twice.
+    assert masters[0].stop() == 0
+    before, deadline = count_syncs(slave), time.monotonic() + 60
+    while count_syncs(slave) < before + 2:
+        assert time.monotonic() < deadline, masters[1].read_log_end()
+        time.sleep(0.5)
+    assert count_recovered(masters) == acknowledged
 
 
 def test_the_option_counts_before_the_setting_and_only_for_a_master() -> None:
