@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 
+#: Clocks that count elapsed time, the best first: they count while the machine is suspended, on
+#: Linux the first one, on macOS the second.
+_ELAPSED = ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC")
+
 
 def _find_elapsed_clock() -> int | None:
-    """Return the clock that counts while the machine is suspended, where the platform has it."""
-    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    if clock is None:
-        return None
-    try:
-        time.clock_gettime(clock)
-    except OSError:
-        return None
-    return clock
+    """Return the best of these clocks that the platform has, None if it has none."""
+    for name in _ELAPSED:
+        clock: int | None = getattr(time, name, None)
+        if clock is not None:
+            try:
+                time.clock_gettime(clock)
+            except OSError:
+                continue
+            return clock
+    return None
 
 
 _ELAPSED_CLOCK = _find_elapsed_clock()
