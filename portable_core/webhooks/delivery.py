@@ -134,8 +134,9 @@ class Delivery(Generic[T]):
 
     def add_position(self, position: str) -> None:
         """Add a position of the feed without a webhook."""
-        last = self._entries[-1].position if self._entries else self.position
-        if position != last:
+        if self._entries:
+            self._entries[-1].position = position
+        elif position != self.position:
             self._append(position).answered = True
 
     def _append(self, position: str) -> _Entry[T]:
