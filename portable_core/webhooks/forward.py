@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -280,10 +280,12 @@ class Forward:
             self._senders.append(sender)
 
     def _send_all(self) -> None:
-        with self.target() as send:
+        with ExitStack() as stack:
+            send: Send | None = None
             while (attempt := self._work.get()) is not None:
                 started = time.monotonic()
                 try:
+                    send = send or stack.enter_context(self.target())
                     outcome = send(attempt)
                 except Exception as error:  # noqa: BLE001  # it is retried
                     outcome = Outcome(0, f"an unexpected error: {error!r}"[:200])

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -101,6 +101,22 @@ def test_an_error_of_the_target_is_a_failure_that_is_retried() -> None:
     assert (forward.counts.delivered, forward.counts.failed) == (20, 20)
     assert rig.state.position == "20"
     assert "a fault of the target" in events[0].outcome.reason
+
+
+def test_a_target_that_cannot_be_opened_is_opened_again() -> None:
+    rig, opened = Rig(), list[int]()
+    forward = rig.make()
+    target = forward.target
+
+    def open_target() -> AbstractContextManager[Send]:
+        opened.append(1)
+        if len(opened) < 4:
+            raise OSError("too many open files")
+        return target()
+
+    forward.target = open_target
+    assert forward.run() == ""
+    assert (forward.counts.delivered, forward.counts.failed) == (20, 3)
 
 
 @pytest.mark.parametrize("error", [Unavailable("the feed is gone"), ZeroDivisionError()])
