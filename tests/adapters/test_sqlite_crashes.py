@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from portable_core.adapters.sqlite import SqliteStore, files
+from portable_core.adapters.sqlite import SqliteStore, files, places
 from portable_core.adapters.sqlite.writer import Writer
 from portable_core.ports import BEGINNING
 from portable_core.records import MAX_INTEGER
@@ -80,6 +80,7 @@ def run_until_crash(path: Path, step: int, *, after: bool, tick_ns: int) -> Outc
     if pid == 0:  # the child must not run anything of pytest
         try:
             files.TICK_NS = tick_ns
+            places._BLOCK = 5  # places are reserved every few records
             crash_at(step, after=after)
             use_as_a_node(path, lambda line: os.write(writing, f"{line}\n".encode()))
             os._exit(0)
