@@ -414,6 +414,13 @@ class ArrivalOrder(Protocol):
         """Return the position after the newest record."""
         ...
 
+    def find_earlier(self, position: str, count: int) -> str:
+        """Return a position at most ``count`` records before this one; the same, if none is known.
+
+        Raises as :meth:`arrivals` does.
+        """
+        ...
+
     def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
         """Call ``notify`` after each commit, until the returned function is called.
 

@@ -178,6 +178,10 @@ class ProcessStore:
             self._check_alive()
             yield arrival
 
+    def find_earlier(self, position: str, count: int) -> str:
+        self._check_alive()
+        return self.disk.find_earlier(position, count)
+
     def newest_arrival(self) -> str:
         self._check_alive()
         return self.disk.newest_arrival()

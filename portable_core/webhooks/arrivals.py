@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -34,8 +35,10 @@ MAX_WAIT_S = 60.0
 #: The value of ``after`` for the position after the newest record.
 NOW = "now"
 
-#: How many webhooks back a repeated key is recognised, and in how many runs of requests.
+#: How many webhooks back a repeated key is recognised, how many of them are read where a run of
+#: requests begins, and of how many runs the keys are kept.
 REPEAT_WEBHOOKS = 10_000
+REPEAT_BEFORE = 2_000
 _RUNS = 16
 
 #: Seconds between two looks for a stop, and between two reads of a store that other processes
@@ -73,6 +76,30 @@ def parse_position(store: str, text: str) -> str:
             format_position(store, BEGINNING),
         )
     return match[2]
+
+
+@contextmanager
+def _named_positions(store: MasterStore) -> Iterator[None]:
+    """Give ``PositionUnknown`` a position of the feed in place of one of the store."""
+    try:
+        yield
+    except PositionUnknown as error:
+        resume = format_position(store.info().uuid, error.resume)
+        raise PositionUnknown(str(error), resume) from error
+
+
+def list_arrivals(store: MasterStore, place: str) -> Iterator[Arrival]:
+    """Yield the records after a place. Raises ``PositionUnknown`` with a position of the feed."""
+    with _named_positions(store):
+        yield from store.arrivals(place)
+
+
+def list_arrivals_before(store: MasterStore, place: str, count: int) -> Iterator[Arrival]:
+    """Yield at most ``count`` records from before a place on; nothing if none is known."""
+    with _named_positions(store):
+        earlier = store.find_earlier(place, count)
+    if earlier != place:
+        yield from islice(list_arrivals(store, earlier), count)
 
 
 # -- lines -----------------------------------------------------------------------------------------
@@ -231,7 +258,7 @@ class ArrivalFeed:
         sent = 0
         while True:
             commits = self._commits
-            for arrival in self._list(store, place):
+            for arrival in list_arrivals(self._store, place):
                 place = arrival.position
                 record = arrival.record
                 repeat = keys.add(record.meta.key)
@@ -255,12 +282,6 @@ class ArrivalFeed:
         self._keep_keys(place, keys)
         position = format_position(store, place)
         yield FeedItem("end", position, encode_end(position))
-
-    def _list(self, store: str, place: str) -> Iterator[Arrival]:
-        try:
-            yield from self._store.arrivals(place)
-        except PositionUnknown as error:
-            raise PositionUnknown(str(error), format_position(store, error.resume)) from error
 
     def _wait(self, commits: int, seconds: float) -> bool:
         """Wait for a commit after that many; return whether there was one."""
@@ -287,7 +308,17 @@ class ArrivalFeed:
     def _take_keys(self, place: str) -> _Keys:
         with self._changed:
             known = self._runs.get(place) if place else None
-            return _Keys() if known is None else _Keys(known.keys.copy())
+        return self._read_keys(place) if known is None else _Keys(known.keys.copy())
+
+    def _read_keys(self, place: str) -> _Keys:
+        """Return the keys of the webhooks before a place where no run has ended."""
+        keys = _Keys()
+        if place != BEGINNING:
+            for arrival in list_arrivals_before(self._store, place, REPEAT_BEFORE):
+                keys.add(arrival.record.meta.key)
+                if arrival.position == place:
+                    return keys
+        return _Keys()  # the place was not met: what was read may lie after it
 
     def _keep_keys(self, place: str, keys: _Keys) -> None:
         with self._changed:

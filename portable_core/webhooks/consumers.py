@@ -15,7 +15,7 @@ from portable_core.errors import BadRequest, NotFound, PositionUnknown
 from portable_core.ports import ConsumerState, MasterStore, Milliseconds
 from portable_core.settings import is_node_name
 from portable_core.sync.consumer import ConsumerDocument
-from portable_core.webhooks.arrivals import NOW, format_position, parse_position
+from portable_core.webhooks.arrivals import NOW, format_position, list_arrivals, parse_position
 
 #: The most consumers of a master.
 MAX_CONSUMERS = 100
@@ -103,7 +103,7 @@ class Consumers:
     def _find_lag(self, position: str) -> Milliseconds:
         """Return for how long the first webhook after a position has been there; 0 without one."""
         place = parse_position(self._store.info().uuid, position)
-        arrival = next(iter(self._store.arrivals(place)), None)
+        arrival = next(list_arrivals(self._store, place), None)
         if arrival is None:
             return 0
         record = arrival.record

@@ -98,6 +98,23 @@ def test_a_position_of_another_store_is_a_conflict(master: Client) -> None:
     assert len(read(master, f"?after={problem['resume']}")) == 2
 
 
+def test_a_position_of_another_history_names_one_to_resume_from(tmp_path: Path) -> None:
+    env = {"STORE": f"sqlite:{tmp_path / 'store'}", "SYNC_TOKENS": "t"}
+    master = Client(build_app(Settings.from_env("master", env)))
+    ids = [send(master, number) for number in range(3)]
+    version, uuid, place = read(master)[-1]["position"].split(".")
+    number, _, stretch = place.partition("-")
+    other = f"{version}.{uuid}.{int(number, 16) + 5:x}-{'0' * 8}{stretch[8:]}-{stretch}"
+    for response in (
+        get(master, f"?after={other}"),
+        call(master, "PUT", "/consumers/shop", {"position": other}),
+    ):
+        assert response.status_code == 409
+        resume = json.loads(response.text)["resume"]
+        assert [line.get("id") for line in read(master, f"?after={resume}")] == [*ids, None]
+        assert call(master, "PUT", "/consumers/shop", {"position": resume}).status_code == 200
+
+
 def test_a_token_is_required(master: Client) -> None:
     assert master.get("/feed").status_code == 401
 

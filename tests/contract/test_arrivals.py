@@ -112,6 +112,20 @@ def test_what_is_appended_later_is_not_in_a_running_scan(store: MasterStore) -> 
     assert len(read_on(store, rest[-1].position)[0]) == 2
 
 
+def test_an_earlier_position_lies_at_most_so_many_records_before(store: MasterStore) -> None:
+    store.append(make_records(20))
+    store.append(make_records(20, NOON - DAY))
+    arrivals = list(store.arrivals())
+    for index, count in ((39, 5), (25, 10), (3, 100), (0, 1)):
+        position = arrivals[index].position
+        between = list(store.arrivals(store.find_earlier(position, count)))
+        rest = len(arrivals) - index - 1
+        assert between == arrivals[len(arrivals) - len(between) :]
+        assert rest <= len(between) <= rest + count
+        if not store.shared:
+            assert len(between) == rest + min(count, index + 1)
+
+
 def test_removed_records_are_left_out(store: MasterStore) -> None:
     store.append(make_records(5, NOON - 3 * DAY))
     position = store.newest_arrival()

@@ -18,6 +18,7 @@ from portable_core.errors import BadRequest, PositionUnknown, TooManyConsumers
 from portable_core.records import Meta, Pair, Record, Recovery, format_id
 from portable_core.webhooks.arrivals import (
     NOW,
+    REPEAT_BEFORE,
     REPEAT_WEBHOOKS,
     ArrivalFeed,
     FeedQuery,
@@ -221,6 +222,24 @@ def test_a_key_that_came_before_is_a_repeat(store: MemoryStore, feed: ArrivalFee
     assert [line["repeat"] for line in read(feed, position)[0]] == [True, False, False, False]
     assert [line["repeat"] for line in read(feed)[0]][:3] == [False, False, True]
     assert read(feed, end) == ([], end)
+
+
+def test_a_run_that_begins_anywhere_knows_the_keys_before_it(store: MemoryStore) -> None:
+    store.append([make(n, f"k{n}") for n in range(REPEAT_BEFORE + 10)])
+    _, position = read(ArrivalFeed(store, 1))
+    store.append([make(n + 9000, f"k{n}") for n in (5, REPEAT_BEFORE + 5, REPEAT_BEFORE + 10)])
+    restarted = ArrivalFeed(store, 1)
+    assert [line["repeat"] for line in read(restarted, position)[0]] == [False, True, False]
+    middle = read(restarted, limit=100)[0][50]["position"]
+    assert not any(line["repeat"] for line in read(ArrivalFeed(store, 1), middle, limit=50)[0])
+
+
+def test_what_was_removed_hides_no_first_webhook(store: MemoryStore) -> None:
+    store.append([make(1, "k1")])
+    _, position = read(ArrivalFeed(store, 1))
+    store.append([make(2, "k2"), make(3, "k2")])
+    store.prune(BASE + 2)
+    assert [line["repeat"] for line in read(ArrivalFeed(store, 1), position)[0]] == [False, True]
 
 
 def test_a_repeat_counts_though_a_filter_left_its_first_out(

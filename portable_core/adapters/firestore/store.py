@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from portable_core.adapters.firestore import consumers, identity, leases, quarantine, slaves
-from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
+from portable_core.adapters.firestore import identity, leases, quarantine, slaves
+from portable_core.adapters.firestore.arrival_methods import FirestoreArrivals
 from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
 from portable_core.adapters.firestore.client import TIMEOUT_S, Database, read_elapsed
 from portable_core.adapters.firestore.documents import (
@@ -37,12 +37,8 @@ from portable_core.adapters.firestore.pages import (
 from portable_core.adapters.firestore.records import PageRemover, fetch_records, read_records
 from portable_core.adapters.firestore.writers import Writer, Writers
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
-from portable_core.listeners import Listeners
 from portable_core.ports import (
-    BEGINNING,
     GAP_REASON,
-    Arrival,
-    ConsumerState,
     Damage,
     Lease,
     Milliseconds,
@@ -58,7 +54,7 @@ from portable_core.records import MAX_INTEGER, Pair, Record
 _REMOVE_PAGES = 32  # pages read at a time while removing
 
 
-class FirestoreStore:
+class FirestoreStore(FirestoreArrivals):
     """One Firestore database as a store. Safe to use from any number of threads and processes.
 
     Any number of instances may write to one database. If two of them receive the same payload in
@@ -86,12 +82,11 @@ class FirestoreStore:
         - ``ttl_ms``: the age at which a TTL policy on the field ``expires`` may remove a record;
           None leaves the field out.
         """
-        self._database = Database(project, database)
+        super().__init__(Database(project, database))
         self._options = DocumentOptions(native_data, ttl_ms)
         self._margin_s = min(commit_timeout_ms / 10, 1000) / 1000
         self._opening = threading.Lock()
         self._writers = Writers(self._database.estimate_now, read_elapsed)
-        self._listeners = Listeners()
 
     @property
     def operations(self) -> OperationCounts:
@@ -231,16 +226,6 @@ class FirestoreStore:
         newest = self.latest(MAX_INTEGER + 1, 1)
         return newest[0].timestamp if newest else None
 
-    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
-        """Return the records of each writer in the order of its commits; see :mod:`.writers`."""
-        return read_arrivals(self._database, after)
-
-    def newest_arrival(self) -> str:
-        return find_newest(self._database)
-
-    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
-        return self._listeners.add(notify)
-
     # -- retention -------------------------------------------------------------------------------
 
     def prune(self, before: Milliseconds) -> int:
@@ -336,12 +321,6 @@ class FirestoreStore:
 
     def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
         slaves.save_slave(self._database, lease, name, state)
-
-    def consumers(self) -> dict[str, ConsumerState]:
-        return consumers.read_consumers(self._database)
-
-    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
-        consumers.save_consumer(self._database, name, state)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
         quarantine.save_quarantine(self._database, lease, items)

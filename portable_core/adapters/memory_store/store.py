@@ -245,6 +245,10 @@ class MemoryStore(MemoryMasterState):
             yield from found
             number = items[-1][0]
 
+    def find_earlier(self, position: str, count: int) -> str:
+        number = max(int(position or "0", 16) - count, 0)
+        return f"{number:x}" if number else BEGINNING
+
     def newest_arrival(self) -> str:
         with self._lock:
             self._check_open()

@@ -151,6 +151,12 @@ class Places:
             self.format(self._find_common(named, known)),
         )
 
+    def find_earlier(self, text: str, count: int) -> str:
+        """Return a position at most ``count`` places before this one, in the same stretch."""
+        place = self.parse(text).place
+        first = next((first for first, _ in self._list_ends() if first <= place), None)
+        return text if first is None else self.format(max(place - count, first - 1))
+
     def _end(self, stretch: Stretch) -> int:
         """Return the last place that may belong to a stretch."""
         if stretch.last is not None:

@@ -279,6 +279,10 @@ class SqliteStore(SqliteMasterMethods):
         self._check_arrivals()
         return self._arrivals.scan(after)
 
+    def find_earlier(self, position: str, count: int) -> str:
+        self._check_arrivals()
+        return self._places.find_earlier(position, count)
+
     def newest_arrival(self) -> str:
         self._check_arrivals()
         return self._arrivals.find_newest()

@@ -1,0 +1,38 @@
+"""The methods of a store for the order of arrival and its consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from portable_core.adapters.firestore import consumers
+from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
+from portable_core.adapters.firestore.client import Database
+from portable_core.listeners import Listeners
+from portable_core.ports import BEGINNING, Arrival, ConsumerState
+
+
+class FirestoreArrivals:
+    """The order of arrival, and registered consumers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listeners = Listeners()
+
+    def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
+        """Return the records of each writer in the order of its commits; see :mod:`.writers`."""
+        return read_arrivals(self._database, after)
+
+    def find_earlier(self, position: str, count: int) -> str:
+        return position
+
+    def newest_arrival(self) -> str:
+        return find_newest(self._database)
+
+    def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
+        return self._listeners.add(notify)
+
+    def consumers(self) -> dict[str, ConsumerState]:
+        return consumers.read_consumers(self._database)
+
+    def save_consumer(self, name: str, state: ConsumerState | None) -> None:
+        consumers.save_consumer(self._database, name, state)
