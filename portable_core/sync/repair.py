@@ -26,7 +26,7 @@ import msgspec
 from portable_core.errors import SettingsError
 from portable_core.ingest.plausible_clock import find_limit
 from portable_core.ingest.receiver import HORIZON_MARK
-from portable_core.ports import MasterStore, Milliseconds, SlaveState
+from portable_core.ports import MasterStore, Milliseconds
 from portable_core.records import MAX_INTEGER, Integer, Pair, Record
 from portable_core.sync.repair_plan import Ahead, plan_shifts
 
@@ -275,8 +275,7 @@ class Repair:
             lease = store.acquire_lease("repair", self._now, _LEASE_MS)
             try:
                 for name, state in states.items():
-                    reset = SlaveState(0, report=state.report, losses=state.losses)
-                    store.save_slave(lease, name, reset)
+                    store.save_slave(lease, name, replace(state, cursor=0, part=None))
             finally:
                 store.release_lease(lease)
         return len(states)
