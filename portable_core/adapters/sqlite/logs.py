@@ -10,6 +10,7 @@ another one, is noticed at the next start.
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def is_same_log(saved: Salts, found: Salts) -> bool:
     """Return whether a log is the one whose salts were saved, perhaps reused since."""
     restarts = (found[0] - saved[0]) % 2**32
     return found == saved if restarts == 0 else restarts <= _MOST_RESTARTS
+
+
+def hold_log(path: Path) -> sqlite3.Connection:
+    """Return a connection that keeps the log of a data file: the last one to be closed removes it.
+
+    Raises ``sqlite3.Error``.
+    """
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
+    )
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return connection
 
 
 def read_log_inode(path: Path) -> int:

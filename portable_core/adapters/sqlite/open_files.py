@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from portable_core.adapters.sqlite.files import (
     parse_name,
     translate_error,
 )
-from portable_core.adapters.sqlite.logs import read_log_inode
+from portable_core.adapters.sqlite.logs import hold_log, read_log_inode
 from portable_core.adapters.sqlite.reader import TABLE, Reader
 from portable_core.adapters.sqlite.writer import Writer
 from portable_core.errors import StoreError
@@ -36,9 +37,12 @@ class OpenFiles:
     """
 
     def __init__(
-        self, folder: Path, reader: Reader, before_close: Callable[[str, Writer, float], None]
+        self, folder: Path, reader: Reader, before_close: Callable[[str, Writer, float], bool]
     ) -> None:
-        """``before_close`` is called with the name and the writer of a file that will be closed."""
+        """``before_close`` is called with the name and the writer of a file that will be closed.
+
+        It returns whether the write-ahead log of the file may be removed.
+        """
         self._before_close = before_close
         self._folder = folder
         self._reader = reader
@@ -46,6 +50,8 @@ class OpenFiles:
         self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
         #: The inodes of the write-ahead logs of files that have one.
         self._logs: dict[str, int] = {}
+        #: Connections that keep the logs of closed files, until the process ends.
+        self._held: list[sqlite3.Connection] = []
         #: Closed and abandoned writers, by file, until their threads have ended.
         self.pending: list[tuple[str, Writer]] = []
 
@@ -115,11 +121,14 @@ class OpenFiles:
         while len(self._writers) > keep:
             name, (writer, _) = self._writers.popitem(last=False)
             self._reader.forget(name)
-            self._before_close(name, writer, until)
+            complete = self._before_close(name, writer, until)
             self.pending.append((name, writer))
             try:
-                writer.close(until)
-            except StoreError as error:  # the records are safe in the write-ahead log
+                if not complete:
+                    self._held.append(hold_log(self._folder / name))
+                    writer.abandon()
+                writer.close(until)  # does nothing after that
+            except (StoreError, sqlite3.Error) as error:  # the records are safe in the log
                 logger.warning("%s: not checkpointed yet: %s", self._folder, error)
 
     def abandon(self, name: str) -> None:

@@ -43,17 +43,23 @@ class SavedLogs:
         if file is not None and file.log != salts:
             self._save(replace(file, log=salts), until)
 
-    def end(self, name: str, writer: Writer, until: float) -> None:
-        """Save that a file needs its log no longer; closing it removes the log."""
+    def end(self, name: str, writer: Writer, until: float) -> bool:
+        """Save that a file needs its log no longer; return False if it still does.
+
+        Closing the file removes the log. A log that is missing although the state names it would be
+        reported as a loss at the next start.
+        """
         file = self._files.get(name)
         if file is None or not file.log or writer.abandoned:
-            return
+            return True
         try:
             ((busy, _, _),) = writer.query("PRAGMA wal_checkpoint(FULL)", until)
             if not busy:
                 self._save(replace(file, log=()), until)
         except (StoreError, FileDamaged) as error:
             logger.warning("%s: %s: not checkpointed yet: %s", self._folder, name, error)
+            return False
+        return True
 
     def _save(self, file: DataFile, until: float) -> None:
         self._state.save_files({file.name: encode_file(file, durable=True)}, until)
