@@ -204,3 +204,20 @@ class Node:
             self._drained.set()
             if self._handing_over is not None:
                 self._handing_over.join()
+
+
+def describe_start(settings: Settings, version: str) -> str:
+    """Return the log line of a start: what the node is, and whom it knows, without secrets."""
+    store = f"{settings.store.kind.name}:{settings.store.path}"
+    parts = [f"store {store}", f"authentication {', '.join(settings.sync_auth)}"]
+    sources = [name or "(none)" for name in sorted(settings.sources.names)]
+    parts.append(f"sources {', '.join(sources) or 'all, unsigned'}")
+    if settings.role == "master":
+        slaves = [f"{slave.name} {slave.url}" for slave in settings.slaves]
+        parts.append(f"slaves {', '.join(slaves) or 'none'}")
+        every_ms = settings.sync_every_ms
+        parts.append(
+            "syncs on request" if every_ms is None else f"a sync every {every_ms / 1000:g} s"
+        )
+        parts.append(f"console {'on' if settings.console_token else 'off'}")
+    return f"started: {settings.role} {version}, {'; '.join(parts)}"

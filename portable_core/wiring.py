@@ -22,7 +22,7 @@ from portable_core.errors import SettingsError, StoreError
 from portable_core.forwarding import build_dead_letters
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
-from portable_core.node import Node
+from portable_core.node import Node, describe_start
 from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer, Observers
@@ -226,7 +226,7 @@ def build_app(
         nonlocal served_by
         if served_by != os.getpid():
             served_by = os.getpid()
-            logger.info("%s", describe_start(settings))
+            logger.info("%s", describe_start(settings, find_version()))
             close_at_exit(node.close)
             _start_schedule(node)
             started(node)
@@ -260,23 +260,6 @@ def _watch_conditions(node: Node) -> None:
 
     if not node.receiver.store.shared:
         threading.Thread(target=watch, name="conditions", daemon=True).start()
-
-
-def describe_start(settings: Settings) -> str:
-    """Return the log line of a start: what the node is, and whom it knows, without secrets."""
-    store = f"{settings.store.kind.name}:{settings.store.path}"
-    parts = [f"store {store}", f"authentication {', '.join(settings.sync_auth)}"]
-    sources = [name or "(none)" for name in sorted(settings.sources.names)]
-    parts.append(f"sources {', '.join(sources) or 'all, unsigned'}")
-    if settings.role == "master":
-        slaves = [f"{slave.name} {slave.url}" for slave in settings.slaves]
-        parts.append(f"slaves {', '.join(slaves) or 'none'}")
-        every_ms = settings.sync_every_ms
-        parts.append(
-            "syncs on request" if every_ms is None else f"a sync every {every_ms / 1000:g} s"
-        )
-        parts.append(f"console {'on' if settings.console_token else 'off'}")
-    return f"started: {settings.role} {find_version()}, {'; '.join(parts)}"
 
 
 def find_version() -> str:
