@@ -88,7 +88,8 @@ def begin_request(read_header: Callable[[str], str | None]) -> None:
     ``read_header`` returns a header's value by its name. Call this at the start of every request,
     including one without a trace: otherwise the trace of an earlier request stays.
     """
-    _current.set(parse_trace(read_header("traceparent"), read_header("X-Cloud-Trace-Context")))
+    parent, cloud_trace = read_header("traceparent"), read_header("X-Cloud-Trace-Context")
+    _current.set(parse_trace(parent, cloud_trace) if parent or cloud_trace else None)
 
 
 # -- lines -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 
 from portable_core.errors import HeadersTooLarge, NotFound
@@ -30,6 +30,10 @@ WEBHOOK_PATH = "/webhook"
 MAX_KEPT_CHARACTERS = 64 * 1024
 
 _SOURCE_CHARACTERS = 200
+
+#: Longer names and values are not remembered, so that no sender fills the memory with them.
+_MOST_REMEMBERED = 128
+
 #: The last one stands for bytes that are not UTF-8.
 _NOT_IN_SOURCES = frozenset(" /\\%\ufffd")
 
@@ -55,13 +59,25 @@ class Admission:
             settings.keep_headers, settings.keep_credential_headers, settings.sources.rows
         )
 
-        @lru_cache(maxsize=4096)
-        def find_kept(source: str, name: bytes) -> str:
-            text = name.decode("latin-1")
-            return text if self._kept.headers(source)(text) else ""
+        self._remember_kept = lru_cache(maxsize=4096)(self._find_kept)
+        self._remember_head = lru_cache(maxsize=1024)(self._check_head)
+        self._remember_open = lru_cache(maxsize=1024)(self._is_open)
 
-        #: Return the name, as text, of a header of this source if it is kept, else an empty text.
-        self.find_kept: Callable[[str, bytes], str] = find_kept
+    def find_kept(self, source: str, name: bytes) -> str:
+        """Return the name, as text, of a header of this source if it is kept, else an empty one."""
+        short = len(name) <= _MOST_REMEMBERED
+        return self._remember_kept(source, name) if short else self._find_kept(source, name)
+
+    def _find_kept(self, source: str, name: bytes) -> str:
+        text = name.decode("latin-1")
+        return text if self._kept.headers(source)(text) else ""
+
+    def is_open(self, source: str) -> bool:
+        """Return whether every request of a source is a webhook: no signature, no handshake."""
+        return self._remember_open(source)
+
+    def _is_open(self, source: str) -> bool:
+        return not self._sources.schemes(source) and not self._sources.row(source).handshakes
 
     def check_head(self, source: str, content_type: str, content_encoding: str | None) -> None:
         """Raise an error for a head that cannot come before a webhook of this source.
@@ -70,6 +86,12 @@ class Admission:
         ``UnsupportedEncoding`` for a compressed body. Handshakes have bodies of any kind, so where
         a source has them, the kind is checked after them.
         """
+        if len(content_type) <= _MOST_REMEMBERED:
+            self._remember_head(source, content_type, content_encoding)
+        else:
+            self._check_head(source, content_type, content_encoding)
+
+    def _check_head(self, source: str, content_type: str, content_encoding: str | None) -> None:
         check_source(source)
         row = self._sources.row(source)
         check_encoding(content_encoding, compressed=row.compressed)

@@ -245,6 +245,8 @@ def _list_events(parts: Parts) -> list[tuple[str, bytes]]:
     """Return the event headers that are present, in order."""
     headers = parts.headers
     names = _EVENT_HEADERS.intersection(headers) if headers else ()
+    if not names:
+        return []
     return [(f"header:{n}", _encode_text(headers[n])) for n in sorted(names) if headers[n]]
 
 

@@ -92,6 +92,9 @@ NEVER_KEPT = (
     "x-telegram-bot-api-secret-token",
 )
 
+#: Longer names are not remembered, so that no sender fills the memory with them.
+_MOST_REMEMBERED = 128
+
 #: Decides whether a header is kept, by its name in lower case.
 IsKept = Callable[[str], bool]
 
@@ -115,11 +118,15 @@ def choose_kept(
     kept_anyway = frozenset(override)
     never = frozenset({*NEVER_KEPT, *secret}) - kept_anyway
 
-    @lru_cache(maxsize=1024)  # a source's webhooks have mostly the same headers
-    def is_kept(name: str) -> bool:
+    def decide(name: str) -> bool:
         if name in never:
             return False
         return name in exact or name in kept_anyway or name.startswith(beginnings)
+
+    remember = lru_cache(maxsize=1024)(decide)  # a source's webhooks have mostly the same headers
+
+    def is_kept(name: str) -> bool:
+        return remember(name) if len(name) <= _MOST_REMEMBERED else decide(name)
 
     return is_kept
 

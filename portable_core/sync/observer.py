@@ -31,14 +31,25 @@ class Observers(Observer):
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
+        # Two events of each webhook: only those are called that do something.
+        self._requests = [
+            observer.begin_request
+            for observer in observers
+            if type(observer).begin_request is not Observer.begin_request
+        ]
+        self._webhooks = [
+            observer.observe_webhook
+            for observer in observers
+            if type(observer).observe_webhook is not Observer.observe_webhook
+        ]
 
     def begin_request(self, read_header: Callable[[str], str | None]) -> None:
-        for observer in self._observers:
-            observer.begin_request(read_header)
+        for begin_request in self._requests:
+            begin_request(read_header)
 
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
-        for observer in self._observers:
-            observer.observe_webhook(source, outcome, seconds)
+        for observe_webhook in self._webhooks:
+            observe_webhook(source, outcome, seconds)
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
         for observer in self._observers:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from portable_core.errors import BadRequest
+from portable_core.ingest.admission import Admission
 from portable_core.payload_hash.identity import EVENT_HEADERS
 from portable_core.settings import Settings
 from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT, KeptParts, choose_kept
@@ -94,3 +96,23 @@ def test_the_coding_of_a_body_that_may_be_compressed_is_always_kept(tmp_path: Pa
     parts = KeptParts(settings.keep_headers, (), settings.sources.rows)
     assert parts.headers("s")("content-encoding")
     assert not parts.headers("t")("content-encoding")
+
+
+def test_long_names_and_types_are_judged_without_being_remembered() -> None:
+    """A sender may send any number of them, of 384 KiB each."""
+    env = {"SYNC_AUTH": "none", "STORE": "memory:"}
+    admission = Admission(Settings.from_env("slave", env))
+    long = "x-github-" + "a" * 1000
+    assert admission.find_kept("", long.encode()) == long
+    assert admission.find_kept("", b"x" * 1000) == ""
+    admission.check_head("", "application/json; x=" + "y" * 1000, None)
+    with pytest.raises(BadRequest):
+        admission.check_head("", "application/x-www-form-urlencoded; x=" + "y" * 1000, None)
+    assert admission._remember_kept.cache_info().currsize == 0
+    assert admission._remember_head.cache_info().currsize == 0
+    for _ in range(2):
+        assert admission.find_kept("", b"x-github-event") == "x-github-event"
+        admission.check_head("", "application/json", None)
+        with pytest.raises(BadRequest):
+            admission.check_head("", "multipart/form-data", None)
+    assert admission._remember_kept.cache_info().hits == 1

@@ -141,7 +141,10 @@ class Connection(Intake):
             else:
                 self._linger()
         elif self.blocked_since is None:
-            self._go_on()
+            if self.queue or self._unread or self._counted or self.eof or self.paused:
+                self._go_on()
+            else:  # nothing else has come
+                self.enter("head" if self.current is not None else "idle")
         else:
             self._held_back = True
             self.pause()

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -21,7 +21,7 @@ from portable_core.adapters.edge.bridge import Bridge
 from portable_core.adapters.edge.forwarded import find_client
 from portable_core.adapters.edge.headers import RequestHeaders
 from portable_core.adapters.edge.pool import Pool
-from portable_core.adapters.edge.request import Body, Request
+from portable_core.adapters.edge.request import Body, Header, Request
 from portable_core.errors import BufferFull, WebhookSyncError
 from portable_core.ingest.admission import (
     HANDSHAKE_METHODS,
@@ -39,7 +39,7 @@ from portable_core.problems import (
     name_problem,
 )
 from portable_core.settings import Network
-from portable_core.sources.decision import Refuse
+from portable_core.sources.decision import ADMIT, Decision, Refuse
 from portable_core.sources.handshakes import Answer
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,17 @@ _LARGE_AT_ONCE = 4
 _MOST_TURNS = 8
 
 _TITLES = {400: "Bad request", 408: "Request timeout", 413: "Payload too large"}
+
+
+#: Longer paths are not remembered, so that no sender fills the memory with them.
+_MOST_REMEMBERED = 128
+
+
+def _read_source(path: bytes) -> str | None:
+    return find_source(unquote_to_bytes(path).decode("latin-1"))
+
+
+_remember_source = lru_cache(maxsize=1024)(_read_source)
 
 
 class _Arrival:
@@ -99,7 +110,8 @@ class WebhookHandler:
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         source = None
         if path.startswith(b"/webhook"):
-            source = find_source(unquote_to_bytes(path).decode("latin-1"))
+            short = len(path) <= _MOST_REMEMBERED
+            source = _remember_source(path) if short else _read_source(path)
         if source is not None and request.method == b"POST":
             self._begin_webhook(request, source)
         elif source is None or not self._answer_handshake(request, source, query):
@@ -175,8 +187,10 @@ class WebhookHandler:
         try:
             node.observer.begin_request(headers.first)
             query = arrival.request.target.partition(b"?")[2].decode("latin-1")
-            request = self._admission.make_request(source, "POST", headers, query, payload)
-            decision = node.decide(source, request, node.receiver.clock.now())
+            decision: Decision = ADMIT
+            if not self._admission.is_open(source):
+                request = self._admission.make_request(source, "POST", headers, query, payload)
+                decision = node.decide(source, request, node.receiver.clock.now())
             if isinstance(decision, Refuse):
                 raise decision.error
             if isinstance(decision, Answer):
@@ -257,8 +271,7 @@ class WebhookHandler:
                 return
             self._observe(arrival, "kept")
             status, kind, document = self._admission.respond(arrival.source, result)
-            headers = ((b"Content-Type", kind.encode()),) if kind else ()
-            arrival.request.respond(status, headers, document)
+            arrival.request.respond(status, _make_headers(kind), document)
         elif isinstance(error, WebhookSyncError):
             self._refuse(arrival, error)
         else:
@@ -287,3 +300,8 @@ class WebhookHandler:
 
     def describe(self, status: int, detail: str) -> bytes:
         return make_document(status, _TITLES.get(status, "Request rejected"), detail)
+
+
+@lru_cache(maxsize=256)  # the types of responses, one for each source at most
+def _make_headers(kind: str) -> tuple[Header, ...]:
+    return ((b"Content-Type", kind.encode()),) if kind else ()
