@@ -116,7 +116,8 @@ class SqliteStore(SqliteMasterMethods):
             self._append(records, until)
 
     def _append(self, records: Sequence[Record], until: float) -> None:
-        self._check_spare(sum(record.size for record in records))
+        if time.monotonic() >= self._ample_until:
+            self._check_spare(sum(record.size for record in records))
         self._note_failure(StoreError(f"{self._folder}: an append was interrupted"))
         try:
             self._appender.append(records, until)
@@ -240,8 +241,6 @@ class SqliteStore(SqliteMasterMethods):
 
     def _check_spare(self, size: int = 0) -> None:
         """Raise ``StoreFull`` if the disk is too full for records of ``size`` bytes."""
-        if size < _AMPLE_BYTES // 8 and time.monotonic() < self._ample_until:
-            return
         # Records are written twice: into a write-ahead log, and from there into their file.
         needed = _SPARE_BYTES + self._appender.measure_logs() + 2 * size
         try:
