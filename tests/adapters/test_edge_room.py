@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -107,3 +108,33 @@ def test_requests_that_were_given_up_are_logged_once_a_minute(
     assert [record.args for record in caplog.records] == [(3,), (10,)]
     assert edge.budget.total <= 10_000
     assert [each.phase for each in connections[-3:]] == ["closed", "body", "body"]
+
+
+class _Answering(_Handler):
+    """Keeps something with each request that refers to the request, as handlers do."""
+
+    def begin(self, request: Request) -> None:
+        request.data = [request]
+        request.collect(100)
+
+    def complete(self, request: Request) -> None:
+        request.respond(200, (), b"")
+
+
+def test_answered_requests_are_free_without_a_collection() -> None:
+    """A collection looks at all objects of 256 senders, and memory that is not free is not warm."""
+    edge = Edge(_Answering(), EdgeLimits(), max_body=100)
+    connection = Connection(edge)
+    connection.connection_made(_Transport())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(100):
+            connection.data_received(
+                b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+            )
+        alive = sum(isinstance(each, Request) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert connection.phase == "idle"
+    assert alive <= 2

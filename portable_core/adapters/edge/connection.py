@@ -47,6 +47,7 @@ class Connection(Intake):
             self._end_body(request, "the client closed the connection")
             if not request.finished and request.on_gone is not None:
                 request.on_gone()
+            request.release()
         self.queue.clear()
         self._unread = b""
 
@@ -133,6 +134,7 @@ class Connection(Intake):
     def answered(self, request: Request, *, keep: bool) -> None:
         """Continue with the next request after a response, or end."""
         self._end_body(request, "the request is answered")
+        request.release()
         if self.queue and self.queue[0] is request:
             self.queue.popleft()
         if not keep:
