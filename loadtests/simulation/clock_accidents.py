@@ -69,9 +69,12 @@ class ClockEvents(Events):
             return
         if process.receiver.clock._other is not None:
             return  # it has just been set: the date before it is as plausible
-        self.world.oracle.counts["glitches"] += 1
         before, offset = self._find_lead(process), process.offset
-        self.world.set_clock(process, offset + self._random.choice((SPAN_MS, _HOUR_MS, _YEAR_MS)))
+        wrong = offset + self._random.choice((SPAN_MS, _HOUR_MS, _YEAR_MS))
+        if self._is_confirmed(process, wrong):
+            return
+        self.world.oracle.counts["glitches"] += 1
+        self.world.set_clock(process, wrong)
         pause, self.world.pause = self.world.pause, lambda: None  # it is over within a second
         for _ in range(self._random.randint(1, 3)):
             self._use(process)
@@ -83,6 +86,13 @@ class ClockEvents(Events):
         lead = self._find_lead(process)
         if lead > max(before, _LIMIT_MS):
             raise Violation("clock", f"{process.node.name} is {lead} ms ahead after a moment")
+
+    def _is_confirmed(self, process: Process, offset: Milliseconds) -> bool:
+        """Return whether the clock of another process is as wrong as this."""
+        others = (other for node in self.world.nodes.values() for other in node.processes)
+        return any(
+            other is not process and abs(other.offset - offset) <= _LIMIT_MS for other in others
+        )
 
     def _use(self, process: Process) -> None:
         """Read the clock as a request for the status, a sync, or a webhook does."""
