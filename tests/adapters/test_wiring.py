@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,19 @@ def test_a_hand_over_is_built_only_for_a_slave_that_has_an_address_for_it() -> N
 def test_every_observer_gets_every_event() -> None:
     events: list[tuple[str, tuple[object, ...]]] = []
 
-    class Recorder(Observer):
-        def __getattribute__(self, name: str) -> object:
-            return lambda *arguments: events.append((name, arguments))
+    def record(name: str) -> Callable[..., None]:
+        return lambda _self, *arguments: events.append((name, arguments))
 
-    observers = Observers([Recorder(), Recorder()])
+    names = {name for name in vars(Observer) if not name.startswith("_")}
+    recorder = type("Recorder", (Observer,), {name: record(name) for name in names})
+    observers = Observers([recorder(), recorder()])
     calls = {
         "begin_request": (lambda name: None,),
         "observe_webhook": ("hub", "kept", 0.5),
         "observe_commit": (3, 0.5, True),
         "observe_sync": (SyncReport(0, 0.0, []),),
     }
-    assert set(calls) == {name for name in vars(Observer) if not name.startswith("_")}
+    assert set(calls) == names
     for name, arguments in calls.items():
         events.clear()
         getattr(observers, name)(*arguments)
