@@ -208,7 +208,11 @@ class Events:
         self.world.start(node, 0)
 
     def _expect_losses(self, node: SimulatedNode, gone: list[Pair]) -> None:
-        """Remember which webhooks the next sync has to name: not those that no report followed."""
+        """Remember which webhooks the next sync has to name.
+
+        Not those that no report followed, and not those before the cursor: the master has never
+        seen the clone that received them.
+        """
         self._unnamed.pop(node.name, None)
         master, latest = self.world.master, self.world.now + SPAN_MS // 2
         state = master.disk.slave_states().get(node.name, SlaveState())
@@ -216,7 +220,8 @@ class Events:
             return
         if state.store == node.disk.uuid and not node.disk.has_reported(*state.stint):
             lost = self.world.oracle.list_lost(node.disk.uuid, gone)
-            self._unnamed[node.name] = [pair for pair in lost if pair.timestamp < latest]
+            first = state.cursor or 0
+            self._unnamed[node.name] = [pair for pair in lost if first <= pair.timestamp < latest]
 
     def _check_losses(self) -> None:
         """After a sync that has noticed a restored disk, what it lost is named."""
