@@ -165,7 +165,7 @@ class ClockEvents(Events):
         world, disk = self.world, node.disk
         for process in list(node.processes):
             world.kill(process)
-        before = disk.all_records()
+        before, horizon = disk.all_records(), disk.mark(HORIZON_MARK)
         disk.end_lease()  # as when the store is opened
         writes = MAX_INTEGER if certain else self._random.choice((MAX_INTEGER, 2, 4, 6, 8, 10))
         try:
@@ -176,7 +176,7 @@ class ClockEvents(Events):
         except LeaseHeld as error:
             raise Violation("lease", f"that of a dead process keeps {node.name} out") from error
         moved = _find_moved(before, disk.all_records())
-        world.oracle.move(disk, moved)
+        world.oracle.move(disk, moved, horizon)
         world.oracle.counts["repaired"] += bool(moved)
         world.start(node, 0)
 

@@ -76,6 +76,8 @@ class Oracle:
         self._by_hash: dict[int, list[Pair]] = defaultdict(list)
         self._lost_by_hash: dict[int, list[Pair]] = defaultdict(list)
         self._fetched: dict[Pair, str] = {}
+        #: The latest horizon of the master that a repair has set back.
+        self._repaired: Milliseconds = 0
         #: Pairs whose bytes on a disk are no longer those that came in, by disk.
         self.corrupted: set[tuple[str, Pair]] = set()
         #: How often each thing happened that a history should contain.
@@ -168,8 +170,8 @@ class Oracle:
             if (disk, pair) in self._acknowledged:
                 self._acknowledged[disk, pair].lost = False
 
-    def move(self, disk: Disk, moved: Mapping[Pair, Pair]) -> None:
-        """A repair gave these pairs of a disk new timestamps."""
+    def move(self, disk: Disk, moved: Mapping[Pair, Pair], horizon: Milliseconds) -> None:
+        """A repair gave these pairs of a disk new timestamps, and set its ``horizon`` back."""
         told = self._horizons.get(DiskLife(disk.uuid, disk.generation, disk.lineage), 0)
         for old, new in moved.items():
             if new.timestamp < told:
@@ -184,6 +186,8 @@ class Oracle:
             if disk is self._master:
                 self._by_hash[old.hash].remove(old)
                 self._add(new, self._fetched[old])
+        if disk is self._master:
+            self._repaired = max(self._repaired, horizon)
 
     def list_lost(self, disk: str, pairs: Iterable[Pair]) -> list[Pair]:
         """Return the acknowledged webhooks among these that an accident took from a disk."""
@@ -236,8 +240,9 @@ class Oracle:
         if record.recovery is None:
             for pair in near:
                 # What a stopping slave handed over may overtake the master's own copy, and what
-                # was fetched for a damaged part meets what comes back with it.
-                if self._fetched[pair] == "fetched":
+                # was fetched for a damaged part meets what comes back with it. Before a repair of
+                # the master, syncs relied on a horizon behind which its own records come now.
+                if self._fetched[pair] == "fetched" and record.pair.timestamp >= self._repaired:
                     raise Violation("needless", f"{pair} was fetched, {record.pair} was on its way")
 
     def check_cursors(self, slaves: Iterable[tuple[str, Disk]]) -> None:
