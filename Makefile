@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 EXAMPLES ?= 20000
-# One process runs a file, whose fixtures are so made once. Three processes on two cores, because tests
+# One process runs a file, whose fixtures are so made once. Four processes on two cores, because tests
 # of nodes mostly wait. tests/conftest.py orders the files, not xdist.
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help

@@ -111,11 +111,13 @@ def test_cut_at_every_request_and_resumed(fault: str) -> None:
         assert trial.calls <= whole + 25, f"cut at {call}: {trial.calls} instead of {whole}"
 
 
-def test_the_master_killed_at_every_write() -> None:
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_the_master_killed_at_every_write(step: int) -> None:
+    """At every third one in the usual run."""
     undisturbed = CrowdTrial()
     undisturbed.sync_to_end(rounds=1)
     assert undisturbed.writes > 40
-    for number in range(1, undisturbed.writes + 1):
+    for number in range(1, undisturbed.writes + 1, step):
         for accident in KILLS:
             CrowdTrial(accidents={number: accident}).sync_to_end()
 
