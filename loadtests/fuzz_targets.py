@@ -13,7 +13,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["portable_core", "prometheus_client"]):
-    from portable_core.adapters.authentication.oidc import IdTokenVerifier, KeySet
+    from portable_core.adapters.authentication.key_set import KeySet
+    from portable_core.adapters.authentication.oidc import IdTokenVerifier
     from portable_core.adapters.authentication.tokens import Guard
     from portable_core.adapters.flask_app.queries import (
         read_before,

@@ -33,6 +33,7 @@ from portable_core.webhooks.consumers import Consumers
 if TYPE_CHECKING:
     from flask import Flask
 
+    from portable_core.adapters.authentication.source_keys import SourceKeys
     from portable_core.adapters.http.client import HttpSlaveClient
     from portable_core.sync.repair import RepairableStore
 
@@ -86,11 +87,12 @@ class _Extra(NamedTuple):
     modules: tuple[str, ...]
 
 
-#: What needs an extra: kinds of store, and kinds of ``SYNC_AUTH``.
+#: What needs an extra: kinds of store, kinds of ``SYNC_AUTH``, senders with published keys.
 _STORE_EXTRAS = {
     "firestore": _Extra("firestore", "google-cloud-firestore", ("google.cloud.firestore_v1",))
 }
-_AUTH_EXTRAS = {"oidc": _Extra("oidc", "google-auth[requests]", ("google.auth", "requests"))}
+_OIDC = _Extra("oidc", "google-auth[requests]", ("google.auth", "requests", "cryptography"))
+_AUTH_EXTRAS = {"oidc": _OIDC}
 
 
 def check_extras(settings: Settings) -> None:
@@ -103,6 +105,7 @@ def find_missing_extras(settings: Settings) -> Iterator[SettingsError]:
     """Return an error for each setting that needs a package that is not installed."""
     needs = [("STORE", _STORE_EXTRAS.get(settings.store.kind.name))]
     needs += [("SYNC_AUTH", _AUTH_EXTRAS.get(kind)) for kind in settings.sync_auth]
+    needs += [("SOURCES", _OIDC)] if settings.sources.key_addresses else []
     for setting, extra in needs:
         if extra is not None and not all(map(_is_installed, extra.modules)):
             yield SettingsError(
@@ -127,7 +130,19 @@ _STORE_BUILDERS: Mapping[str, Callable[[Settings, bool], RepairableStore]] = {
 }
 
 
-def build_node(settings: Settings, observer: Observer | None = None) -> Node:
+def build_source_keys(settings: Settings) -> SourceKeys | None:
+    """Return the public keys of the sources; None if no sender publishes any. None is fetched."""
+    if not settings.sources.key_addresses:
+        return None
+    from portable_core.adapters.authentication.source_keys import SourceKeys
+    from portable_core.adapters.http.tls import make_tls
+
+    return SourceKeys(settings.sources.key_addresses, tls=make_tls(settings.ca_file))
+
+
+def build_node(
+    settings: Settings, observer: Observer | None = None, keys: SourceKeys | None = None
+) -> Node:
     """Return a node with these settings; nothing is opened, locked or started yet.
 
     Raises ``SettingsError`` if a setting needs a package that is not installed.
@@ -136,6 +151,8 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
     from portable_core.adapters.http.tls import make_tls
 
     check_extras(settings)
+    keys = keys or build_source_keys(settings)
+    sources = settings.sources.use_keys(keys.find) if keys else settings.sources
     observer = observer or Observer()
     store = build_store(settings)
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
@@ -151,7 +168,7 @@ def build_node(settings: Settings, observer: Observer | None = None) -> Node:
         settings,
         receiver,
         guard.check,
-        settings.sources.decide,
+        sources.decide,
         slave=slave,
         master=master,
         feed=feed,
@@ -217,7 +234,9 @@ def build_app(
     from portable_core.adapters.server.stopping import close_at_exit
 
     metrics = Metrics(settings, find_version())
-    node = build_node(settings, Observers([LogObserver(), metrics]))
+    check_extras(settings)
+    keys = build_source_keys(settings)
+    node = build_node(settings, Observers([LogObserver(), metrics]), keys)
     for warning in node.warnings:
         logger.warning(warning)
     served_by = 0
@@ -228,6 +247,8 @@ def build_app(
             served_by = os.getpid()
             logger.info("%s", describe_start(settings, find_version()))
             close_at_exit(node.close)
+            if keys is not None:
+                keys.begin()
             _start_schedule(node)
             started(node)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from portable_core.errors import BadRequest, Unauthorized, WebhookSyncError
+from portable_core.errors import BadRequest, Unauthorized, Unavailable, WebhookSyncError
 from portable_core.sources.bodies import check_body_kind
 from portable_core.sources.handshakes import Answer
 from portable_core.sources.request import SourceRequest
@@ -63,9 +63,11 @@ def decide(
 def check_signature(schemes: Sequence[Scheme], request: SourceRequest, now_ms: int) -> None:
     """Return if one of the schemes admits the request, or there are none.
 
-    Raises ``Unauthorized``, which names the fault.
+    Raises ``Unauthorized``, which names the fault; ``Unavailable`` if that depends on public keys
+    that are not there.
     """
     faults: dict[str, None] = {}
+    unavailable: Unavailable | None = None
     admitted = not schemes
     for scheme in schemes:  # all of them: the time must not show which one matched
         try:
@@ -73,6 +75,10 @@ def check_signature(schemes: Sequence[Scheme], request: SourceRequest, now_ms: i
             admitted = True
         except Unauthorized as fault:
             faults[str(fault)] = None
+        except Unavailable as fault:
+            unavailable = fault
+    if not admitted and unavailable is not None:
+        raise unavailable
     if not admitted:
         raise Unauthorized("; ".join(faults))
 

@@ -57,7 +57,7 @@ class PublicKeyForm:
 
     def make(self, secret: str) -> PublicKeyScheme:
         """Return the scheme with this key. Raises ``ValueError`` with the end of a sentence."""
-        return PublicKeyScheme(self, _make_verify(secret, self.columns.algorithm))
+        return PublicKeyScheme(self, make_verify(secret, self.columns.algorithm))
 
     def make_with_parameter(self, header: str) -> PublicKeyForm:
         """Return the same form with the signature in another header."""
@@ -102,7 +102,8 @@ class PublicKeyScheme:
         raise ValueError("only the sender has the private key")
 
 
-def _make_verify(text: str, algorithm: Algorithm) -> Verify:
+def make_verify(text: str, algorithm: Algorithm) -> Verify:
+    """Return what verifies signatures with a public key. Raises ``ValueError``."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa

@@ -17,6 +17,7 @@ from portable_core.payload_hash.identity import DEFAULT_RULE, IdentityRule, make
 from portable_core.sources.bodies import BodyKind
 from portable_core.sources.handshakes import Handshake, HandshakeColumns
 from portable_core.sources.hmac_signature import HmacColumns, HmacForm
+from portable_core.sources.jwt_signature import JwtColumns
 from portable_core.sources.limits import NO_LIMITS, SourceLimits
 from portable_core.sources.public_key import PublicKeyColumns
 from portable_core.sources.request import SourceRequest
@@ -33,7 +34,8 @@ class Scheme(Protocol):
         ...
 
     def check(self, request: SourceRequest, now_ms: int) -> None:
-        """Return if the signature is right. Raises ``Unauthorized``."""
+        """Return if the signature is right. Raises ``Unauthorized``, and ``Unavailable`` if the
+        sender's public keys are not there."""
         ...
 
     def describe(self) -> str:
@@ -79,6 +81,7 @@ class _Signature(msgspec.Struct, forbid_unknown_fields=True):
     hmac: HmacColumns | None = None
     token: TokenColumns | None = None
     public_key: PublicKeyColumns | None = None
+    jwt: JwtColumns | None = None
 
 
 class _Identity(msgspec.Struct, forbid_unknown_fields=True):
@@ -277,11 +280,12 @@ def _read_signature(signature: _Signature) -> Form:
             ("hmac", signature.hmac),
             ("token", signature.token),
             ("public_key", signature.public_key),
+            ("jwt", signature.jwt),
         )
         if columns is not None
     }
     if len(given) != 1:
-        raise ValueError("signature: must be one of hmac, token, public_key")
+        raise ValueError("signature: must be one of hmac, token, public_key, jwt")
     ((name, columns),) = given.items()
     try:
         return columns.compile()

@@ -21,6 +21,7 @@ from portable_core.sources.decision import (
     decide,
 )
 from portable_core.sources.handshakes import Answer
+from portable_core.sources.jwt_signature import FindKey, JwtScheme
 from portable_core.sources.request import Headers, SourceRequest
 from portable_core.sources.rows import Scheme, SourceRow
 from portable_core.sources.schemes import parse_scheme
@@ -95,6 +96,21 @@ class Sources:
                 entries[source] = (*entries.get(source, ()), scheme)
                 secrets.append(secret)
         return replace(self, rows=joined, entries=entries, secrets=tuple(secrets))
+
+    @property
+    def key_addresses(self) -> frozenset[str]:
+        """The addresses of the public keys with which senders sign JSON Web Tokens."""
+        schemes = (scheme for each in self.entries.values() for scheme in each)
+        keys = (s.form.columns.keys for s in schemes if isinstance(s, JwtScheme))
+        return frozenset(filter(None, keys))
+
+    def use_keys(self, find_key: FindKey) -> Sources:
+        """Return these sources with public keys for JSON Web Tokens."""
+        entries = {
+            source: tuple(s.use_keys(find_key) if isinstance(s, JwtScheme) else s for s in schemes)
+            for source, schemes in self.entries.items()
+        }
+        return replace(self, entries=entries)
 
     def decide(self, source: str, request: SourceRequest, now_ms: int) -> Decision:
         """Return what becomes of a request to ``source``, which is empty for ``/webhook`` itself.

@@ -11,15 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from portable_core.adapters.authentication.oidc import (
+from portable_core.adapters.authentication.key_set import (
     DEFAULT_AGE_S,
     MAX_AGE_S,
     MIN_AGE_S,
     RETRY_S,
     UNKNOWN_KEY_S,
-    IdTokenVerifier,
     KeySet,
 )
+from portable_core.adapters.authentication.oidc import IdTokenVerifier
 from portable_core.adapters.authentication.tokens import build_guard
 from portable_core.errors import Unauthorized, Unavailable
 from portable_core.settings import Settings

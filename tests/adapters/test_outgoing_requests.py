@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from portable_core.adapters.authentication.oidc import KeySet
+from portable_core.adapters.authentication.key_set import KeySet
 from portable_core.adapters.http.client import HttpMasterClient, HttpSlaveClient
 from portable_core.adapters.http.sender import connect
 from portable_core.adapters.http.tls import make_tls

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,16 @@ from twilio.request_validator import RequestValidator
 
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.sources.presets import PRESETS
+from tests.support.nodes.oidc_issuer import (
+    ACCOUNT,
+    AUDIENCE,
+    Answer,
+    Request,
+    make_claims,
+    make_jwk,
+    make_token,
+)
+from tests.support.nodes.oidc_issuer import serve as serve_keys
 from tests.support.nodes.sync_nodes import Nodes, start, sync
 from tests.support.senders import PUBLIC_URL, SENDERS, Sent
 from tests.unit.test_presets import HANDSHAKES, greet
@@ -216,19 +228,82 @@ def test_the_command_sends_signed_samples(node: tuple[Nodes, NodeProcess]) -> No
         assert sent.stdout.startswith("200 ")
 
 
-@pytest.mark.parametrize("kind", ["container", "function"])
-def test_a_noisy_source_does_not_refuse_the_others(kind: Kind, tmp_path: Path) -> None:
-    file = tmp_path / "sources.toml"
-    file.write_text("[noisy]\nlimits.webhooks_per_second = 5\n")
-    with Nodes(tmp_path) as nodes:
-        slave = nodes.make_slave(kind=kind, SOURCES_FILE=str(file))
+@pytest.fixture(scope="module", params=["container", "function"])
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A node with sources of SOURCES_FILE, whose webhooks wait for a moment, and a key server."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with Nodes(folder) as nodes, serve_keys(Issuer()) as keys:
+        file = folder / "sources.toml"
+        file.write_text(
+            "[noisy]\nlimits.webhooks_per_second = 5\n[large]\nlimits.waiting_bytes = 1000\n"
+            f'[push]\nsecrets = ["env:EXPECTED"]\nsignature.jwt = {{ prefix = "Bearer ", '
+            f'keys = "{keys}/", claims = {{ email_verified = [true] }}, '
+            'expected = ["email", "aud"] }\n'
+        )
+        slave = nodes.make_slave(
+            kind=request.param,
+            SOURCES_FILE=str(file),
+            LINGER_MS="500",
+            COMMIT_TIMEOUT_S="5",
+            EXPECTED=f"{ACCOUNT} {AUDIENCE}",
+            OTHER_VARIABLES="EXPECTED",
+        )
         start(slave)
-        statuses = [post(slave, "noisy", {}, b'{"id":%d}' % n) for n in range(40)]
-        assert post(slave, "quiet", {}, b'{"id":0}') == 200
-        assert set(statuses) == {200, 429}
-        assert statuses[:5] == [200] * 5
-        stored = [r for r in nodes.read(slave) if r.meta.source == "noisy"]
-        assert len(stored) == statuses.count(200)
+        yield nodes, slave
+
+
+class Issuer:
+    """A server of a JWK set with one key."""
+
+    def __call__(self, request: Request) -> Answer:
+        return Answer(json.dumps({"keys": [make_jwk("k1")]}).encode())
+
+
+def test_a_noisy_source_does_not_refuse_the_others(own: tuple[Nodes, NodeProcess]) -> None:
+    nodes, slave = own
+    with ThreadPoolExecutor(41) as pool:
+        noisy = [pool.submit(post, slave, "noisy", {}, b'{"id":%d}' % n) for n in range(40)]
+        quiet = pool.submit(post, slave, "quiet", {}, b'{"id":0}')
+        statuses = [status.result() for status in noisy]
+    assert quiet.result() == 200
+    assert set(statuses) == {200, 429}
+    stored = [r for r in nodes.read(slave) if r.meta.source == "noisy"]
+    assert len(stored) == statuses.count(200) >= 5
+
+
+def test_waiting_bytes_of_a_source_do_not_refuse_the_others(
+    own: tuple[Nodes, NodeProcess],
+) -> None:
+    nodes, slave = own
+    with ThreadPoolExecutor(9) as pool:
+        bodies = [b'{"id":%d,"text":"%s"}' % (n, b"a" * 600) for n in range(8)]
+        large = [pool.submit(post, slave, "large", {}, body) for body in bodies]
+        other = pool.submit(post, slave, "quiet", {}, bodies[0])
+        statuses = [status.result() for status in large]
+    assert other.result() == 200
+    assert set(statuses) == {200, 503}
+    stored = [r for r in nodes.read(slave) if r.meta.source == "large"]
+    assert len(stored) == statuses.count(200)
+    assert post(slave, "large", {}, bodies[7]) == 200, "once the others are stored"
+
+
+def test_tokens_are_verified_with_published_keys(own: tuple[Nodes, NodeProcess]) -> None:
+    _, slave = own
+    right = {"Authorization": f"Bearer {make_token(make_claims())}"}
+    assert post_until(slave, right) == 200
+    other = make_token(make_claims(email="other@project.iam.gserviceaccount.com"))
+    for token in (other, make_token(make_claims(), key="k2"), "a.b.c"):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert post_until(slave, headers) == 401
+
+
+def post_until(slave: NodeProcess, headers: Mapping[str, str]) -> int:
+    """Send until the keys are there; without them the status is 503."""
+    deadline = time.monotonic() + 20
+    while (got := post(slave, "push", headers, b'{"id":1}')) == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return got
 
 
 @pytest.mark.parametrize("kind", ["container", "function"])

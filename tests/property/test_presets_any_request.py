@@ -18,7 +18,7 @@ SOURCES = parse_sources(
     ",".join(
         f"{name}={name}{':' if sent.secret else ''}{sent.secret}" for name, sent in SENDERS.items()
     )
-)
+).use_keys(lambda address, key_id: SENDERS["pubsub-oidc"].keys.get(key_id))
 NAMES = sorted({name.lower() for sent in SENDERS.values() for name in sent.headers} | {"x-other"})
 VALUES = sorted({value for sent in SENDERS.values() for value in sent.headers.values()})
 QUERIES = ["hub.mode=subscribe&hub.challenge=1", "crc_token=a", "validationToken=%00", "token=x"]

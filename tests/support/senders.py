@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from portable_core.adapters.authentication.source_keys import read_jwk_set
 from portable_core.sources.presets import PRESETS, Preset
 from portable_core.sources.request import SourceRequest
 from portable_core.sources.static_secret import TokenForm
@@ -22,7 +23,8 @@ PUBLIC_URL = "https://hooks.example.com"
 class Sent:
     """A request as a provider sends it to the source ``s``, with the secret of the source.
 
-    ``now_s`` is the time of signing; 0 where no time is signed.
+    ``now_s`` is the time of signing; 0 where no time is signed. ``keys`` are the public keys that
+    the provider publishes, as PEM by key ID.
     """
 
     preset: str
@@ -33,6 +35,7 @@ class Sent:
     now_s: int = 0
     method: str = "POST"
     repeated: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def request(self) -> SourceRequest:
@@ -65,6 +68,7 @@ def from_vector(preset: str, vector: Mapping[str, Any]) -> Sent:
         vector["body"].encode(),
         vector.get("query", ""),
         vector.get("now_s", 0),
+        keys=read_jwk_set(json.dumps(vector["keys"]).encode()) if "keys" in vector else {},
     )
 
 

@@ -13,6 +13,8 @@ from portable_core.errors import Unauthorized
 from portable_core.sources.decision import Admit, Decision, Refuse
 from portable_core.sources.handshakes import Answer
 from portable_core.sources.hmac_signature import HmacForm
+from portable_core.sources.json_web_token import CLOCK_SKEW_S
+from portable_core.sources.jwt_signature import JwtForm
 from portable_core.sources.pages import write_document
 from portable_core.sources.presets import PRESETS, read_presets
 from portable_core.sources.public_key import PublicKeyForm
@@ -25,11 +27,15 @@ HANDSHAKES: dict[str, dict[str, Any]] = json.loads((VECTORS / "handshakes.json")
 SIGNED = [name for name in SENDERS if PRESETS[name].row.form is not None]
 WITH_HMAC = [name for name in SIGNED if isinstance(PRESETS[name].row.form, HmacForm)]
 WITH_KEY = [name for name in SIGNED if isinstance(PRESETS[name].row.form, PublicKeyForm)]
+WITH_JWT = [name for name in SIGNED if isinstance(PRESETS[name].row.form, JwtForm)]
+#: Presets whose signature is of the body.
+COVERED = WITH_HMAC + WITH_KEY + [n for n in WITH_JWT if not PRESETS[n].row.form.secret_values]  # type: ignore[union-attr]
 
 
 def decide(sent: Sent, offset_s: float = 0, setting: str = "") -> Decision:
     colon = ":" if sent.secret else ""
     sources = parse_sources(setting or f"s={sent.preset}{colon}{sent.secret}")
+    sources = sources.use_keys(lambda address, key_id: sent.keys.get(key_id))
     return sources.decide("s", sent.request, round((sent.now_s + offset_s) * 1000))
 
 
@@ -57,6 +63,8 @@ def other_secret(sent: Sent) -> str:
             ),
         }
         return keys[form.columns.algorithm]
+    if isinstance(form, JwtForm):
+        return " ".join(["other"] * len(form.columns.expected)) or "other"
     assert isinstance(form, HmacForm)
     return {"whsec": "whsec_AAAA", "hex": "00ff", "base64": "AAAA", "text": "other"}[
         form.columns.key
@@ -66,7 +74,7 @@ def other_secret(sent: Sent) -> str:
 @pytest.mark.parametrize("name", SENDERS)
 def test_a_request_of_the_provider_is_admitted(name: str) -> None:
     origin, vectors = load_vectors(name)
-    if name in WITH_HMAC + WITH_KEY:
+    if name in WITH_HMAC + WITH_KEY + WITH_JWT:
         assert origin, "a signature needs an external vector"
     for vector in vectors:
         assert decide(from_vector(name, vector)) == Admit()
@@ -82,7 +90,7 @@ def test_another_secret_is_refused(name: str) -> None:
     assert decide(sent, setting=both) == Admit()
 
 
-@pytest.mark.parametrize("name", WITH_HMAC + WITH_KEY)
+@pytest.mark.parametrize("name", COVERED)
 def test_an_altered_body_is_refused(name: str) -> None:
     sent = SENDERS[name]
     if name == "mailgun":  # signs no more than time and token
@@ -138,12 +146,39 @@ def test_an_old_request_is_refused(name: str) -> None:
     assert decide(sent, tolerance_s - 1) == Admit()
 
 
+@pytest.mark.parametrize("name", WITH_JWT)
+def test_an_old_or_foreign_token_is_refused(name: str) -> None:
+    sent = SENDERS[name]
+    form = PRESETS[name].row.form
+    assert isinstance(form, JwtForm)
+    (header,) = (n for n in sent.headers if n.lower() == form.read.name.lower())
+    start = sent.headers[header][: len(form.columns.prefix)]
+    text = sent.headers[header][len(start) :]
+    head, claims, signature = text.split(".")
+    for offset_s in (-CLOCK_SKEW_S - 1, 24 * 3600):
+        assert "has expired or is not valid yet" in refusal(sent, offset_s)
+    for other in (
+        f"{head}.{claims}",
+        f"{head}.{claims}.",
+        f"eyJhbGciOiJub25lIn0.{claims}.",
+        f"eyJhbGciOiJub25lIn0.{claims}.{signature}",
+        f"{head}.{claims}.{signature[:-4]}AAAA",
+        f"{head}.{claims[:-2]}AA.{signature}",
+        f"{head}.{claims}.{signature}=",
+        "..",
+        "",
+    ):
+        refusal(replace(sent, headers={**sent.headers, header: start + other}))
+    if form.columns.keys:
+        assert "not published" in refusal(replace(sent, keys={}))
+
+
 @pytest.mark.parametrize("name", SIGNED)
 def test_a_missing_repeated_or_long_value_is_refused(name: str) -> None:
     sent = SENDERS[name]
     form = PRESETS[name].row.form
-    assert isinstance(form, HmacForm | PublicKeyForm | TokenForm)
-    if isinstance(form, TokenForm):
+    assert isinstance(form, HmacForm | PublicKeyForm | TokenForm | JwtForm)
+    if isinstance(form, TokenForm | JwtForm):
         read = [form.read]
     else:
         content = form.content
@@ -234,7 +269,7 @@ def test_the_table_has_no_blanks(capsys: pytest.CaptureFixture[str]) -> None:
         handshake = f"tested: {HANDSHAKES[name]['origin']}" if row.handshakes else "none"
         rule = row.rule.text or "default"
         rows.append((name, kind, origin, handshake, row.body, rule, page.facts))
-        if kind in ("Hmac", "PublicKey") and not preset.parameter:
+        if kind in ("Hmac", "PublicKey", "Jwt") and not preset.parameter:
             assert load_vectors(name)[1], f"{name} has no external vector"
     for row_ in rows:
         assert all(row_), f"{row_[0]} has a blank"

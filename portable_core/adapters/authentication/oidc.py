@@ -1,37 +1,25 @@
 """ID tokens of Google (OpenID Connect Core 1.0, section 2): verify them, and fetch this node's own.
 
 Only imported if ``SYNC_AUTH`` contains ``oidc``. google-auth verifies signatures and speaks to the
-metadata server. This module does the rest: it caches the keys and checks issuer, account and
-``nbf``.
+metadata server. This module checks issuer, account and ``nbf``; :mod:`.key_set` has the keys.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-import requests
 from google.auth import credentials, exceptions, jwt
-from google.auth.transport.requests import Request
 from google.oauth2 import id_token
-from requests.adapters import HTTPAdapter
 
+from portable_core.adapters.authentication.key_set import KeySet, make_request, shorten
 from portable_core.errors import (
     CHALLENGE_AFTER_WRONG,
     Forbidden,
     SlaveError,
     Unauthorized,
-    Unavailable,
 )
-
-logger = logging.getLogger(__name__)
 
 #: The issuers of ID tokens of service accounts.
 ISSUERS = ("https://accounts.google.com", "accounts.google.com")
@@ -45,97 +33,11 @@ CLOCK_SKEW_S = 10
 #: Longest token; a longer one is rejected unread. Google's have about 1 KiB.
 MAX_TOKEN_CHARACTERS = 8192
 
-#: Keys are fetched again after the ``max-age`` of their response, within these bounds, and for an
-#: unknown key ID, at most once in ``UNKNOWN_KEY_S``. All in seconds.
-MIN_AGE_S, DEFAULT_AGE_S, MAX_AGE_S = 60, 300, 86_400
-UNKNOWN_KEY_S = 60
-
-#: Time until the next attempt after the keys could not be fetched, in seconds.
-RETRY_S = 5
-
-#: Timeout of the server of the keys, in seconds.
-TIMEOUT_S = 5
-
 _REMOVED_SIGNATURE = ".SIGNATURE_REMOVED_BY_GOOGLE"
 #: What google-auth raises without a token, and for an invalid file of credentials.
 _NO_TOKEN = (exceptions.GoogleAuthError, ValueError, LookupError, AttributeError, OSError)
 
 _OUT_OF_TIME = "has expired or is not valid yet; check this node's clock"
-_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?([0-9]{1,9})", re.IGNORECASE)
-_AGE = re.compile(r"[0-9]{1,9}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Public keys as PEM, by key ID, and when they expire (monotonic seconds)."""
-
-    by_id: Mapping[str, str]
-    expires: float
-
-
-class KeySet:
-    """The keys that a server publishes as a JSON object of PEM certificates or public keys.
-
-    Keys are fetched when first needed, cached as long as ``Cache-Control`` allows (RFC 9111,
-    section 5.2.2.1), and shared by all threads: one thread fetches, while the others use the keys
-    they have. ``monotonic`` returns seconds that never decrease.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        monotonic: Callable[[], float] = time.monotonic,
-        *,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self._url = url
-        self._tls = tls
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._keys = _Keys({}, float("-inf"))
-        self._tried = float("-inf")
-        self._failed = False
-
-    def find(self, key_id: str) -> str | None:
-        """Return the key with this ID, None for an unknown ID. Raises ``Unavailable``."""
-        keys = self._keys
-        if key_id not in keys.by_id or self._monotonic() >= keys.expires:
-            with self._lock:
-                keys = self._refresh()
-        return keys.by_id.get(key_id)
-
-    def _refresh(self) -> _Keys:
-        now = self._monotonic()
-        if self._failed and now - self._tried < RETRY_S:
-            raise _make_unavailable()
-        if not self._failed and now - self._tried < UNKNOWN_KEY_S and now < self._keys.expires:
-            return self._keys  # another thread has just fetched them
-        self._failed = True
-        try:
-            self._keys = self._fetch(now)
-        except (exceptions.GoogleAuthError, ValueError, RecursionError, OSError) as error:
-            # Only the log has the reason: the caller is not authenticated yet.
-            logger.warning("OIDC_CERTS_URL %s: %s", self._url, _shorten(error))
-            raise _make_unavailable() from error
-        finally:
-            # The end of the attempt: threads that waited for a failed one must not each start
-            # another.
-            self._tried = self._monotonic()
-        self._failed = False
-        return self._keys
-
-    def _fetch(self, now: float) -> _Keys:
-        response = make_request(self._tls)(self._url, timeout=TIMEOUT_S, allow_redirects=False)
-        if response.status != 200:
-            raise ValueError(f"the response has status {response.status}")
-        by_id = json.loads(response.data)
-        if not isinstance(by_id, dict) or not all(isinstance(key, str) for key in by_id.values()):
-            raise ValueError("the response is not a JSON object of PEM keys by key ID")
-        match = _MAX_AGE.search(response.headers.get("cache-control", ""))
-        age = response.headers.get("age", "")
-        seconds = int(match[1]) if match else DEFAULT_AGE_S
-        seconds -= int(age) if _AGE.fullmatch(age) else 0
-        return _Keys(by_id, now + min(max(seconds, MIN_AGE_S), MAX_AGE_S))
 
 
 class IdTokenVerifier:
@@ -243,7 +145,7 @@ class IdTokenSource:
                 return self._get()
             except _NO_TOKEN as error:
                 raise SlaveError(
-                    f"{self._name}: no ID token for {self._audience}: {_shorten(error)}. On Google "
+                    f"{self._name}: no ID token for {self._audience}: {shorten(error)}. On Google "
                     "Cloud the metadata server must be reachable; elsewhere set "
                     "GOOGLE_APPLICATION_CREDENTIALS"
                 ) from error
@@ -261,38 +163,6 @@ class IdTokenSource:
                 if self._credentials.token_state is credentials.TokenState.INVALID:
                     raise
         return str(self._credentials.token)
-
-
-def make_request(tls: ssl.SSLContext | None = None) -> Request:
-    """Return the transport of google-auth, which uses no proxy of the environment."""
-    session = requests.Session()
-    session.trust_env = False
-    if tls is not None:
-        session.mount("https://", _Https(tls))
-    return Request(session=session)
-
-
-class _Https(HTTPAdapter):
-    """Connections over TLS with a context of their own."""
-
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._tls = tls
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **extra: Any) -> Any:
-        return super().init_poolmanager(*args, **extra, ssl_context=self._tls)
-
-
-def _make_unavailable() -> Unavailable:
-    error = Unavailable(
-        "the keys of OIDC tokens cannot be fetched; the reason is in this node's log"
-    )
-    error.retry_after = RETRY_S
-    return error
-
-
-def _shorten(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _refuse(fault: str) -> Unauthorized:

@@ -119,7 +119,8 @@ def build_guard(settings: Settings, tls: ssl.SSLContext | None = None) -> Guard:
         )
     verify: Verify | None = None
     if "oidc" in kinds:
-        from portable_core.adapters.authentication.oidc import IdTokenVerifier, KeySet
+        from portable_core.adapters.authentication.key_set import KeySet
+        from portable_core.adapters.authentication.oidc import IdTokenVerifier
 
         keys = KeySet(settings.oidc_certs_url, tls=tls)
         verify = IdTokenVerifier(settings.oidc_audience, settings.oidc_accounts, keys).verify

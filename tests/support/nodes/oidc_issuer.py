@@ -93,6 +93,12 @@ def make_public_pem(key: rsa.RSAPrivateKey) -> str:
     return key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
 
 
+def make_jwk(name: str, **more: object) -> dict[str, object]:
+    """The public key of that name as a JSON Web Key, with the name as its key ID."""
+    n = make_key(name).public_key().public_numbers().n
+    return {"kty": "RSA", "kid": name, "n": encode_part(n.to_bytes(256)), "e": "AQAB", **more}
+
+
 def encode_part(part: object) -> str:
     raw = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
