@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portable_core.cli.forward import Duration, make_target
+from portable_core.cli.forward import make_target, secret_option, timeout_option
 from portable_core.cli.options import examples
 from portable_core.cli.output import printable
 from portable_core.errors import SettingsError
@@ -139,19 +139,8 @@ def show_dead_letter(state: Path, webhook: str, raw: bool, as_json: bool) -> Non
 @_ALL
 @click.option("--url", help="Address of the receiver.")
 @click.option("--exec", "command", metavar="COMMAND", help="Run this command instead.")
-@click.option(
-    "--secret",
-    envvar="FORWARD_SECRET",
-    show_envvar=True,
-    help="Secret whsec_…: sign the webhooks with it (Standard Webhooks).",
-)
-@click.option(
-    "--timeout",
-    type=Duration(),
-    default="30s",
-    show_default=True,
-    help="Largest duration of a request or a command.",
-)
+@secret_option
+@timeout_option
 def retry_dead_letters(
     state: Path,
     ids: tuple[str, ...],

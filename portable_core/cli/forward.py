@@ -19,7 +19,7 @@ import click
 from portable_core.cli.forward_feed import Feed
 from portable_core.cli.forward_report import Reporter, make_reporter
 from portable_core.cli.master_client import MasterClient, read_ca_file
-from portable_core.cli.options import NO_ANSWER, examples, master_options
+from portable_core.cli.options import NO_ANSWER, UNIT_SECONDS, examples, master_options
 from portable_core.cli.output import printable
 from portable_core.errors import SettingsError
 from portable_core.sources.schemes import check_standard_secret
@@ -27,7 +27,6 @@ from portable_core.webhooks.delivery_policy import Policy, WhenGone
 from portable_core.webhooks.forward import Forward, HttpTarget, Target
 from portable_core.webhooks.replay_targets import check_target
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _REPORT_S = 0.5
 _LONG_S = 86_400.0  # in place of never
 
@@ -47,7 +46,23 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
         match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value).strip())
         if match is None:
             self.fail(f"invalid duration {value!r}. Use 90s, 10m, 2h or 3d.", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2]])
+        return float(int(match[1]) * UNIT_SECONDS[match[2]])
+
+
+#: Options of every command that sends webhooks to a receiver.
+secret_option = click.option(
+    "--secret",
+    envvar="FORWARD_SECRET",
+    show_envvar=True,
+    help="Secret whsec_…: sign the webhooks with it (Standard Webhooks).",
+)
+timeout_option = click.option(
+    "--timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="Largest duration of a request or a command.",
+)
 
 
 @click.command(
@@ -97,12 +112,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), help="Largest number of requests a second."
 )
-@click.option(
-    "--secret",
-    envvar="FORWARD_SECRET",
-    show_envvar=True,
-    help="Secret whsec_…: sign the webhooks with it (Standard Webhooks).",
-)
+@secret_option
 @click.option(
     "--retry-for",
     type=Duration(),
@@ -131,13 +141,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
     type=click.IntRange(0),
     help="Stop when there are more dead letters.",
 )
-@click.option(
-    "--timeout",
-    type=Duration(),
-    default="30s",
-    show_default=True,
-    help="Largest duration of a request or a command.",
-)
+@timeout_option
 @click.option(
     "--grace",
     type=Duration(),

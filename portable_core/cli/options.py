@@ -22,7 +22,8 @@ class NodeSilent(Unavailable):
     """A node does not respond, rejects the request, or breaks off its response."""
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+#: The seconds of each unit of a duration.
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
@@ -61,7 +62,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         text = str(value).strip()
         ago = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
         if ago:
-            return max(0, round(time.time() * 1000) - int(ago[1]) * _UNITS[ago[2]] * 1000)
+            return max(0, round(time.time() * 1000) - int(ago[1]) * UNIT_SECONDS[ago[2]] * 1000)
         try:
             return parse_time(text)
         except ValueError as error:
