@@ -12,8 +12,12 @@ import msgspec
 from portable_core.errors import Unauthorized
 from portable_core.sources.encodings import KeyEncoding, decode_key
 from portable_core.sources.request import SourceRequest
-from portable_core.sources.signed_content import SignedColumns, SignedContent, compile_content
-from portable_core.sources.values import Value
+from portable_core.sources.signed_content import (
+    SignedColumns,
+    SignedContent,
+    SignedForm,
+    compile_content,
+)
 
 Algorithm = Literal["sha1", "sha256", "sha512"]
 
@@ -32,21 +36,11 @@ class HmacColumns(SignedColumns, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 @dataclass(frozen=True, slots=True)
-class HmacForm:
+class HmacForm(SignedForm):
     """The parsed columns: a scheme without its secret."""
 
     columns: HmacColumns
     content: SignedContent
-
-    @property
-    def needs_url(self) -> bool:
-        """Whether the sender signs the address."""
-        return "url" in self.content.signed.special
-
-    @property
-    def secret_values(self) -> tuple[Value, ...]:
-        """The values that are secrets by themselves; a signature never is."""
-        return ()
 
     @property
     def covers_body(self) -> bool:

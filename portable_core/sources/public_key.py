@@ -16,8 +16,12 @@ import msgspec
 
 from portable_core.errors import Unauthorized
 from portable_core.sources.request import SourceRequest
-from portable_core.sources.signed_content import SignedColumns, SignedContent, compile_content
-from portable_core.sources.values import Value
+from portable_core.sources.signed_content import (
+    SignedColumns,
+    SignedContent,
+    SignedForm,
+    compile_content,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -39,21 +43,11 @@ class PublicKeyColumns(SignedColumns, frozen=True, forbid_unknown_fields=True, k
 
 
 @dataclass(frozen=True, slots=True)
-class PublicKeyForm:
+class PublicKeyForm(SignedForm):
     """The parsed columns: a scheme without its key."""
 
     columns: PublicKeyColumns
     content: SignedContent
-
-    @property
-    def needs_url(self) -> bool:
-        """Whether the sender signs the address."""
-        return "url" in self.content.signed.special
-
-    @property
-    def secret_values(self) -> tuple[Value, ...]:
-        """The values that are secrets by themselves; a signature never is."""
-        return ()
 
     def make(self, secret: str) -> PublicKeyScheme:
         """Return the scheme with this key. Raises ``ValueError`` with the end of a sentence."""

@@ -203,6 +203,23 @@ def _read_signed(value: Value, request: SourceRequest) -> str:
     return text
 
 
+class SignedForm:
+    """What the schemes with a signature share, before they have a secret."""
+
+    __slots__ = ()
+    content: SignedContent
+
+    @property
+    def needs_url(self) -> bool:
+        """Whether the sender signs the address."""
+        return "url" in self.content.signed.special
+
+    @property
+    def secret_values(self) -> tuple[Value, ...]:
+        """The values that are secrets by themselves; a signature never is."""
+        return ()
+
+
 def compile_content(columns: SignedColumns) -> SignedContent:
     """Return the parsed columns. Raises ``ValueError`` with the column at fault."""
     try:
