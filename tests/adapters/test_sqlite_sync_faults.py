@@ -9,6 +9,7 @@ from shutil import which
 import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
+from tests.support.missing import give_up
 from tests.support.stores.samples import NOON, make_records
 from tests.support.stores.sqlite_folders import (
     ALGORITHM,
@@ -18,15 +19,14 @@ from tests.support.stores.sqlite_folders import (
 )
 from tests.support.stores.sync_faults import FIRST, LATER, compile_library, run_scenario
 
-needs_compiler = pytest.mark.skipif(which("cc") is None, reason="needs a C compiler")
-
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if which("cc") is None:
+        give_up("needs a C compiler")
     return compile_library(tmp_path_factory.mktemp("library"))
 
 
-@needs_compiler
 @pytest.mark.parametrize("scenario", ["commit", "late"])
 def test_a_file_whose_sync_failed_is_given_up(tmp_path: Path, library: Path, scenario: str) -> None:
     folder = tmp_path / "store"
@@ -49,7 +49,6 @@ def test_a_file_whose_sync_failed_is_given_up(tmp_path: Path, library: Path, sce
     assert len(list_data_files(folder)) == 2
 
 
-@needs_compiler
 def test_a_state_whose_sync_failed_is_given_up(tmp_path: Path, library: Path) -> None:
     folder = tmp_path / "store"
     result = run_scenario("state", folder, library)
