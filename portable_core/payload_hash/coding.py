@@ -18,19 +18,19 @@ def is_gzip(content_encoding: str) -> bool:
     return content_encoding.strip().lower() in _CODINGS
 
 
-def unpack(payload: bytes) -> bytes:
+def unpack(payload: bytes, most: int = MAX_UNPACKED_BYTES) -> bytes:
     """Return the content of a gzip file (RFC 1952) of one member.
 
-    Raises ``MalformedPayload`` for any other bytes, ``PayloadTooComplex`` beyond
-    :data:`MAX_UNPACKED_BYTES`.
+    Raises ``MalformedPayload`` for any other bytes, ``PayloadTooComplex`` for content of more than
+    ``most`` bytes.
     """
     reader = zlib.decompressobj(wbits=31)
     try:
-        content = reader.decompress(payload, MAX_UNPACKED_BYTES + 1)
+        content = reader.decompress(payload, most + 1)
     except zlib.error:
         raise MalformedPayload("the payload is not gzip") from None
-    if len(content) > MAX_UNPACKED_BYTES:
-        raise PayloadTooComplex(f"the payload unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    if len(content) > most:
+        raise PayloadTooComplex(f"the payload unpacks to more than {most} bytes")
     if not reader.eof:
         raise MalformedPayload("the payload is gzip that was cut")
     if reader.unused_data:

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from portable_core.errors import MalformedPayload
+from portable_core.payload_hash.coding import is_gzip, unpack
 from portable_core.payload_hash.pointers import ABSENT
 
 #: All values of a header, in order, by its name in any case; an empty list for an absent header.
@@ -23,6 +25,8 @@ MAX_PARSED_BYTES = 2**20
 
 FORM = "application/x-www-form-urlencoded"
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
 
@@ -30,6 +34,7 @@ class SourceRequest:
     """A request to a source's address. It is not changed.
 
     - ``headers``: values have a character a byte.
+    - ``body``: as it was sent, compressed or not.
     - ``query``: the query string, with a character a byte.
     - ``url``: the address to which the sender sent the request; empty if it is unknown.
     """
@@ -50,12 +55,24 @@ class SourceRequest:
         self.url = url
 
     @cached_property
+    def content(self) -> bytes:
+        """The body without gzip; nothing if it is too large to be parsed, or malformed."""
+        if len(self.body) > MAX_PARSED_BYTES:
+            return b""
+        if not is_gzip(next(iter(self.headers("Content-Encoding")), "")):
+            return self.body
+        try:
+            return unpack(self.body, MAX_PARSED_BYTES)
+        except MalformedPayload:
+            return b""
+
+    @cached_property
     def document(self) -> Any:
-        """The JSON value of the body; ``ABSENT`` if it has none. Floats are their text."""
-        if not self.body or len(self.body) > MAX_PARSED_BYTES:
+        """The JSON value of the content; ``ABSENT`` if it has none. Floats are their text."""
+        if not self.content:
             return ABSENT
         try:
-            return _decode(self.body)
+            return _decode(self.content.removeprefix(_BYTE_ORDER_MARK))
         except (ValueError, RecursionError):
             return ABSENT
 
@@ -66,11 +83,9 @@ class SourceRequest:
 
     @cached_property
     def fields(self) -> Sequence[tuple[str, str]]:
-        """The fields of a body that is a form, in order; values are decoded as UTF-8."""
+        """The fields of content that is a form, in order; values are decoded as UTF-8."""
         kind = next(iter(self.headers("Content-Type")), "").partition(";")[0].strip().lower()
-        if kind != FORM or len(self.body) > MAX_PARSED_BYTES:
-            return ()
-        return _read_fields(self.body.decode("latin-1"))
+        return _read_fields(self.content.decode("latin-1")) if kind == FORM else ()
 
 
 def _read_fields(text: str) -> Sequence[tuple[str, str]]:

@@ -308,10 +308,14 @@ def post_until(slave: NodeProcess, headers: Mapping[str, str]) -> int:
 
 @pytest.mark.parametrize("kind", ["container", "function"])
 def test_other_bodies_are_stored_as_they_came(kind: Kind, tmp_path: Path) -> None:
-    file = tmp_path / "sources.toml"
+    file, secret = tmp_path / "sources.toml", tmp_path / "secret"
+    secret.write_text("pass-word\n")
+    inside = b'{"id":1,"key":"pass-word"}'
     file.write_text(
         '[lines]\nbody = "any"\n[list]\nbody = "json"\ncompressed = true\n[form]\nbody = "form"\n'
         '[push]\nbody = "any"\nidentity.id = ["header:x-message-number"]\n'
+        f'[inside]\ncompressed = true\nsecrets = ["file:{secret}"]\nidentity.id = ["body:/id"]\n'
+        'signature.token = { read = "body:/key" }\n'
     )
     form = "application/x-www-form-urlencoded"
     multipart = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
@@ -328,6 +332,7 @@ def test_other_bodies_are_stored_as_they_came(kind: Kind, tmp_path: Path) -> Non
         ("push", {"X-Message-Number": "1"}, b""),
         ("push", {"X-Message-Number": "2"}, b""),
         ("plain", {}, b'\xef\xbb\xbf{"id":5}'),
+        ("inside", {"Content-Encoding": "gzip"}, gzip.compress(inside)),
     ]
     wrong = [
         ("plain", {}, b"[1]", 400),
@@ -339,6 +344,7 @@ def test_other_bodies_are_stored_as_they_came(kind: Kind, tmp_path: Path) -> Non
         ("form", {}, b'{"a":1}', 400),
         ("push", {}, b"", 400),
         ("lines", {}, b"", 400),
+        ("inside", {"Content-Encoding": "gzip"}, gzip.compress(b'{"id":1,"key":"x"}'), 401),
     ]
     with Nodes(tmp_path) as nodes:
         slave = nodes.make_slave(

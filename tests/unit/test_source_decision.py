@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ from portable_core.errors import SettingsError
 from portable_core.settings import Settings
 from portable_core.sources.decision import Admit, Refuse
 from portable_core.sources.handshakes import Answer
-from portable_core.sources.request import SourceRequest
+from portable_core.sources.request import FORM, MAX_PARSED_BYTES, SourceRequest
 from portable_core.sources.signatures import Sources
 
 NOW_MS = 1_767_225_600_000
@@ -101,6 +102,40 @@ def test_no_handshake_makes_the_signature_of_a_webhook(tmp_path: Path) -> None:
     ):
         with pytest.raises(SettingsError, match="could obtain the signature"):
             read(tmp_path, columns + row)
+
+
+def test_values_in_compressed_bodies_are_read_within_a_limit(tmp_path: Path) -> None:
+    token = read(
+        tmp_path,
+        'signature.token = { read = "body:/key" }\ncompressed = true\n'
+        '[[s.handshake]]\nwhen = { "body:/challenge" = "*" }\nbody = "{body:/challenge}"',
+    )
+
+    def decide(body: bytes, coding: str = "gzip", sources: Sources = token) -> object:
+        headers = {"Content_Encoding": coding, "Content_Type": FORM, "X_Sig": signature}
+        decision = sources.decide("s", request(body, **headers), NOW_MS)
+        return str(decision.error) if isinstance(decision, Refuse) else decision
+
+    signature = mac(b"a1b2")
+    missing = "body:/key: missing; webhooks of this source must be signed"
+    plain = json.dumps({"key": "key", "text": "a" * (MAX_PARSED_BYTES - 30)}).encode()
+    assert len(plain) <= MAX_PARSED_BYTES
+    form = read(
+        tmp_path,
+        'body = "form"\ncompressed = true\n'
+        'signature.hmac = { read = "header:X-Sig", signed = "{form}" }',
+    )
+    assert decide(gzip.compress(b"b=2&a=1"), sources=form) == Admit()
+    assert "does not match" in str(decide(gzip.compress(b"b=2&a=2"), sources=form))
+    assert str(decide(gzip.compress(plain))).startswith("the body is a form")  # it was read
+    assert decide(gzip.compress(plain + b" " * 31)) == missing
+    assert decide(gzip.compress(bytes(50 * MAX_PARSED_BYTES))) == missing
+    assert decide(gzip.compress(plain)[:-1]) == missing
+    assert decide(gzip.compress(b'{"key":"key"}'), coding="br") == missing
+    assert "does not match" in str(decide(gzip.compress(b'{"key":"other"}')))
+    answer = decide(gzip.compress(b'\xef\xbb\xbf{"challenge":"abc"}'))
+    assert isinstance(answer, Answer)
+    assert answer.body == b"abc"
 
 
 def test_a_secret_that_the_provider_chooses_is_revealed(tmp_path: Path) -> None:
