@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
-from portable_core.ingest.outcome import Outcome
+from portable_core.ingest.outcome import Resolvable
 from portable_core.ingest.receiver import NodeStatus, Receiver, find_fill
 from portable_core.ingest.refusals import Refusals
 from portable_core.ports import SlaveState
@@ -79,9 +79,9 @@ class Node:
             self.slave.retain()
         return pair
 
-    def submit(self, payload: bytes, meta: Meta) -> Outcome[Pair]:
-        """Add one webhook; see :meth:`Receiver.submit`. A slave's retention is the caller's."""
-        return self.receiver.submit(payload, meta)
+    def submit_to(self, outcome: Resolvable[Pair], payload: bytes, meta: Meta) -> None:
+        """Add one webhook; see :meth:`Receiver.submit_to`. A slave's retention is the caller's."""
+        self.receiver.submit_to(outcome, payload, meta)
 
     def refuse(self, source: str, error: WebhookSyncError) -> None:
         """Note that a webhook is refused with this error; log it at a bounded rate."""

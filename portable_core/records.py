@@ -27,6 +27,8 @@ Integer = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 _HEX_DIGITS = 14  # of MAX_INTEGER
 
+_pack = msgspec.msgpack.Encoder().encode
+
 
 class Pair(NamedTuple):
     """Identifies one record on one node; compares in the order of streams and stores.
@@ -131,7 +133,7 @@ def parse_id(text: str) -> Pair:
 
 def format_sort_key(pair: Pair) -> str:
     """Return a text that sorts like the pair: both parts in hexadecimal of a fixed width."""
-    return f"{pair.timestamp:014x}{pair.hash:014x}"
+    return "%014x%014x" % pair  # noqa: UP031  # a quarter of the time
 
 
 def format_sort_key_floor(timestamp: int) -> str:
@@ -149,14 +151,13 @@ def parse_sort_key(key: str) -> Pair:
 def pack_value(record: Record) -> bytes:
     """Return a record without its pair as a MessagePack array: payload, meta, recovery."""
     recovery = record.recovery
-    packed: bytes = msgpack.packb(
+    return _pack(
         (
             record.payload,
             record.meta.to_mapping(),
             None if recovery is None else (recovery.slave, recovery.at),
         )
     )
-    return packed
 
 
 def unpack_value(pair: Pair, value: bytes) -> Record:

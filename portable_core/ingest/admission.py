@@ -63,12 +63,8 @@ class Admission:
         self._remember_head = lru_cache(maxsize=1024)(self._check_head)
         self._remember_open = lru_cache(maxsize=1024)(self._is_open)
 
-    def find_kept(self, source: str, name: bytes) -> str:
-        """Return the name, as text, of a header of this source if it is kept, else an empty one."""
-        short = len(name) <= _MOST_REMEMBERED
-        return self._remember_kept(source, name) if short else self._find_kept(source, name)
-
     def _find_kept(self, source: str, name: bytes) -> str:
+        """Return the name, as text, of a header of this source if it is kept, else an empty one."""
         text = name.decode("latin-1")
         return text if self._kept.headers(source)(text) else ""
 
@@ -164,6 +160,20 @@ class Admission:
         for name, value in headers:
             if value and is_kept(name):
                 kept[name] = f"{kept[name]}, {value}" if name in kept else value
+        return self._make_meta(source, kept, query)
+
+    def read_head(self, source: str, headers: Iterable[tuple[bytes, bytes]], query: str) -> Meta:
+        """Return what is kept of a request's head, from its bytes; see :meth:`read_meta`."""
+        kept: dict[str, str] = {}
+        for given, value in headers:
+            short = len(given) <= _MOST_REMEMBERED
+            name = self._remember_kept(source, given) if short else self._find_kept(source, given)
+            if name and value:
+                text = value.decode("latin-1")
+                kept[name] = f"{kept[name]}, {text}" if name in kept else text
+        return self._make_meta(source, kept, query)
+
+    def _make_meta(self, source: str, kept: dict[str, str], query: str) -> Meta:
         query = self._kept.query(source, query)
         size = len(query) + sum(map(len, kept)) + sum(map(len, kept.values()))
         if size > MAX_KEPT_CHARACTERS:

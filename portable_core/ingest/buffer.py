@@ -1,10 +1,10 @@
 """Group commit: many webhooks wait together, and one of their threads commits all of them.
 
 The buffer has no thread of its own. A request adds its record and waits (:meth:`Buffer.commit`).
-The first thread that finds no commit running becomes the leader: it lingers a moment for more
-records, commits all that wait, and wakes the other threads. A record that came in meanwhile has the
-next leader. A caller that does not want to wait keeps an ``Outcome`` (:meth:`Buffer.submit`) and
-arranges that a thread calls :meth:`Buffer.flush`.
+The first thread that finds no commit running leads: it lingers a moment for more records, commits
+all that wait, and wakes the other threads. A record that came in meanwhile has the next leader. A
+caller that does not wait gives an outcome to be resolved (:meth:`Buffer.submit_to`), and arranges
+that a thread calls :meth:`Buffer.flush`.
 
 A record gets its timestamp when it is added. The buffer also knows the horizon: every record before
 it is committed, and none will be added before it.
@@ -69,11 +69,15 @@ class Buffer:
     def submit(self, hash_: int, payload: bytes, meta: Meta) -> Outcome[Pair]:
         """Add a record and return the outcome of its commit.
 
-        The outcome has the record's pair once it is committed, or the error of its batch. A caller
-        that is not interested any more does not withdraw the record. Raises
-        :class:`~portable_core.errors.BufferFull` and :class:`Stopping`.
+        The outcome has the record's pair once it is committed, or the error of its batch. Raises
+        ``BufferFull`` and ``Stopping``.
         """
         outcome: Outcome[Pair] = Outcome()
+        self.submit_to(outcome, hash_, payload, meta)
+        return outcome
+
+    def submit_to(self, outcome: Resolvable[Pair], hash_: int, payload: bytes, meta: Meta) -> None:
+        """Add a record whose commit resolves ``outcome``, as :meth:`submit` does."""
         with self._lock:
             pending, is_repeat = self._admit(hash_, payload, meta)
             committed = is_repeat and pending.done
@@ -83,7 +87,6 @@ class Buffer:
                 pending.outcome = outcome
         if committed:
             outcome.set_result(pending.record.pair)
-        return outcome
 
     def add(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Add a record without waiting for its commit, and return the pair it will have."""
@@ -93,8 +96,7 @@ class Buffer:
     def commit(self, hash_: int, payload: bytes, meta: Meta) -> Pair:
         """Add a record, wait for its commit and return its pair.
 
-        Raises the error of its batch, and :class:`BatchTooLate` after ``commit_timeout_s`` at the
-        latest.
+        Raises the error of its batch, and ``BatchTooLate`` after ``commit_timeout_s``.
         """
         follower: Future[Pair] | None = None
         with self._lock:
@@ -144,8 +146,8 @@ class Buffer:
     def flush(self) -> None:
         """Commit everything that was added before the call.
 
-        Raises the error of a batch that failed (the outcomes of its records have it as well), and
-        :class:`BatchTooLate` if the store does not respond.
+        Raises the error of a batch that failed, which the outcomes of its records have as well, and
+        ``BatchTooLate`` if the store does not respond.
         """
         with self._idle:
             added = list(self._pending)
@@ -175,15 +177,15 @@ class Buffer:
                 pending.has_waiter = True
                 pending.wakeup.acquire()
         timeout = self._limits.commit_timeout_s + 1
-        outcomes: list[Resolvable[Pair]] = []
+        followers: list[Resolvable[Pair]] = []
         if not pending.leads and not pending.wakeup.acquire(timeout=timeout):
             with self._lock:
                 if not pending.leads and not pending.done:
                     self._pending.withdraw(pending)
                     pending.has_waiter = False
                     pending.resolve(BatchTooLate(_TOO_LATE))
-                    outcomes = self._repeats.detach(pending)
-            pending.resolve_all(outcomes)
+                    followers = self._repeats.detach(pending)
+            pending.pass_on(followers)
         if pending.leads:
             self._lead()
 
@@ -242,7 +244,7 @@ class Buffer:
     def _resolve_batch(self, error: WebhookSyncError | None) -> None:
         """Give the records of the batch their outcome and wake the next leader."""
         keep = error is not None and self._keep_failed
-        detached: list[tuple[PendingRecord, list[Resolvable[Pair]]]] = []
+        repeated: list[tuple[PendingRecord, list[Resolvable[Pair]]]] = []
         with self._lock:
             batch = self._pending.end_batch(keep=keep)
             if batch:
@@ -250,7 +252,8 @@ class Buffer:
             if not keep:
                 for pending in batch:
                     pending.resolve(error)
-                detached = [(pending, self._repeats.detach(pending)) for pending in batch]
+                    if pending.followers is not None:
+                        repeated.append((pending, self._repeats.detach(pending)))
             leader = next((p for p in self._pending.waiting if p.has_waiter), None)
             self._committing = leader is not None
             if leader is not None:
@@ -259,8 +262,14 @@ class Buffer:
                 leader.wakeup.release()
             self._idle.notify_all()
         # Without the lock: the callbacks of an outcome may use the buffer.
-        for pending, outcomes in detached:
-            pending.resolve_all(outcomes)
+        if keep:
+            return
+        for pending in batch:
+            if pending.outcome is not None:
+                pending.pass_on((pending.outcome,))
+                pending.outcome = None
+        for pending, followers in repeated:
+            pending.pass_on(followers)
 
     def _note_outcome(self, batch: Sequence[PendingRecord], error: WebhookSyncError | None) -> None:
         if error is None:
@@ -305,8 +314,7 @@ class Buffer:
         doubt.
         """
         with self._lock:
-            if doubt == self._failures:
-                self._in_doubt = None
+            self._in_doubt = None if doubt == self._failures else self._in_doubt
 
     def raise_floor(self, floor: Milliseconds) -> None:
         """Assign no timestamp before ``floor``, nor before the clock as it is now."""
@@ -325,8 +333,7 @@ class Buffer:
     def close(self, within_s: float) -> None:
         """Accept no more records and commit those pending, within so many seconds. Idempotent.
 
-        Raises the error if that fails; with ``keep_failed`` its message has the number of lost
-        records.
+        Raises the error if that fails: with ``keep_failed``, the number of lost records.
         """
         with self._lock:
             if not self._closed:

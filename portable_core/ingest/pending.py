@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from portable_core.errors import BufferFull, StoreError, WebhookSyncError
@@ -64,18 +64,8 @@ class PendingRecord:
             self.has_waiter = False
             self.wakeup.release()
 
-    def detach_outcomes(self) -> list[Resolvable[Pair]]:
-        """Return what waits for the outcome, once; resolve it with :meth:`resolve_all`.
-
-        The buffer holds its lock.
-        """
-        outcomes = [self.outcome] if self.outcome is not None else []
-        outcomes += self.followers or ()
-        self.outcome = self.followers = None
-        return outcomes
-
-    def resolve_all(self, outcomes: Sequence[Resolvable[Pair]]) -> None:
-        """Resolve what was detached, without the buffer's lock."""
+    def pass_on(self, outcomes: Iterable[Resolvable[Pair]]) -> None:
+        """Resolve outcomes as this record was resolved, without the buffer's lock."""
         for outcome in outcomes:
             if self.error is None:
                 outcome.set_result(self.record.pair)

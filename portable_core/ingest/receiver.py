@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 from portable_core.epochs import Stint
@@ -28,7 +27,7 @@ from portable_core.ingest.clock_status import ClockStatus, describe_clock
 from portable_core.ingest.committer import Committer
 from portable_core.ingest.flusher import Flusher
 from portable_core.ingest.identifier import Identified, Identifier
-from portable_core.ingest.outcome import Outcome
+from portable_core.ingest.outcome import Outcome, Resolvable
 from portable_core.ingest.pending import BufferStatus
 from portable_core.ingest.plausible_clock import PlausibleClock
 from portable_core.ingest.recent_keys import RecentKeys
@@ -185,6 +184,9 @@ class Receiver:
         try:
             self.store.append(records, deadline)
             done = True
+            if self.settings.role == "master":
+                for record in records:
+                    self.recent_keys.add(record.meta.key)
         finally:
             if self._observer is not None:
                 seconds = self.clock.monotonic() - started
@@ -204,8 +206,6 @@ class Receiver:
         else:
             pair = buffer.add(hash_, payload, meta)
             self._flusher.notify()
-        if self.settings.role == "master":
-            self.recent_keys.add(meta.key)
         return pair
 
     def flush_soon(self) -> None:
@@ -225,20 +225,18 @@ class Receiver:
         thread calls :meth:`flush`, or :meth:`commit_soon`. Raises what :meth:`receive` raises
         before the commit.
         """
-        buffer, (hash_, meta) = self._prepare(payload, meta)
-        if self._flusher is None:
-            outcome = buffer.submit(hash_, payload, meta)
-        else:
-            outcome = Outcome()
-            outcome.set_result(buffer.add(hash_, payload, meta))
-            self._flusher.notify()
-        if self.settings.role == "master":
-            outcome.add_done_callback(partial(self._remember, meta.key))
+        outcome: Outcome[Pair] = Outcome()
+        self.submit_to(outcome, payload, meta)
         return outcome
 
-    def _remember(self, key: str, outcome: Outcome[Pair]) -> None:
-        if outcome.exception() is None:
-            self.recent_keys.add(key)
+    def submit_to(self, outcome: Resolvable[Pair], payload: bytes, meta: Meta) -> None:
+        """Add a webhook whose commit resolves ``outcome``, as :meth:`submit` does."""
+        buffer, (hash_, meta) = self._prepare(payload, meta)
+        if self._flusher is None:
+            buffer.submit_to(outcome, hash_, payload, meta)
+        else:
+            outcome.set_result(buffer.add(hash_, payload, meta))
+            self._flusher.notify()
 
     def commit_soon(self) -> None:
         """Wake the thread that commits what was submitted. Returns at once."""

@@ -76,6 +76,7 @@ class Repeats:
         pending.followers.append(outcome)
 
     def detach(self, pending: PendingRecord) -> list[Resolvable[Pair]]:
-        """Return what waits for the outcome of a record that is done, once."""
-        self._followers -= len(pending.followers or ())
-        return pending.detach_outcomes()
+        """Return the outcomes of the repeats of a record that is done, once."""
+        followers, pending.followers = pending.followers or [], None
+        self._followers -= len(followers)
+        return followers

@@ -77,11 +77,14 @@ class Timestamps:
             self._set_floor(pair.timestamp)
         self._assigned += 1
         self._hashes.add(hash_)
-        self._forget(_FORGET)
+        if self._oldest:
+            self._forget(_FORGET)
         return pair
 
     def _find_unused(self, hash_: int) -> Pair:
         first = self.floor + (hash_ in self._hashes)
+        if not self._reserved:
+            return Pair(first, hash_)
         for timestamp in range(first, first + _MOST_STEPS):
             pair = Pair(timestamp, hash_)
             if _encode(pair) not in self._reserved:
@@ -100,7 +103,8 @@ class Timestamps:
 
     def _set_floor(self, floor: Milliseconds) -> None:
         self.floor, self._assigned, self._hashes = floor, 0, set()
-        self._forget(_FORGET)
+        if self._oldest:
+            self._forget(_FORGET)
 
     def reserve(self, pairs: Collection[Pair]) -> None:
         """Never assign these pairs."""

@@ -244,10 +244,10 @@ def _encode_default(parts: Parts, body: bytes) -> bytes:
 def _list_events(parts: Parts) -> list[tuple[str, bytes]]:
     """Return the event headers that are present, in order."""
     headers = parts.headers
-    names = _EVENT_HEADERS.intersection(headers) if headers else ()
-    if not names:
+    if _EVENT_HEADERS.isdisjoint(headers):
         return []
-    return [(f"header:{n}", _encode_text(headers[n])) for n in sorted(names) if headers[n]]
+    names = sorted(_EVENT_HEADERS.intersection(headers))
+    return [(f"header:{n}", _encode_text(headers[n])) for n in names if headers[n]]
 
 
 def _identify_any(rule: IdentityRule, parts: Parts) -> bytes:

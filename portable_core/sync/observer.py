@@ -19,6 +19,11 @@ class Observer:
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
         """Note the response to a webhook. ``outcome`` is ``kept`` or the name of a problem."""
 
+    def observe_kept(self, source: str, seconds: Sequence[float]) -> None:
+        """Note the responses to webhooks of one source that were kept together."""
+        for each in seconds:
+            self.observe_webhook(source, "kept", each)
+
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
         """Note the end of a commit of so many records; ``done`` is whether it succeeded."""
 
@@ -50,6 +55,10 @@ class Observers(Observer):
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
         for observe_webhook in self._webhooks:
             observe_webhook(source, outcome, seconds)
+
+    def observe_kept(self, source: str, seconds: Sequence[float]) -> None:
+        for observer in self._observers:
+            observer.observe_kept(source, seconds)
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
         for observer in self._observers:

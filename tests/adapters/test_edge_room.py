@@ -14,6 +14,9 @@ from portable_core.adapters.edge.request import Request
 
 
 class _Handler:
+    def receive(self, request: Request, body: bytes) -> bool:
+        return False
+
     def begin(self, request: Request) -> None: ...
 
     def complete(self, request: Request) -> None: ...

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.metrics import MAX_DAMAGED, Metrics
+from portable_core.adapters.metrics.counters import _SECONDS
+from portable_core.adapters.metrics.durations import Durations
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.epochs import Stint
 from portable_core.errors import SlaveUnreachable, StoreError, Unauthorized
@@ -342,3 +345,25 @@ def test_the_wired_application_has_them() -> None:
     assert answer.status_code == 200
     assert "webhook_sync_store_up 1.0" in answer.text
     assert "process_resident_memory_bytes" in answer.text
+
+
+def test_times_counted_together_are_those_counted_one_by_one() -> None:
+    values = [0.0, 0.001, 0.0011, 0.25, 9.9, 10, 60, 0.25]
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    together = Durations("webhook_sync_test", "A test.", _SECONDS)
+    ours.register(together)
+    one_by_one = Histogram("webhook_sync_test", "A test.", buckets=_SECONDS, registry=theirs)
+    together.observe(values[:3])
+    together.observe(values[3:])
+    for value in values:
+        one_by_one.observe(value)
+    assert generate_latest(ours) == generate_latest(theirs)
+
+
+def test_webhooks_kept_together_are_counted() -> None:
+    rig = Rig("slave")
+    rig.node.observer.observe_kept("github", [0.002, 0.002, 0.2])
+    metrics = rig.read()
+    assert metrics["webhooks_total|kept|github"] == 3
+    assert metrics["ack_seconds_count"] == 3
+    assert metrics["ack_seconds_sum"] == pytest.approx(0.204)

@@ -65,6 +65,7 @@ def test_every_observer_gets_every_event() -> None:
     calls = {
         "begin_request": (lambda name: None,),
         "observe_webhook": ("hub", "kept", 0.5),
+        "observe_kept": ("hub", (0.5,)),
         "observe_commit": (3, 0.5, True),
         "observe_sync": (SyncReport(0, 0.0, []),),
     }

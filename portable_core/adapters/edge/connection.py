@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from portable_core.adapters.edge.intake import Intake
-from portable_core.adapters.edge.request import Rejected, Request
+from portable_core.adapters.edge.plain import Plain, read_plain
+from portable_core.adapters.edge.request import Body, Rejected, Request
 from portable_core.problems import PROBLEM_TYPE
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Connection(Intake):
         return True
 
     def data_received(self, data: bytes) -> None:
+        if self.phase == "idle":
+            plain = read_plain(data, self.edge.limits, self.edge.max_body)
+            if plain is not None:
+                self._receive_plain(plain)
+                return
         if self.phase == "drain":
             self._drained += len(data)
             if self._drained > self.edge.limits.drain_bytes:
@@ -95,6 +101,23 @@ class Connection(Intake):
         if not self.queue:
             self.phase = "head"
         return Request(self)
+
+    def _receive_plain(self, plain: Plain) -> None:
+        """Receive a whole request on an idle connection."""
+        request = Request(self)
+        request.method = b"POST"
+        request.target, request.headers, request.fields, body = plain
+        request.length = len(body)
+        request.complete = True
+        self.queue.append(request)
+        self._begun = request
+        self.enter("answer")
+        if not self.edge.handler.receive(request, body):
+            request.body = Body(self.edge.max_body)
+            request.body.add(body)
+            self.begin(request)
+            if not request.finished:
+                self.complete(request)
 
     def complete(self, request: Request) -> None:
         self.enter("answer")
@@ -133,7 +156,8 @@ class Connection(Intake):
 
     def answered(self, request: Request, *, keep: bool) -> None:
         """Continue with the next request after a response, or end."""
-        self._end_body(request, "the request is answered")
+        if request.sink is not None or request.body is not None:
+            self._end_body(request, "the request is answered")
         request.release()
         if self.queue and self.queue[0] is request:
             self.queue.popleft()

@@ -15,7 +15,7 @@ from portable_core.adapters.edge.budget import BodyBudget
 from portable_core.adapters.edge.channel import Channel
 from portable_core.adapters.edge.connection import Connection
 from portable_core.adapters.edge.limits import EdgeLimits
-from portable_core.adapters.edge.request import Request
+from portable_core.adapters.edge.request import STATUS_LINES, Header, Request
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ _BACKLOG = 4096
 
 _REPORT_S = 60.0
 
+#: How many different beginnings of responses are kept: a source has one or two.
+_MOST_HEADS = 64
+
 #: How many connections are checked in one turn of the loop.
 _CHECKED = 500
 #: For how long a connection whose request comes in tiny pieces is not read.
@@ -36,6 +39,10 @@ _MOST_DOZE_S = 5.0
 
 class Handler(Protocol):
     """The application behind the edge. All methods are called on the loop's thread."""
+
+    def receive(self, request: Request, body: bytes) -> bool:
+        """Handle a small request that has come whole; return False if ``begin`` has to do it."""
+        ...
 
     def begin(self, request: Request) -> None:
         """Handle a head: call ``request.collect`` or ``stream``, or raise ``Rejected``."""
@@ -59,7 +66,9 @@ class Edge:
         self.max_body = max_body
         self.connections: set[Connection] = set()
         self.stopping = False
-        self.date = b""
+        self._date = b""
+        #: The beginnings of the responses of this second.
+        self._heads: dict[tuple[int, tuple[Header, ...]], bytes] = {}
         self.budget = BodyBudget(limits)
         self.draining = 0
         self._reported = 0
@@ -77,7 +86,8 @@ class Edge:
             self._servers.append(server)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        self._date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        self._heads.clear()
         now = time.monotonic()
         due = [connection for until, connection in self._dozing if until <= now]
         self._dozing = [each for each in self._dozing if each[0] > now]
@@ -86,6 +96,18 @@ class Edge:
         self._report(now)
         self._check(loop, list(self.connections))
         self._ticker = loop.call_later(1.0, self._tick, loop)
+
+    def format_head(self, status: int, headers: Iterable[Header]) -> bytes:
+        """Return the status line, the date and these headers."""
+        given = tuple(headers)
+        head = self._heads.get((status, given))
+        if head is None:
+            lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._date]
+            lines += [b"%b: %b\r\n" % header for header in given]
+            head = b"".join(lines)
+            if len(self._heads) < _MOST_HEADS:
+                self._heads[status, given] = head
+        return head
 
     def _report(self, now: float) -> None:
         """Log how many requests were ended to make room, once a minute."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from portable_core.adapters.edge.request import Header
@@ -13,9 +13,10 @@ class RequestHeaders:
 
     __slots__ = ("_all", "_present")
 
-    def __init__(self, headers: Sequence[Header]) -> None:
+    def __init__(self, headers: Sequence[Header], fields: Mapping[bytes, bytes]) -> None:
+        """``fields`` has one value of each header by name: most look-ups find nothing."""
         self._all = headers
-        self._present = dict(headers)  # most look-ups find nothing
+        self._present = fields
 
     def __call__(self, name: str) -> list[str]:
         """Return all values of a header, in order."""

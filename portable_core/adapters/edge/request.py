@@ -18,7 +18,8 @@ SMALL_BYTES = 2**20
 #: Headers that say something of the body or the connection.
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"expect", b"host", b"content-type"))
 
-_STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
+#: The first line of a response, by its status.
+STATUS_LINES = {s.value: b"HTTP/1.1 %d %s\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
 
 
 class Rejected(Exception):
@@ -103,6 +104,7 @@ class Request:
     """A request: its head at first, then its body; and the means to respond.
 
     - ``headers``: (name in lower case, value) in order, duplicates included, bytes as received.
+    - ``fields``: the last value of each header by name; made when it is first read.
     - ``complete``: the body has come whole. ``started``, ``finished``: the response has.
     - ``on_gone``: called if the client goes away before the response is finished.
     - ``data``: the handler's own.
@@ -110,6 +112,7 @@ class Request:
 
     __slots__ = (
         "_chunked_response",
+        "_fields",
         "body",
         "chunked",
         "complete",
@@ -134,6 +137,7 @@ class Request:
         self.http10 = False
         self.keep = True
         self.headers: list[Header] = []
+        self._fields: dict[bytes, bytes] | None = None
         self.length: int | None = None
         self.chunked = self.expect = False
         self.body: Body | None = None
@@ -142,6 +146,16 @@ class Request:
         self._chunked_response = False
         self.on_gone: Callable[[], None] | None = None
         self.data: Any = None
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        if self._fields is None:
+            self._fields = dict(self.headers)
+        return self._fields
+
+    @fields.setter
+    def fields(self, fields: dict[bytes, bytes]) -> None:
+        self._fields = fields
 
     def read_framing(self) -> None:
         """Read what the head says of its body and the connection. Raises ``Rejected``."""
@@ -210,19 +224,19 @@ class Request:
         if self.finished or connection.lost:
             self.finished = True
             return
-        parts = self._start_head(status, headers)
-        if status != 204:  # RFC 9110, section 8.6
-            parts.append(b"content-length: %d\r\n" % len(body))
+        head = connection.edge.format_head(status, headers)
+        length = b"content-length: %d\r\n" % len(body)
+        if status == 204:  # RFC 9110, section 8.6
+            length = b""
         keep = connection.keeps(self)
         if not keep:
-            parts.append(b"connection: close\r\n")
+            length += b"connection: close\r\n"
         elif self.http10:
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        if self.method != b"HEAD":
-            parts.append(body)
+            length += b"connection: keep-alive\r\n"
+        if self.method == b"HEAD":
+            body = b""
         self.started = self.finished = True
-        connection.write(b"".join(parts))
+        connection.write(b"%b%b\r\n%b" % (head, length, body))
         connection.answered(self, keep=keep)
 
     def start(self, status: int, headers: Iterable[Header]) -> None:
@@ -230,7 +244,7 @@ class Request:
         if self.finished:  # the edge has answered, or the client is gone
             return
         given = list(headers)
-        parts = self._start_head(status, given)
+        parts = [self.connection.edge.format_head(status, given)]
         bodiless = self.method == b"HEAD" or status in (204, 304)
         if not bodiless and all(name.lower() != b"content-length" for name, _ in given):
             if self.http10:
@@ -243,15 +257,6 @@ class Request:
         parts.append(b"\r\n")
         self.started = True
         self.connection.write(b"".join(parts))
-
-    def _start_head(self, status: int, headers: Iterable[Header]) -> list[bytes]:
-        parts = [
-            _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
-            self.connection.edge.date,
-        ]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        return parts
 
     def write(self, data: bytes) -> None:
         """Send a part of a streamed response."""

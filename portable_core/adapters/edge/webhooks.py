@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from portable_core.adapters.edge.bridge import Bridge
@@ -28,7 +27,6 @@ from portable_core.ingest.admission import (
     Admission,
     find_source,
 )
-from portable_core.ingest.outcome import Outcome
 from portable_core.node import Node
 from portable_core.problems import (
     PROBLEM_TYPE,
@@ -38,6 +36,7 @@ from portable_core.problems import (
     make_document,
     name_problem,
 )
+from portable_core.records import Pair
 from portable_core.settings import Network
 from portable_core.sources.decision import ADMIT, Decision, Refuse
 from portable_core.sources.handshakes import Answer
@@ -69,18 +68,35 @@ def _read_source(path: bytes) -> str | None:
 _remember_source = lru_cache(maxsize=1024)(_read_source)
 
 
+def _find_source(path: bytes) -> str | None:
+    """Return the source in a path, None for a path that is no source's."""
+    if not path.startswith(b"/webhook"):
+        return None
+    return _remember_source(path) if len(path) <= _MOST_REMEMBERED else _read_source(path)
+
+
 class _Arrival:
-    """A webhook that is being received."""
+    """A webhook that is being received; its outcome is set once, by any thread."""
 
-    __slots__ = ("headers", "held", "outcome", "request", "source", "started")
+    __slots__ = ("_handler", "error", "headers", "held", "request", "result", "source", "started")
 
-    def __init__(self, request: Request, source: str) -> None:
+    def __init__(self, handler: WebhookHandler, request: Request, source: str) -> None:
+        self._handler = handler
+        self.error: BaseException | None = None
+        self.headers = RequestHeaders(request.headers, request.fields)
         self.held = 0
-        self.headers = RequestHeaders(request.headers)
-        self.outcome: Outcome[Any]
         self.request = request
+        self.result: Pair | Answer | None = None
         self.source = source
         self.started = time.perf_counter()
+
+    def set_result(self, result: Pair | Answer, /) -> None:
+        self.result = result
+        self._handler.note(self)
+
+    def set_exception(self, error: BaseException, /) -> None:
+        self.error = error
+        self._handler.note(self)
 
 
 class WebhookHandler:
@@ -104,39 +120,48 @@ class WebhookHandler:
 
     # -- requests ------------------------------------------------------------------------------
 
+    def receive(self, request: Request, body: bytes) -> bool:
+        path, _, query = request.target.partition(b"?")
+        source = _find_source(path)
+        if source is None:
+            return False
+        arrival = self._check_head(request, source)
+        if arrival is not None:
+            self._receive_body(arrival, body, query)
+        return True
+
     def begin(self, request: Request) -> None:
         path, _, query = request.target.partition(b"?")
         if not path.startswith(b"/"):  # in absolute form (RFC 9112, section 3.2.2)
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-        source = None
-        if path.startswith(b"/webhook"):
-            short = len(path) <= _MOST_REMEMBERED
-            source = _remember_source(path) if short else _read_source(path)
+        source = _find_source(path)
         if source is not None and request.method == b"POST":
-            self._begin_webhook(request, source)
+            if self._check_head(request, source) is not None:
+                request.collect(self._limit)
         elif source is None or not self._answer_handshake(request, source, query):
             peer, _ = request.connection.describe_ends()
             client = find_client(peer[0], request.headers, self._trusted)
             self._bridge.begin(request, path, query, client)
 
-    def _begin_webhook(self, request: Request, source: str) -> None:
-        request.data = arrival = _Arrival(request, source)
-        headers = arrival.headers
+    def _check_head(self, request: Request, source: str) -> _Arrival | None:
+        """Return the webhook that this head begins; None if it is refused."""
+        request.data = arrival = _Arrival(self, request, source)
+        kind = request.fields.get(b"content-type", b"").decode("latin-1")
+        compressed = b"content-encoding" in request.fields
+        encoding = arrival.headers.join("content-encoding") if compressed else None
         try:
-            self._admission.check_head(
-                source, headers.first("content-type") or "", headers.join("content-encoding")
-            )
+            self._admission.check_head(source, kind, encoding)
         except WebhookSyncError as error:
             self._refuse(arrival, error)
-            return
-        request.collect(self._limit)
+            return None
+        return arrival
 
     def _answer_handshake(self, request: Request, source: str, query: bytes) -> bool:
         """Respond to a handshake without a body; return whether the request is one."""
         method = request.method.decode("latin-1")
         if method not in HANDSHAKE_METHODS:
             return False
-        arrival = _Arrival(request, source)
+        arrival = _Arrival(self, request, source)
         try:
             answer = self._admission.answer_handshake(
                 source, method, arrival.headers, query.decode("latin-1")
@@ -150,70 +175,63 @@ class WebhookHandler:
 
     def complete(self, request: Request) -> None:
         arrival = request.data
+        query = request.target.partition(b"?")[2]
         body = request.body
-        large = None
-        payload = b""
-        pool = self._large_bodies
         if body is not None and body.large:
-            large, request.body = body, None  # it holds no memory
+            request.body = None  # it holds no memory
+            self._receive_elsewhere(self._large_bodies, arrival, b"", query, body)
         else:
-            payload = request.connection.release(request)
-            if not self._node.receiver.is_prompt:
-                pool = self._pool
-            elif len(payload) <= _QUICK_BYTES:
-                self._receive(arrival, payload, self._commit_when_quiet)
-                return
-        if not pool.submit(lambda: self._receive_in_thread(arrival, payload, large)):
+            self._receive_body(arrival, request.connection.release(request), query)
+
+    def _receive_body(self, arrival: _Arrival, payload: bytes, query: bytes) -> None:
+        if not self._node.receiver.is_prompt:
+            self._receive_elsewhere(self._pool, arrival, payload, query)
+        elif len(payload) > _QUICK_BYTES:
+            self._receive_elsewhere(self._large_bodies, arrival, payload, query)
+        else:
+            self._receive(arrival, payload, query)
+            if arrival.held:
+                self._commit_when_quiet()
+
+    def _receive_elsewhere(
+        self, pool: Pool, arrival: _Arrival, payload: bytes, query: bytes, large: Body | None = None
+    ) -> None:
+        """Receive a webhook in a thread of ``pool``; ``large`` has its body, if it is in a file."""
+
+        def receive() -> None:
+            self._receive(arrival, payload if large is None else large.read(), query)
+            if large is not None:
+                large.close()
+            self._node.receiver.commit_soon()
+
+        if not pool.submit(receive):
             if large is not None:
                 large.close()
             error = BufferFull("too many webhooks wait for the store; send the webhook again")
             self._refuse(arrival, error)
 
-    def _receive_in_thread(self, arrival: _Arrival, payload: bytes, large: Body | None) -> None:
-        if large is not None:
-            payload = large.read()
-            large.close()
-        self._receive(arrival, payload, self._node.receiver.commit_soon)
-
-    def _receive(
-        self,
-        arrival: _Arrival,
-        payload: bytes,
-        commit_soon: Callable[[], None],
-    ) -> None:
-        """Verify a webhook and add it to the buffer, which ``commit_soon`` lets commit."""
+    def _receive(self, arrival: _Arrival, payload: bytes, query: bytes) -> None:
+        """Verify a webhook and add it to the buffer."""
         node, source, headers = self._node, arrival.source, arrival.headers
-        outcome: Outcome[Any]
         try:
             node.observer.begin_request(headers.first)
-            query = arrival.request.target.partition(b"?")[2].decode("latin-1")
+            text = query.decode("latin-1")
             decision: Decision = ADMIT
             if not self._admission.is_open(source):
-                request = self._admission.make_request(source, "POST", headers, query, payload)
+                request = self._admission.make_request(source, "POST", headers, text, payload)
                 decision = node.decide(source, request, node.receiver.clock.now())
             if isinstance(decision, Refuse):
                 raise decision.error
             if isinstance(decision, Answer):
                 self._admission.report_handshake(source, decision)
-                outcome = Outcome()
-                outcome.set_result(decision)
-            else:
-                find_kept = self._admission.find_kept
-                kept = [
-                    (name, text.decode("latin-1"))
-                    for given, text in arrival.request.headers
-                    if (name := find_kept(source, given))
-                ]
-                meta = self._admission.read_meta(source, kept, query)
-                self._admission.limits.enter(source, len(payload), time.monotonic())
-                arrival.held = len(payload)
-                outcome = node.submit(payload, meta)
-                commit_soon()
+                arrival.set_result(decision)
+                return
+            meta = self._admission.read_head(source, arrival.request.headers, text)
+            self._admission.limits.enter(source, len(payload), time.monotonic())
+            arrival.held = len(payload)
+            node.submit_to(arrival, payload, meta)
         except Exception as error:  # noqa: BLE001  # answered and, if unexpected, logged
-            outcome = Outcome()
-            outcome.set_exception(error)
-        arrival.outcome = outcome
-        outcome.add_done_callback(partial(self._note, arrival))
+            arrival.set_exception(error)
 
     def _commit_when_quiet(self) -> None:
         """Wake the committing thread once a turn of the loop brings no more webhooks.
@@ -238,7 +256,7 @@ class WebhookHandler:
 
     # -- outcomes ------------------------------------------------------------------------------
 
-    def _note(self, arrival: _Arrival, outcome: object) -> None:
+    def note(self, arrival: _Arrival) -> None:
         """Answer soon, on the loop's thread, together with the others of the batch."""
         self._done.append(arrival)
         if not self._answering:
@@ -248,34 +266,41 @@ class WebhookHandler:
 
     def _answer_all(self) -> None:
         self._answering = False  # from now on, who adds one calls this again
+        kept: defaultdict[str, list[float]] = defaultdict(list)
+        held: defaultdict[str, int] = defaultdict(int)
         for _ in range(len(self._done)):
             arrival = self._done.popleft()
+            held[arrival.source] += arrival.held
             try:
-                self._answer(arrival)
+                if isinstance(arrival.result, Pair):
+                    answer = self._admission.respond(arrival.source, arrival.result)
+                    status, kind, document = answer
+                    arrival.request.respond(status, _make_headers(kind), document)
+                    kept[arrival.source].append(time.perf_counter() - arrival.started)
+                else:
+                    self._answer(arrival)
             except Exception:  # the others of the batch are answered
                 logger.exception("the response to a webhook failed")
                 arrival.request.connection.abort()
+        for source, size in held.items():
+            self._admission.limits.leave(source, size)
+        for source, seconds in kept.items():
+            self._node.observer.observe_kept(source, seconds)
         now = time.monotonic()
         if self._node.slave is not None and now - self._retained_at >= _RETAIN_S:
             self._retained_at = now
             self._pool.submit(self._node.slave.retain)
 
     def _answer(self, arrival: _Arrival) -> None:
-        if arrival.held:
-            self._admission.limits.leave(arrival.source, arrival.held)
-        error = arrival.outcome.exception()
-        if error is None:
-            result = arrival.outcome.result()
-            if isinstance(result, Answer):
-                self._respond_to_handshake(arrival, result)
-                return
-            self._observe(arrival, "kept")
-            status, kind, document = self._admission.respond(arrival.source, result)
-            arrival.request.respond(status, _make_headers(kind), document)
+        """Answer a request whose webhook is not stored."""
+        error = arrival.error
+        if isinstance(arrival.result, Answer):
+            self._respond_to_handshake(arrival, arrival.result)
         elif isinstance(error, WebhookSyncError):
             self._refuse(arrival, error)
         else:
-            self._answer_problem(arrival, describe_fault(error), ":internal-error")
+            problem = describe_fault(error or RuntimeError("a webhook has no outcome"))
+            self._answer_problem(arrival, problem, ":internal-error")
 
     def _respond_to_handshake(self, arrival: _Arrival, answer: Answer) -> None:
         self._observe(arrival, "handshake")

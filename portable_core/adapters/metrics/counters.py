@@ -6,6 +6,8 @@ scrape. Each process counts its own: of several instances, each answers ``/metri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,6 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from portable_core.adapters.metrics.durations import Durations
 from portable_core.adapters.metrics.node_state import NodeCollector
 from portable_core.ingest.refusals import SourceNames
 from portable_core.node import Node
@@ -47,12 +50,12 @@ class Metrics(Observer):
             ["source", "outcome"],
             registry=registry,
         )
-        self._ack_seconds = Histogram(
+        self._ack_seconds = Durations(
             "webhook_sync_ack_seconds",
             "Time from a webhook's request to its acknowledgement, in seconds.",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
         )
+        registry.register(self._ack_seconds)
         self._commit_seconds = Histogram(
             "webhook_sync_commit_seconds",
             "Duration of a commit to the store, in seconds.",
@@ -72,15 +75,23 @@ class Metrics(Observer):
 
     def observe_webhook(self, source: str, outcome: str, seconds: float) -> None:
         """Count a webhook, and its time where it was kept."""
+        self._find_count(source, outcome).inc()
+        if outcome == "kept":
+            self._ack_seconds.observe((seconds,))
+
+    def observe_kept(self, source: str, seconds: Sequence[float]) -> None:
+        """Count webhooks that were kept, and their times."""
+        self._find_count(source, "kept").inc(len(seconds))
+        self._ack_seconds.observe(seconds)
+
+    def _find_count(self, source: str, outcome: str) -> Counter:
         count = self._counts.get((source, outcome))
         if count is None:
             bound = self._sources.bound(source)
             count = self._webhooks.labels(bound, outcome)
             if bound == source:  # of these there are few; outcomes are the types of problems
                 self._counts[source, outcome] = count
-        count.inc()
-        if outcome == "kept":
-            self._ack_seconds.observe(seconds)
+        return count
 
     def observe_commit(self, records: int, seconds: float, done: bool) -> None:
         """Count a commit."""
