@@ -9,6 +9,7 @@ from portable_core.sources.presets import Preset
 from portable_core.sources.rows import SourceRow
 
 NOT_VERIFIED = "not verified"
+BY_SENDER = "depends on the sender"
 
 _BODIES = {
     "object": "a JSON object",
@@ -44,11 +45,12 @@ def describe_preset(preset: Preset) -> Iterator[tuple[str, str]]:
     """Return what is known of a provider: pairs of a topic and a text in Markdown."""
     page, row = preset.page, preset.row
     yield "Setting", f"`SOURCES=NAME={preset.form}{':SECRET' if row.form else ''}`"
-    yield "At the provider", page.setup or NOT_VERIFIED
+    unknown = BY_SENDER if page.any_sender else NOT_VERIFIED
+    yield "At the provider", page.setup or unknown
     yield from describe_row(row)
-    yield "Addresses", page.addresses or NOT_VERIFIED
-    yield "Retries", page.retries or NOT_VERIFIED
-    yield "Log of deliveries", page.log or NOT_VERIFIED
+    yield "Addresses", page.addresses or unknown
+    yield "Retries", page.retries or unknown
+    yield "Log of deliveries", page.log or unknown
     yield "Facts from", page.facts
     yield "Signature verified by", page.vector
 

@@ -19,6 +19,7 @@ class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - ``title``: its name.
     - ``facts``: where the statements of the row come from.
     - ``vector``: where the test's signature comes from.
+    - ``any_sender``: whether many senders use the preset, so that the rest depends on the sender.
     - ``setup``: what to enter where, and where the secret comes from.
     - ``addresses``: whether it can send to several addresses.
     - ``retries``: how often it sends again.
@@ -28,6 +29,7 @@ class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     facts: str
     vector: str = ""
+    any_sender: bool = False
     setup: str = ""
     addresses: str = ""
     retries: str = ""
