@@ -17,6 +17,7 @@ from portable_core.cli.output import drop_output, printable
 from portable_core.errors import AnswerInvalid, WebhookSyncError
 
 _COMMANDS = {
+    "backup": "portable_core.cli.backup",
     "completion": "portable_core.cli.completion",
     "consumers": "portable_core.cli.consumers",
     "dead-letters": "portable_core.cli.dead_letters",
@@ -30,6 +31,7 @@ _COMMANDS = {
     "quarantine": "portable_core.cli.quarantine",
     "repair": "portable_core.cli.repair",
     "replay": "portable_core.cli.replay",
+    "restore": "portable_core.cli.restore",
     "send": "portable_core.cli.send",
     "serve": "portable_core.cli.serve",
     "sources": "portable_core.cli.sources",

@@ -315,6 +315,7 @@ UNITS = [
     "webhook-sync@.service",
     "webhook-sync-trigger.service",
     "webhook-sync-forward@.service",
+    "webhook-sync-backup@.service",
 ]
 
 
@@ -330,7 +331,7 @@ def test_units_start_what_is_installed(name: str) -> None:
     unit = read_unit(name)
     command = unit["Service"]["ExecStart"].split()
     assert command[0] == "/opt/webhook-sync/bin/webhook-sync"
-    assert command[1] in ("serve", "sync", "forward")
+    assert command[1] in ("serve", "sync", "forward", "backup")
     assert unit["Service"]["NoNewPrivileges"] == "yes"
     assert unit["Service"]["UMask"] == "0077"
     assert unit["Service"]["EnvironmentFile"].startswith("/etc/webhook-sync/")
@@ -342,12 +343,22 @@ def test_the_trigger_has_settings_of_its_own() -> None:
         "/etc/webhook-sync/%i.env",
         "/etc/webhook-sync/trigger.env",
         "/etc/webhook-sync/forward-%i.env",
+        "/etc/webhook-sync/%i.env",
     ]
 
 
 def test_forward_keeps_its_state_where_systemd_makes_a_folder() -> None:
     service = read_unit("webhook-sync-forward@.service")["Service"]
     assert f"--state /var/lib/{service['StateDirectory']}/" in service["ExecStart"]
+
+
+def test_a_backup_is_outside_of_the_store_that_the_node_has_by_default() -> None:
+    node, backup = (
+        read_unit(f"webhook-sync{name}@.service")["Service"] for name in ("", "-backup")
+    )
+    assert node["Environment"] == backup["Environment"]
+    assert backup["ExecStart"].endswith(f" /var/lib/{backup['StateDirectory']}")
+    assert backup["ReadWritePaths"] == f"-/var/lib/{node['StateDirectory']}"
 
 
 @pytest.mark.parametrize("name", UNITS)

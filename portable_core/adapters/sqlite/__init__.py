@@ -13,6 +13,8 @@
 - ``lock.py`` makes one process the writer; ``files.py`` defines file names and errors.
 - ``private_files.py`` creates folders and files for the node's user alone; ``preview.py`` checks a
   folder without opening the store.
+- ``backup.py`` copies a store beside the process that writes it, ``restore.py`` makes a store of
+  the copies; ``manifest.py`` is the list of them.
 """
 
 from portable_core.adapters.sqlite.store import FILE_BYTES, SqliteStore

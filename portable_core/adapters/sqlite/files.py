@@ -6,6 +6,7 @@
     <folder>/pid                       the pid of that process
     <folder>/state.sqlite3             identity, generation, marks, the master's state, the files
     <folder>/<hour>.<number>.sqlite3   the records of one hour, by their timestamps
+    <folder>/restoring                 while a backup is being restored, no node opens the store
 
 ``hour`` is the number of hours since the Unix epoch in ten digits. One hour has several files if a
 file was damaged or grew too large.
@@ -29,6 +30,10 @@ HOUR_MS = 3_600_000
 STATE_NAME = "state.sqlite3"
 LOCK_NAME = "lock"
 PID_NAME = "pid"
+
+#: A file in a folder to which a backup is being restored.
+RESTORING_NAME = "restoring"
+RESTORING_ADVICE = "a restore of this store is not complete. Run webhook-sync restore again."
 
 #: The first place in the order of arrival. A file of an older version has fewer rows than this.
 FIRST_PLACE = 2**32

@@ -13,6 +13,7 @@ from pathlib import Path
 from portable_core.adapters.sqlite.appender import Appender
 from portable_core.adapters.sqlite.arrivals import ArrivalScanner
 from portable_core.adapters.sqlite.checker import Checker
+from portable_core.adapters.sqlite.files import RESTORING_ADVICE, RESTORING_NAME
 from portable_core.adapters.sqlite.lock import FolderLock
 from portable_core.adapters.sqlite.master_state import SqliteMasterState
 from portable_core.adapters.sqlite.places import Places
@@ -121,6 +122,7 @@ class SqliteFolder:
                     f"{self._folder}: the disk has not finished earlier writes. Try again."
                 )
         self._make_parts()
+        self._check_restored()
         if self._read_only:
             self._state.open_for_reading(algorithm)
             self._registry.open(self._until)
@@ -128,6 +130,7 @@ class SqliteFolder:
         make_folder(self._folder)
         self._lock.acquire(self._lock_wait_s)
         try:
+            self._check_restored()
             self._state.open(algorithm, self._until())
             self._registry.open(self._until)
             self._appender.finish_removals(self._until())
@@ -140,6 +143,10 @@ class SqliteFolder:
         self._checker.start()
         if exposure := describe_exposure(self._folder):
             logger.warning(exposure)
+
+    def _check_restored(self) -> None:
+        if (self._folder / RESTORING_NAME).exists():
+            raise StoreError(f"{self._folder}: {RESTORING_ADVICE}")
 
     def _merge_logs(self) -> None:
         try:

@@ -18,7 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from portable_core.adapters.sqlite.files import COMPANIONS, LOCK_NAME, STATE_NAME, FileDamaged
+from portable_core.adapters.sqlite.files import (
+    COMPANIONS,
+    LOCK_NAME,
+    RESTORING_ADVICE,
+    RESTORING_NAME,
+    STATE_NAME,
+    FileDamaged,
+)
 from portable_core.adapters.sqlite.private_files import describe_exposure
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.state import State
@@ -53,6 +60,8 @@ def _find_faults(folder: Path) -> Iterator[str]:
             yield f"STORE: this process may not create {folder} in {found}. {_ADVICE}"
     elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         yield f"STORE: this process may not read and write {folder}. {_ADVICE}"
+    elif (folder / RESTORING_NAME).exists():
+        yield f"STORE: {folder}: {RESTORING_ADVICE}"
     else:
         for name in (LOCK_NAME, STATE_NAME):
             file = folder / name
