@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from portable_core.errors import WebhookSyncError
@@ -21,6 +21,7 @@ from portable_core.sources.decision import Decision
 from portable_core.sources.request import SourceRequest
 from portable_core.sync.conditions import Condition, ConditionLog, NodeView, find_conditions
 from portable_core.sync.consumer import ConsumerDocument
+from portable_core.sync.floor import read_floor
 from portable_core.sync.master import Master
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.observer import Observer
@@ -73,14 +74,20 @@ class Node:
     _closed: bool = False
 
     def receive(self, payload: bytes, meta: Meta) -> Pair:
-        """Keep one webhook, and let a slave apply its retention; see :meth:`Receiver.receive`."""
+        """Keep one webhook, and apply retention; see :meth:`Receiver.receive`."""
         pair = self.receiver.receive(payload, meta)
-        if self.slave is not None:
-            self.slave.retain()
+        self.retain()
         return pair
 
+    def retain(self) -> None:
+        """Remove the records that retention allows, if that is due."""
+        if self.slave is not None:
+            self.slave.retain()
+        if self.master is not None:
+            self.master.retention.retain()
+
     def submit_to(self, outcome: Resolvable[Pair], payload: bytes, meta: Meta) -> None:
-        """Add one webhook; see :meth:`Receiver.submit_to`. A slave's retention is the caller's."""
+        """Add one webhook; see :meth:`Receiver.submit_to`. Retention is the caller's."""
         self.receiver.submit_to(outcome, payload, meta)
 
     def refuse(self, source: str, error: WebhookSyncError) -> None:
@@ -112,6 +119,8 @@ class Node:
         masters: list[MasterMark] = []
         consumers: Sequence[ConsumerDocument] = ()
         dead_letters = 0
+        floor = 0
+        waits: Mapping[str, str] = {}
         try:
             self.receiver.check()
         except WebhookSyncError as error:
@@ -121,6 +130,8 @@ class Node:
             if self.master is not None:
                 gone = self.master.slave_states()
                 slaves = {name: gone.pop(name) for name in self.master.clients}
+                floor = read_floor(self.master.store)
+                waits = self.master.retention.describe_waits()
             if self.consumers is not None:
                 consumers = self.consumers.describe()
             if self.dead_letters is not None:
@@ -143,6 +154,8 @@ class Node:
             consumers=consumers,
             gone=gone,
             dead_letters=dead_letters,
+            floor=floor,
+            waits=waits,
         )
 
     def wait_for_stop(self, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from portable_core.payload_hash.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, check_algorithm
 from portable_core.ports import MAX_SPAN_MS
+from portable_core.records import MAX_INTEGER
 from portable_core.settings_reader import (
     CONSOLE_TOKEN_CHARACTERS,
     Network,
@@ -180,19 +181,38 @@ class SettingsTable:
     )
     retention_ms: int = setting(
         "RETENTION_S",
-        "604800",
+        "604800 on a slave; none on a master",
         seconds(0),
-        "How long records are kept once a master has synced past them.",
+        "How long records are kept once they are complete: on a slave, once every master has "
+        "synced past them; on a master, once it is complete for every slave and consumers have "
+        "got them.",
         unit="s",
-        role="slave",
+        derive=lambda known: 604_800_000 if known.role == "slave" else MAX_INTEGER,
     )
     retention_bytes: int | None = setting(
         "RETENTION_BYTES",
         "",
         optional(integer(1)),
-        "Largest size of the store; the oldest records are removed first, synced or not.",
+        "Largest size of the store; the oldest records are removed first: on a slave synced or "
+        "not, on a master only those that `RETENTION_S` could remove.",
         unit="bytes",
-        role="slave",
+    )
+    consumer_expiry_ms: int = setting(
+        "CONSUMER_EXPIRY_S",
+        "2592000",
+        seconds(),
+        "Retention no longer waits for a registered consumer that has not moved for so long.",
+        unit="s",
+        role="master",
+    )
+    consumer_quota_bytes: int | None = setting(
+        "CONSUMER_QUOTA_BYTES",
+        "",
+        optional(integer(0)),
+        "Most bytes that retention keeps for consumers alone. Beyond them it removes webhooks that "
+        "a consumer has not got; with `0` it waits for none.",
+        unit="bytes",
+        role="master",
     )
     retention_late_ms: int = setting(
         "RETENTION_LATE_S",

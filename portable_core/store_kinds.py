@@ -18,7 +18,8 @@ class StoreKind:
     of the adapter is the same). ``outlives_process``: its records survive the end of the process.
     ``outlives_instance``: its records survive the end of an instance
     whose file system is in memory. ``default_linger_ms``: the default of ``LINGER_MS``; 0 where a
-    commit takes long enough for a batch to form by itself.
+    commit takes long enough for a batch to form by itself. ``master_retention``: whether a master
+    on it may remove records (:class:`portable_core.ports.Removal`).
     """
 
     name: str
@@ -28,6 +29,7 @@ class StoreKind:
     outlives_process: bool
     outlives_instance: bool
     default_linger_ms: int
+    master_retention: bool = True
 
 
 STORE_KINDS: Mapping[str, StoreKind] = {
@@ -43,6 +45,7 @@ STORE_KINDS: Mapping[str, StoreKind] = {
             outlives_process=True,
             outlives_instance=True,
             default_linger_ms=5,  # each commit costs money
+            master_retention=False,
         ),
     )
 }

@@ -160,10 +160,16 @@ def build_node(
     slave = Slave(receiver) if settings.role == "slave" else None
     master = feed = consumers = None
     if settings.role == "master":
-        master = Master(receiver, store, build_clients(settings), observer=observer)
+        consumers = Consumers(store, receiver.clock.now, receiver.open)
+        master = Master(
+            receiver,
+            store,
+            build_clients(settings),
+            observer=observer,
+            find_holds=consumers.find_holds,
+        )
         # Half of the threads may wait for webhooks; the others serve.
         feed = ArrivalFeed(store, max(settings.threads // 2, 1), monotonic=receiver.clock.monotonic)
-        consumers = Consumers(store, receiver.clock.now, receiver.open)
     return Node(
         settings,
         receiver,

@@ -182,6 +182,14 @@ class ProcessStore:
         self._check_alive()
         return self.disk.find_earlier(position, count)
 
+    def find_first_after(self, position: str) -> Milliseconds | None:
+        self._check_alive()
+        return self.disk.find_first_after(position)
+
+    def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
+        self._check_alive()
+        return self.disk.find_size_cut(limit, before)
+
     def newest_arrival(self) -> str:
         self._check_alive()
         return self.disk.newest_arrival()

@@ -92,3 +92,6 @@ def _show(consumers: Sequence[ConsumerDocument]) -> None:
     for one in consumers:
         if one.error:
             click.echo(f"{printable(one.name)}: {printable(one.error)}")
+        if one.missed is not None:
+            until = format_time(one.missed)
+            click.echo(f"{printable(one.name)}: retention removed webhooks before {until} unread")

@@ -147,6 +147,7 @@ def _show(
         f"{format_time(status.store.newest)}; {status.buffer.records} waiting for the disk.",
         highlight=False,
     )
+    _show_growth(console, status)
     if not slaves:
         return
     table = Table()
@@ -168,6 +169,18 @@ def _show(
             or ("not in SLAVES" if removed else "complete"),
         )
     console.print(table)
+
+
+def _show_growth(console: Console, status: StatusDocument) -> None:
+    """Print what a webhook occupies, and when the store reaches its limit."""
+    retention = status.retention
+    if retention is msgspec.UNSET or retention.record_bytes is None:
+        return
+    days = retention.full_in_days
+    limit = "" if days is None else f"; RETENTION_BYTES is reached in {days:g} days"
+    size = (status.store.bytes or 0) / 1e6
+    text = f"{size:.1f} MB, {retention.record_bytes} bytes a webhook{limit}."
+    console.print(text, highlight=False)
 
 
 def _read_report(name: str, slave: SlaveDocument) -> StoredReport | None:

@@ -57,7 +57,8 @@ def verify_command(
     """Compare a slave with the master and print the webhooks that the master lacks.
 
     Nothing is changed on either node. Without --since and --until, everything that a sync could
-    have fetched by now is compared: up to one span before the horizon of the master.
+    have fetched by now is compared: up to one span before the horizon of the master, and not what
+    the retention of the master has removed.
 
     Exit code 0 if nothing is missing, 1 if a webhook is missing or the slave has lost webhooks that
     no operator has acknowledged, 3 if the comparison could not be completed.
@@ -122,7 +123,7 @@ def _verify(
     ) as client:
         info = client.describe(stint=parse_stint(known.stint) if known.stint else None)
         status = master.read_as(MasterStatusDocument, "/status")
-        window = _find_window(info, status.horizon, since, until)
+        window = _find_window(info, status.horizon, max(since or 0, status.floor), until)
         if window is not None:
             comparison = Comparison(master, client, info, status.store.hash, *window)
             for record in comparison.find_missing():

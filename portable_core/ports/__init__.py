@@ -25,6 +25,7 @@ from portable_core.ports.master_state import (
     QuarantineEntry,
     SlaveState,
 )
+from portable_core.ports.removal import Removal
 from portable_core.ports.slave_client import (
     KeepWaiting,
     SlaveClient,
@@ -74,6 +75,7 @@ __all__ = [
     "QuarantineEntry",
     "QuarantineSize",
     "Quarantined",
+    "Removal",
     "SlaveClient",
     "SlaveInfo",
     "SlaveState",
@@ -87,5 +89,5 @@ __all__ = [
 ]
 
 
-class MasterStore(Store, MasterState, ArrivalOrder, ConsumerStates, Protocol):
+class MasterStore(Store, MasterState, ArrivalOrder, ConsumerStates, Removal, Protocol):
     """A store that is all of these. Every shipped one is, so that one lease protects all."""

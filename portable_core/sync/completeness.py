@@ -1,6 +1,7 @@
 """The time up to which a master is complete: every webhook before it is in the master.
 
-``GET /status``, the console and the metrics use :func:`complete_until`. The feed uses
+``GET /status``, the console and the metrics use :func:`complete_until`, retention
+:func:`removable_until`. The feed uses
 :func:`synced_until`: what is lost cannot be added to it any more, and must not end it.
 """
 
@@ -20,6 +21,16 @@ def slave_complete_until(state: SlaveState) -> Milliseconds:
     """
     lost = [loss.start or 0 for loss in find_open_losses(state.losses)]
     return min([state.cursor or 0, *lost])
+
+
+def removable_until(state: SlaveState, floor: Milliseconds) -> Milliseconds:
+    """Return the time before which retention needs to keep nothing for one slave.
+
+    Records of a loss may come back, and are then compared with the master's. Those before the
+    ``floor`` of the master are not.
+    """
+    losses = [loss for loss in find_open_losses(state.losses) if (loss.end or floor + 1) > floor]
+    return min([state.cursor or 0, *(loss.start or 0 for loss in losses)])
 
 
 def complete_until(horizon: Milliseconds, states: Iterable[SlaveState]) -> Milliseconds:

@@ -101,6 +101,18 @@ KINDS: Mapping[str, Kind] = {
         "Begin again with the position that the response to its next request names as resume.",
         "an-application-gets-no-webhooks",
     ),
+    "consumer-missed": Kind(
+        "critical",
+        "Give the consumer these webhooks from an archive or a backup; then delete it with "
+        "webhook-sync consumers delete, and register it again.",
+        "retention-on-a-master",
+    ),
+    "retention-waits": Kind(
+        "warning",
+        "Sync the slave or acknowledge its losses; let the consumer catch up, or delete it. "
+        "The store grows meanwhile.",
+        "retention-on-a-master",
+    ),
     "dead-letters": Kind(
         "warning",
         "Correct the application; then retry or drop them, on the console's page or by "
@@ -172,6 +184,8 @@ class NodeView:
     - ``consumers``: the registered consumers of a master.
     - ``dead_letters``: the number of webhooks that the ``forward`` of a master has not delivered.
     - ``gone``: the states of slaves that are no longer configured.
+    - ``floor``: that of a master.
+    - ``waits``: by slave or consumer, why the retention of a master keeps records that are due.
     """
 
     now: Milliseconds
@@ -187,6 +201,8 @@ class NodeView:
     consumers: Sequence[ConsumerDocument] = ()
     gone: Mapping[str, SlaveState] = field(default_factory=dict)
     dead_letters: int = 0
+    floor: Milliseconds = 0
+    waits: Mapping[str, str] = field(default_factory=dict)
 
     def require_status(self) -> NodeStatus:
         """Return the status; raise the reason if the store cannot be read."""
@@ -281,6 +297,12 @@ def _find_elsewhere(view: NodeView) -> Iterator[Condition]:
         elif consumer.lag_ms > view.late_ms:
             lag = f"the next webhook of this consumer came {consumer.lag_ms // 1000} s ago"
             yield _make("consumer-late", lag, consumer.name)
+        if consumer.missed is not None:
+            until = format_moment(consumer.missed)
+            text = f"retention removed webhooks before {until} that this consumer has not got"
+            yield _make("consumer-missed", text, consumer.name)
+    for name, text in view.waits.items():
+        yield _make("retention-waits", text, name)
     if view.dead_letters:
         text = f"{view.dead_letters} webhooks could not be delivered to the application"
         yield _make("dead-letters", text)

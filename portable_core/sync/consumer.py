@@ -15,6 +15,8 @@ class ConsumerDocument(msgspec.Struct, frozen=True):
     - ``lag_ms``: for how long the first webhook after the position has been in the master; 0
       without one, null if this store did not give out the position.
     - ``error``: why the lag is unknown.
+    - ``missed``: retention has removed records before this time that the consumer has not got; null
+      if it has not.
     """
 
     name: str
@@ -22,3 +24,4 @@ class ConsumerDocument(msgspec.Struct, frozen=True):
     saved: Milliseconds
     lag_ms: Integer | None = None
     error: str = ""
+    missed: Milliseconds | None = None

@@ -19,6 +19,7 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.clocks import PeerClocks
+from portable_core.sync.floor import drop_complete
 from portable_core.sync.losses import Losses
 from portable_core.sync.merge import RecordMerger, SyncContext
 from portable_core.sync.observer import Observer
@@ -27,6 +28,7 @@ from portable_core.sync.progress import Progress
 from portable_core.sync.quarantine import Quarantine
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
+from portable_core.sync.retention import ConsumerHold, MasterRetention
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
 from portable_core.sync.turns import Turns
 
@@ -56,7 +58,9 @@ class Master:
         clients: Sequence[SlaveClient],
         *,
         observer: Observer | None = None,
+        find_holds: Callable[[], list[ConsumerHold]] = list,
     ) -> None:
+        """``find_holds`` returns what the registered consumers have not got."""
         self.receiver = receiver
         self.clients = {client.name: client for client in clients}
         self._store = store
@@ -69,6 +73,7 @@ class Master:
         self._stopping = threading.Event()
         self.quarantine = Quarantine(receiver, store, self._hold, self._find_missing)
         self.losses = Losses(receiver, store, self._hold)
+        self.retention = MasterRetention(receiver, store, self.clients, self._hold_idle, find_holds)
 
     @property
     def store(self) -> MasterStore:
@@ -126,6 +131,7 @@ class Master:
                         continue
                     limits = self._allot(deadline, first=not reports)
                     reports.append(self._sync_slave(context, name, state, limits, progress))
+                self.retention.retain_in_sync()
         report = SyncReport(date, self._clock.monotonic() - started, reports)
         self._observer.observe_sync(report)
         return report
@@ -224,7 +230,7 @@ class Master:
                 try:
                     with self._turns.hand_over(slave), self._lease(lambda: True) as context:
                         merger = RecordMerger(context, slave, reached, progress, refuse=True)
-                        self._merge_batch(merger, batch)
+                        self._merge_batch(merger, drop_complete(self._store, slave, batch))
                 except LeaseHeld:
                     self._interrupt_elsewhere(slave)
                     raise
@@ -240,6 +246,12 @@ class Master:
         with self._turns.hand_over(""), self._lease(lambda: True) as context:
             yield context
 
+    @contextmanager
+    def _hold_idle(self) -> Iterator[SyncContext]:
+        """Hold the turn and the lease of a sync. Raises ``LeaseHeld`` while a sync runs."""
+        with self._turns.sync(), self._lease(lambda: True) as context:
+            yield context
+
     def _interrupt_elsewhere(self, slave: str) -> None:
         """Ask the sync of another process to end; it reads the mark soon."""
         if self._store.shared and self._turns.interrupt_elsewhere(slave):
@@ -248,7 +260,7 @@ class Master:
 
     def _merge_batch(self, merger: RecordMerger, batch: Sequence[Record]) -> None:
         """Merge the records of a batch that are not represented in the master."""
-        missing = self._find_missing([record.pair for record in batch])
+        missing = self._find_missing([record.pair for record in batch]) if batch else set()
         latest = self.receiver.now() + self._settings.span_ms
         for record in batch:
             if record.pair in missing and record.pair.timestamp > latest:

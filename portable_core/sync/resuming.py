@@ -120,6 +120,11 @@ def make_loss_id(*parts: object) -> str:
     return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
+def add_loss(losses: Sequence[NotedLoss], loss: NotedLoss) -> tuple[NotedLoss, ...]:
+    """Return the losses with one more; see :func:`_bound`."""
+    return _bound([*losses, loss])
+
+
 def _bound(losses: list[NotedLoss]) -> tuple[NotedLoss, ...]:
     """Return at most :data:`MAX_LOSSES`: beyond that, those acknowledged go first.
 

@@ -32,6 +32,7 @@ from portable_core.ports import (
     SyncRequest,
 )
 from portable_core.sync.copies import CopyFinder
+from portable_core.sync.floor import begin_at_floor, read_floor
 from portable_core.sync.introduction import introduce
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, TooManyPairs
 from portable_core.sync.parts import expect_collisions
@@ -161,6 +162,7 @@ class SlaveSync:
         return self._limits.whole_turn if late else not self._has_room()
 
     def _sync_windows(self, now: Callable[[], Milliseconds], end: Milliseconds) -> None:
+        before = self._state
         info, self._state, self._encodings, self._differing = introduce(
             self._context, self._client, self._state, self._progress, self._keep_waiting, now
         )
@@ -168,6 +170,8 @@ class SlaveSync:
         # Before its first record there is nothing to ask for.
         start = max(self._state.cursor or 0, end if info.first is None else min(info.first, end))
         self._state = replace(self._state, cursor=start)
+        floor = min(read_floor(self._context.store), end)
+        self._state = begin_at_floor(before, self._state, info, floor)
         if info.first is None:
             return
         plan = self._make_plan(info)

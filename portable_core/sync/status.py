@@ -19,6 +19,8 @@ from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.protocol import format_stint
 from portable_core.sync.report import StoredReport
 
+_DAY_MS = 86_400_000
+
 
 class HealthDocument(msgspec.Struct, frozen=True):
     """The health of a node that can store a webhook now; otherwise it responds with a problem."""
@@ -50,6 +52,23 @@ class StoreDocument(msgspec.Struct, frozen=True):
     damaged: Sequence[Damage] = ()
     gaps: Sequence[tuple[Milliseconds, Milliseconds]] = ()
     unchecked: Integer | None = None
+
+
+class RetentionDocument(msgspec.Struct, frozen=True):
+    """What a master removes.
+
+    - ``floor``: the time before which no sync fetches records; 0 if nothing was removed.
+    - ``limit_bytes``: ``RETENTION_BYTES``.
+    - ``record_bytes``: what a record occupies on average.
+    - ``full_in_days``: when the store reaches the limit at its average growth.
+
+    The last three are null if they are unknown.
+    """
+
+    floor: Milliseconds = 0
+    limit_bytes: Integer | None = None
+    record_bytes: Integer | None = None
+    full_in_days: float | None = None
 
 
 class BufferDocument(msgspec.Struct, frozen=True):
@@ -109,8 +128,8 @@ class SlaveDocument(msgspec.Struct, frozen=True):
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The status of a node.
 
-    ``slaves`` and ``consumers`` are absent on a slave, ``masters`` on a master, and ``conditions``
-    in older releases.
+    ``slaves``, ``consumers`` and ``retention`` are absent on a slave, ``masters`` on a master, and
+    ``conditions`` in older releases.
     """
 
     role: str = ""
@@ -123,6 +142,12 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     masters: Sequence[MasterMark] | msgspec.UnsetType = msgspec.UNSET
     consumers: Sequence[ConsumerDocument] | msgspec.UnsetType = msgspec.UNSET
     conditions: Sequence[Condition] | msgspec.UnsetType = msgspec.UNSET
+    retention: RetentionDocument | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def floor(self) -> Milliseconds:
+        """The floor of a master; 0 in older releases."""
+        return 0 if self.retention is msgspec.UNSET else self.retention.floor
 
 
 class MasterStatusDocument(StatusDocument, frozen=True, kw_only=True):
@@ -144,10 +169,11 @@ def describe_status(
     masters: Sequence[MasterMark] | None = None,
     consumers: Sequence[ConsumerDocument] | None = None,
     conditions: Sequence[Condition] = (),
+    retention: RetentionDocument | None = None,
 ) -> StatusDocument:
     """Return the document of a node's status.
 
-    ``slaves`` and ``consumers`` are those of a master, ``masters`` those of a slave.
+    ``slaves``, ``consumers`` and ``retention`` are those of a master, ``masters`` those of a slave.
     """
     store, buffer = status.store, status.buffer
     return StatusDocument(
@@ -174,7 +200,22 @@ def describe_status(
         masters=msgspec.UNSET if masters is None else masters,
         consumers=msgspec.UNSET if consumers is None else consumers,
         conditions=conditions,
+        retention=msgspec.UNSET if retention is None else retention,
     )
+
+
+def describe_retention(
+    status: NodeStatus, floor: Milliseconds, limit: int | None
+) -> RetentionDocument:
+    """Return the document of a master's retention; ``limit`` is ``RETENTION_BYTES``."""
+    store = status.store
+    if not store.records or store.bytes is None or store.first is None:
+        return RetentionDocument(floor, limit)
+    days = None
+    growth = store.bytes / max(status.now - store.first, 1)
+    if limit is not None and growth:
+        days = round(max(limit - store.bytes, 0) / growth / _DAY_MS, 1)
+    return RetentionDocument(floor, limit, store.bytes // store.records, days)
 
 
 def describe_slaves(

@@ -1,8 +1,7 @@
 """Registered consumers of the arrival feed: their positions and their lags.
 
 A consumer may keep its own position. One that registers it here is watched: status, metrics and
-console show its lag. The master removes no records, so a consumer that is gone occupies nothing
-but its row.
+console show its lag, and retention waits for it (:mod:`portable_core.sync.retention`).
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from portable_core.errors import BadRequest, NotFound, PositionUnknown
-from portable_core.ports import ConsumerState, MasterStore, Milliseconds
+from portable_core.ports import BEGINNING, ConsumerState, MasterStore, Milliseconds
 from portable_core.settings import is_node_name
 from portable_core.sync.consumer import ConsumerDocument
+from portable_core.sync.retention import ConsumerHold, forget_missed, read_missed
 from portable_core.webhooks.arrivals import NOW, format_position, list_arrivals, parse_position
 
 #: The most consumers of a master.
@@ -70,6 +70,7 @@ class Consumers:
         if name not in self._store.consumers():
             raise NotFound(f"consumer: there is no {name[:80]!r}")
         self._store.save_consumer(name, None)
+        forget_missed(self._store, name)
 
     def find_position(self, name: str) -> str:
         """Return the position of a consumer. Raises ``NotFound``."""
@@ -82,8 +83,9 @@ class Consumers:
     def describe(self) -> list[ConsumerDocument]:
         """Return all consumers by name, with their lags."""
         self._open()
+        missed = read_missed(self._store)
         states = sorted(self._store.consumers().items())
-        return [self._describe(name, state) for name, state in states]
+        return [self._describe(name, state, missed.get(name)) for name, state in states]
 
     def describe_one(self, name: str) -> ConsumerDocument:
         """Return a consumer. Raises ``NotFound``."""
@@ -91,14 +93,35 @@ class Consumers:
         state = self._store.consumers().get(name)
         if state is None:
             raise NotFound(f"consumer: there is no {name[:80]!r}. Register it with PUT.")
-        return self._describe(name, state)
+        return self._describe(name, state, read_missed(self._store).get(name))
 
-    def _describe(self, name: str, state: ConsumerState) -> ConsumerDocument:
+    def find_holds(self) -> list[ConsumerHold]:
+        """Return what each consumer has not got, for retention."""
+        self._open()
+        return [self._find_hold(name, state) for name, state in self._store.consumers().items()]
+
+    def _find_hold(self, name: str, state: ConsumerState) -> ConsumerHold:
+        idle = max(self._now() - state.saved, 0)
+        try:
+            place = parse_position(self._store.info().uuid, state.position)
+        except (PositionUnknown, BadRequest):
+            place = BEGINNING
+        try:
+            start = self._store.find_first_after(place)
+            idle = min(idle, self._find_lag(state.position))
+        except PositionUnknown as error:
+            start = self._store.find_first_after(error.resume)
+        return ConsumerHold(name, start, idle)
+
+    def _describe(
+        self, name: str, state: ConsumerState, missed: Milliseconds | None
+    ) -> ConsumerDocument:
+        lag, error = None, ""
         try:
             lag = self._find_lag(state.position)
-        except (PositionUnknown, BadRequest) as error:
-            return ConsumerDocument(name, state.position, state.saved, None, str(error))
-        return ConsumerDocument(name, state.position, state.saved, lag)
+        except (PositionUnknown, BadRequest) as unknown:
+            error = str(unknown)
+        return ConsumerDocument(name, state.position, state.saved, lag, error, missed)
 
     def _find_lag(self, position: str) -> Milliseconds:
         """Return for how long the first webhook after a position has been there; 0 without one."""

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from portable_core.ports import MasterStore
+from portable_core.ports import BEGINNING, MasterStore
 from portable_core.records import MAX_INTEGER
+from portable_core.store_kinds import STORE_KINDS
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record, make_records
 from tests.support.stores.stores import ALGORITHM, Place
 
@@ -90,6 +91,58 @@ def test_prune_to_size_removes_the_oldest_and_reports_the_gap(place: Place) -> N
         assert [(loss.name, loss.start, loss.end) for loss in store.losses()] == [("gap", *gap)]
         assert list(store.records(*ALL)) == left
     store.close()
+
+
+def need_removal(store: MasterStore) -> None:
+    if not STORE_KINDS["firestore" if store.shared else "sqlite"].master_retention:
+        pytest.skip("this kind of store gives a master no retention; the settings reject it")
+
+
+def test_the_first_record_after_a_position_bounds_what_may_be_removed(store: MasterStore) -> None:
+    need_removal(store)
+    assert store.find_first_after(BEGINNING) is None
+    store.append(make_records(3, NOON + DAY))
+    store.append(make_records(3, NOON))
+    early = store.newest_arrival()
+    store.append(make_records(2, NOON + 2 * DAY))
+    store.append(make_records(2, NOON - DAY))  # recovered late
+    late = store.newest_arrival()
+    for position, first in ((BEGINNING, NOON - DAY), (early, NOON - DAY)):
+        found = store.find_first_after(position)
+        assert found is not None
+        assert first - HOUR < found <= first
+    assert store.find_first_after(late) is None
+    store.append(make_records(2, NOON + 3 * DAY))
+    found = store.find_first_after(late)
+    assert found is not None
+    assert NOON + 3 * DAY - HOUR < found <= NOON + 3 * DAY
+
+
+def test_the_cut_for_a_size_leaves_at_most_that_size(store: MasterStore) -> None:
+    need_removal(store)
+    assert store.find_size_cut(0, MAX_INTEGER) == 0
+    noise = random.Random(5)
+    hours = [
+        [make_record(NOON + h * HOUR + i, i, noise.randbytes(9000)) for i in range(20)]
+        for h in range(6)
+    ]
+    for records in hours:
+        store.append(records)
+    size = store.status().bytes
+    assert size is not None
+    assert store.find_size_cut(2**40, MAX_INTEGER) == 0
+    cut = store.find_size_cut(size // 2, MAX_INTEGER)
+    start = NOON // HOUR * HOUR
+    assert start < cut <= start + 5 * HOUR
+    assert cut % HOUR == 0
+    before = store.find_size_cut(0, start + 2 * HOUR + 1)
+    assert before == start + 2 * HOUR  # those before alone count
+    assert store.find_size_cut(0, MAX_INTEGER) == start + 5 * HOUR  # never the newest hour
+    store.prune(cut)
+    now = store.status().bytes
+    assert now is not None
+    assert size // 4 < now <= size // 2 + size // 5
+    assert store.first() == next(h[0].pair.timestamp for h in hours if h[0].pair.timestamp >= cut)
 
 
 @pytest.mark.parametrize("days", [2, 9])

@@ -173,6 +173,23 @@ def with_a_late_consumer(nodes: Nodes) -> NodeProcess:
     return master
 
 
+def with_an_abandoned_consumer(nodes: Nodes) -> NodeProcess:
+    return keep_for_a_consumer(nodes)
+
+
+def with_a_quota_for_consumers(nodes: Nodes) -> NodeProcess:
+    return keep_for_a_consumer(nodes, CONSUMER_QUOTA_BYTES="0")
+
+
+def keep_for_a_consumer(nodes: Nodes, **env: str) -> NodeProcess:
+    _, master = make_pair(nodes, RETENTION_S="3600", **env)
+    put = Question("", "PUT", "/consumers/shop", {**BEARER, **JSON}, b'{"position":""}')
+    assert ask(master, put).status == 200
+    assert ask(master, Question("", "POST", "/webhook", JSON, b"{}")).status == 200
+    assert sync(master).status == 200
+    return master
+
+
 def with_an_application_that_rejects(nodes: Nodes) -> NodeProcess:
     receiver = nodes.enter(run_receiver(lambda body: 422))
     env = {"FORWARD_URL": receiver.url, "FORWARD_OPTIONS": "--rejections 1"}
@@ -199,6 +216,8 @@ FAULTS: dict[str, Fault] = {
     "webhooks-refused": with_a_forger,
     "identity-rule": with_an_attempt_counter,
     "consumer-late": with_a_late_consumer,
+    "retention-waits": with_an_abandoned_consumer,
+    "consumer-missed": with_a_quota_for_consumers,
     "dead-letters": with_an_application_that_rejects,
 }
 

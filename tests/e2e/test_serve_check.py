@@ -79,11 +79,11 @@ def test_the_same_problems_end_a_start(tmp_path: Path) -> None:
 
 
 def test_what_has_no_effect_is_a_warning_of_the_check_and_of_a_start(tmp_path: Path) -> None:
-    env = {"RETENTION_S": "60", "SYNC_INTERVAL": "60", "SOURCES_PORT": "tcp://10.0.0.1:80"}
+    env = {"RETENTION_LATE_S": "60", "SYNC_INTERVAL": "60", "SOURCES_PORT": "tcp://10.0.0.1:80"}
     code, faults, warnings = check(role="master", STORE="memory:", **TOKEN, **env)
     assert (code, faults) == (0, [])
     assert [line.split(":")[:2] for line in warnings] == [
-        ["Warning", " RETENTION_S"],
+        ["Warning", " RETENTION_LATE_S"],
         ["Warning", " SYNC_INTERVAL"],
     ]
     with Nodes(tmp_path) as nodes:

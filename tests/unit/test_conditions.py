@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from portable_core.epochs import NotedLoss
@@ -65,6 +66,9 @@ WELL = NodeView(
 )
 
 
+replace_ = msgspec.structs.replace
+
+
 def with_store(**changes: Any) -> NodeView:
     return replace(WELL, status=replace(STATUS, store=replace(STORE, **changes)))
 
@@ -86,6 +90,8 @@ CAUSES: dict[str, Callable[[], NodeView]] = {
     "master-late": lambda: replace(WELL, masters=(MasterMark("m", 5, True),)),
     "consumer-late": lambda: replace(WELL, consumers=(consumer(LATE_MS + 1),)),
     "consumer-unknown": lambda: replace(WELL, consumers=(consumer(None),)),
+    "consumer-missed": lambda: replace(WELL, consumers=(replace_(consumer(5), missed=NOW),)),
+    "retention-waits": lambda: replace(WELL, waits={"a": "retention waits"}),
     "dead-letters": lambda: replace(WELL, dead_letters=3),
     "quarantine": lambda: with_store(quarantine=QuarantineSize(2, 200)),
     "buffer-full": lambda: replace(WELL, fill=0.51),
@@ -111,7 +117,8 @@ def test_a_cause_has_its_condition_and_no_other(name: str) -> None:
     assert condition.action.endswith(".")
     subjects = {"master-late": "m"} | dict.fromkeys((n for n in KINDS if "slave-" in n), "a")
     subjects |= {"never-synced": "a", "identity-rule": "a"}
-    subjects |= {"consumer-late": "shop", "consumer-unknown": "shop"}
+    subjects |= {"consumer-late": "shop", "consumer-unknown": "shop", "consumer-missed": "shop"}
+    subjects["retention-waits"] = "a"
     assert condition.subject == subjects.get(name, "")
     assert is_well([condition]) == (kind.severity == "notice")
 

@@ -29,6 +29,7 @@ VALUES = {
     "LINGER_MS": "0",
     "SLAVE_TOKENS": "a=token",
     "SOURCES": "hub=github:secret",
+    "RETENTION_S": "60",
     "SOURCES_FILE": "",
     "TRUSTED_PROXIES": "10.0.0.0/8",
     "HAND_OVER": "http://master.example",
@@ -289,9 +290,9 @@ def test_a_setting_of_the_other_role_is_a_warning() -> None:
             env["SLAVES"] = VALUES["SLAVES"]
         named = [warning.partition(":")[0] for warning in read(role, **env).warnings]
         assert (row.name in named) == (row.role not in (None, role)), (role, row.name)
-    assert read("master", RETENTION_S=" ").warnings == ()
-    assert read("master", RETENTION_S="1").warnings == (
-        "RETENTION_S: has no effect on a master. Remove it.",
+    assert read("master", RETENTION_LATE_S=" ").warnings == ()
+    assert read("master", RETENTION_LATE_S="1").warnings == (
+        "RETENTION_LATE_S: has no effect on a master. Remove it.",
     )
 
 

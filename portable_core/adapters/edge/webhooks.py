@@ -43,7 +43,7 @@ from portable_core.sources.handshakes import Answer
 
 logger = logging.getLogger(__name__)
 
-#: How often a slave looks whether its retention is due, in seconds.
+#: How often a node looks whether its retention is due, in seconds.
 _RETAIN_S = 1.0
 #: Bodies up to this size are identified on the loop's thread: 0.3 ms. One of 1 MiB takes 7 ms, in
 #: which no other request would be served.
@@ -287,9 +287,9 @@ class WebhookHandler:
         for source, seconds in kept.items():
             self._node.observer.observe_kept(source, seconds)
         now = time.monotonic()
-        if self._node.slave is not None and now - self._retained_at >= _RETAIN_S:
+        if now - self._retained_at >= _RETAIN_S:
             self._retained_at = now
-            self._pool.submit(self._node.slave.retain)
+            self._pool.submit(self._node.retain)
 
     def _answer(self, arrival: _Arrival) -> None:
         """Answer a request whose webhook is not stored."""

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from portable_core.adapters.firestore import consumers
 from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
 from portable_core.adapters.firestore.client import Database
+from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
-from portable_core.ports import BEGINNING, Arrival, ConsumerState
+from portable_core.ports import BEGINNING, Arrival, ConsumerState, Milliseconds
+
+_NO_RETENTION = "a master on Firestore removes no records. Use FIRESTORE_TTL_S and a TTL policy."
 
 
 class FirestoreArrivals:
@@ -30,6 +33,12 @@ class FirestoreArrivals:
 
     def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
         return self._listeners.add(notify)
+
+    def find_first_after(self, position: str) -> Milliseconds | None:
+        raise StoreError(_NO_RETENTION)
+
+    def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
+        raise StoreError(_NO_RETENTION)
 
     def consumers(self) -> dict[str, ConsumerState]:
         return consumers.read_consumers(self._database)

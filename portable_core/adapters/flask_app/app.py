@@ -19,7 +19,12 @@ from portable_core.adapters.flask_app.webhooks import WebhookMiddleware
 from portable_core.errors import NotFound
 from portable_core.ingest.admission import WEBHOOK_PATH
 from portable_core.node import Node
-from portable_core.sync.status import HealthDocument, describe_slaves, describe_status
+from portable_core.sync.status import (
+    HealthDocument,
+    describe_retention,
+    describe_slaves,
+    describe_status,
+)
 from portable_core.webhooks.delivery_request import Connect
 
 #: The body of ``GET /metrics`` and its media type, for the value of ``Accept``.
@@ -90,6 +95,7 @@ def _add_status_routes(app: Flask, node: Node) -> None:
     def status() -> Response:
         node.authenticate(request.headers.get("Authorization"))
         view = node.look()
+        limit = node.settings.retention_bytes
         urls = {slave.name: slave.url for slave in node.settings.slaves}
         return answer_json(
             describe_status(
@@ -101,5 +107,8 @@ def _add_status_routes(app: Flask, node: Node) -> None:
                 None if node.slave is None else view.masters,
                 None if node.consumers is None else view.consumers,
                 conditions=node.find_conditions(view),
+                retention=None
+                if node.master is None
+                else describe_retention(view.require_status(), view.floor, limit),
             )
         )

@@ -32,6 +32,17 @@ _POSITION = re.compile(r"[1-9a-f][0-9a-f]{0,12}")
 _BATCH = 1024
 
 
+#: The unit of :meth:`MemoryStore.find_size_cut`.
+HOUR_MS = 3_600_000
+
+
+def parse_number(position: str) -> int:
+    """Return the number of a position. Raises ``BadRequest``."""
+    if position and not _POSITION.fullmatch(position):
+        raise BadRequest("after: is not a position. Use one that the feed gave.")
+    return int(position or "0", 16)
+
+
 class MemoryStore(MemoryMasterState):
     """Store and master's state in dictionaries under one lock. Safe to use from any thread."""
 
@@ -224,9 +235,7 @@ class MemoryStore(MemoryMasterState):
             return self._order[max(high - limit, 0) : high][::-1]
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
-        if after and not _POSITION.fullmatch(after):
-            raise BadRequest("after: is not a position. Use one that the feed gave.")
-        number = int(after or "0", 16)
+        number = parse_number(after)
         with self._lock:
             self._check_open()
             last = self._arrivals
@@ -244,6 +253,32 @@ class MemoryStore(MemoryMasterState):
                 return
             yield from found
             number = items[-1][0]
+
+    def find_first_after(self, position: str) -> Milliseconds | None:
+        after = parse_number(position)
+        with self._lock:
+            self._check_open()
+            later = self._sequence[bisect_left(self._sequence, (after + 1, Pair(0, 0))) :]
+            return min((p.timestamp for n, p in later if self._is_current(n, p)), default=None)
+
+    def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
+        with self._lock:
+            self._check_open()
+            if not self._order:
+                return 0
+            end, newest = (
+                before // HOUR_MS * HOUR_MS,
+                self._order[-1].timestamp // HOUR_MS * HOUR_MS,
+            )
+            old = self._order[: bisect_left(self._order, Pair(end, 0))]
+            sizes = [(pair, self._records[pair].size + OVERHEAD) for pair in old]
+            rest, cut = sum(size for _, size in sizes), 0
+            for pair, size in sizes:
+                if rest <= limit or pair.timestamp >= newest:
+                    break
+                rest -= size
+                cut = (pair.timestamp // HOUR_MS + 1) * HOUR_MS
+            return cut
 
     def find_earlier(self, position: str, count: int) -> str:
         number = max(int(position or "0", 16) - count, 0)

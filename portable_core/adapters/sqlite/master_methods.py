@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from portable_core.adapters.sqlite.folder import SqliteFolder
+from portable_core.adapters.sqlite.retention import find_first_hour, find_size_cut
 from portable_core.ports import (
     ConsumerState,
     Lease,
@@ -17,7 +18,7 @@ from portable_core.ports import (
 
 
 class SqliteMasterMethods(SqliteFolder):
-    """Leases, slaves' states, consumers and the quarantine. Safe to use from any thread."""
+    """Leases, slaves' states, consumers, retention, the quarantine. Safe to use from any thread."""
 
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
         until = self._until()
@@ -48,6 +49,15 @@ class SqliteMasterMethods(SqliteFolder):
     def save_consumer(self, name: str, state: ConsumerState | None) -> None:
         self._check_open()
         self._master.save_consumer(name, state, self._until())
+
+    def find_first_after(self, position: str) -> Milliseconds | None:
+        self._check_open()
+        start = self._places.parse(position)
+        return find_first_hour(self._state.files.list_after(start.place), start.pair)
+
+    def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
+        self._check_open()
+        return find_size_cut(self._folder, self._state.files, limit, before)
 
     def delete_quarantined(self, lease: Lease, id_: str) -> bool:
         self._check_open()

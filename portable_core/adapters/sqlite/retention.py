@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from portable_core.adapters.sqlite.files import DataFile, measure_size
+from portable_core.adapters.sqlite.files import FIRST_PLACE, DataFile, measure_size
 from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.ports import Milliseconds
+from portable_core.records import Pair
 
 
 def choose_oldest(folder: Path, files: KnownFiles, limit: int) -> list[DataFile]:
@@ -31,6 +32,36 @@ def choose_oldest(folder: Path, files: KnownFiles, limit: int) -> list[DataFile]
             chosen.append(file)
             total -= size
     return chosen
+
+
+def find_size_cut(
+    folder: Path, files: KnownFiles, limit: int, before: Milliseconds
+) -> Milliseconds:
+    """Return the end of the last hour to remove, so that the hours before ``before`` fit."""
+    stable = [file for file in files.list_all() if not file.in_transition]
+    if not stable:
+        return 0
+    sizes = [(file.end, measure_file(folder, file)) for file in stable if file.end <= before]
+    rest, cut = sum(size for _, size in sizes), 0
+    for hour_end, size in sizes:
+        if rest <= limit or hour_end > stable[-1].start:
+            break
+        rest -= size
+        cut = hour_end
+    return cut
+
+
+def find_first_hour(files: Sequence[DataFile], after: Pair | None) -> Milliseconds | None:
+    """Return the start of the first hour of these files; None without any.
+
+    ``after``: an older version stored the records, and those up to this pair do not count.
+    """
+    starts = [
+        file.start
+        for file in files
+        if after is None or file.extent.rows >= FIRST_PLACE or file.end > after.timestamp
+    ]
+    return min(starts, default=None)
 
 
 def measure_file(folder: Path, file: DataFile) -> int:

@@ -1,0 +1,30 @@
+"""The port of retention on a master: what may be removed, by consumers and by size."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from portable_core.ports.values import Milliseconds
+
+
+class Removal(Protocol):
+    """What a store knows about the records that retention may remove.
+
+    A shared store may raise ``StoreError``: its kind then has ``master_retention`` False.
+    """
+
+    def find_first_after(self, position: str) -> Milliseconds | None:
+        """Return a time that none of the records after a position lies before; None without any.
+
+        It may be earlier than the first of them by the length of a part. The position is one in the
+        order of arrival; raises as :meth:`.ArrivalOrder.arrivals` does.
+        """
+        ...
+
+    def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
+        """Return the time before which records must be removed to leave at most ``limit`` bytes.
+
+        Only whole hours that end at or before ``before`` are counted, and the newest hour of the
+        store is never removed. 0 if nothing must be removed.
+        """
+        ...
