@@ -24,7 +24,9 @@
     ├── SettingsError               500  an invalid or missing setting; ends the start
     ├── SlaveError                  502  a slave could not be synced; the message has why
     │   ├── SlaveUnreachable        502  no connection, or a timeout
+    │   │   └── LogUnreachable      502  the same for a provider's delivery log
     │   ├── SlaveRefused            502  it answered with another status than 200
+    │   │   └── LogRefused          502  the same for a provider's delivery log
     │   ├── AnswerInvalid           502  its response breaks the protocol
     │   └── QuarantineFull          502  it has an invalid record, and no more can be set aside
     ├── HandOverFailed              502  the master rejected the records of a stopping slave
@@ -242,6 +244,14 @@ class SlaveRefused(SlaveError):
         super().__init__(message)
         self.answered = answered
         self.retry_after = retry_after
+
+
+class LogUnreachable(SlaveUnreachable):
+    title = "Delivery log unreachable"
+
+
+class LogRefused(SlaveRefused):
+    title = "Delivery log refused"
 
 
 class AnswerInvalid(SlaveError):

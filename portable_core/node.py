@@ -228,6 +228,8 @@ def describe_start(settings: Settings, version: str) -> str:
     if settings.role == "master":
         slaves = [f"{slave.name} {slave.url}" for slave in settings.slaves]
         parts.append(f"slaves {', '.join(slaves) or 'none'}")
+        logs = [f"{log.name} {log.place}" for log in settings.provider_logs.logs.values()]
+        parts += [f"delivery logs {', '.join(logs)}"] * bool(logs)
         every_ms = settings.sync_every_ms
         parts.append(
             "syncs on request" if every_ms is None else f"a sync every {every_ms / 1000:g} s"

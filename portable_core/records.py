@@ -53,6 +53,8 @@ class Meta:
     - ``key``: the key of the webhook's identity (:mod:`.payload_hash.identity`). Empty in records
       of versions before 0.2, whose hash is of the payload alone.
     - ``rule``: the text of the identity rule that hash and key were computed under.
+    - ``via``: the kind of the provider's delivery log that the webhook was read from; empty for one
+      that its sender sent. Its bytes are the log's: a signature may not match them.
     """
 
     source: str = ""
@@ -60,18 +62,20 @@ class Meta:
     query: str = ""
     key: str = ""
     rule: str = ""
+    via: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.source or self.headers or self.query or self.key)
 
     def __hash__(self) -> int:
         headers = tuple(sorted(self.headers.items()))
-        return hash((self.source, headers, self.query, self.key, self.rule))
+        return hash((self.source, headers, self.query, self.key, self.rule, self.via))
 
     @property
     def size(self) -> int:
         """The approximate size in bytes."""
         texts = len(self.source) + len(self.query) + len(self.key) + len(self.rule)
+        texts += len(self.via)
         return texts + sum(map(len, self.headers)) + sum(map(len, self.headers.values()))
 
     def to_mapping(self) -> dict[str, object]:
@@ -81,7 +85,8 @@ class Meta:
             mapping["source"] = self.source
         if self.headers:
             mapping["headers"] = dict(self.headers)
-        for name, text in (("query", self.query), ("key", self.key), ("rule", self.rule)):
+        texts = (("query", self.query), ("key", self.key), ("rule", self.rule), ("via", self.via))
+        for name, text in texts:
             if text:
                 mapping[name] = text
         return mapping

@@ -17,6 +17,7 @@ from portable_core.records import MAX_INTEGER
 from portable_core.settings_names import find_misspelt, find_related, is_service_address
 from portable_core.settings_reader import Network, Role, Setting, SlaveAddress, is_node_name
 from portable_core.settings_table import MAX_BODY_BYTES, Ack, SettingsTable
+from portable_core.sources.delivery_logs import DeliveryLogs
 from portable_core.sources.kept_headers import KeptParts
 from portable_core.sources.signatures import Sources
 from portable_core.sources.source_file import make_secret_reader
@@ -88,7 +89,10 @@ class Settings(SettingsTable):
             setattr(known, name, attempt(row.complete, getattr(known, name), known))
         if faults:
             return None, faults
-        known.sources = attempt(known.sources.join, known.sources_file, make_secret_reader(given))
+        read_secret = make_secret_reader(given)
+        known.sources = attempt(known.sources.join, known.sources_file, read_secret)
+        if role == "master":
+            known.provider_logs = attempt(_resolve_logs, known.provider_logs, read_secret)
         if faults:
             return None, faults
         warnings = (
@@ -169,13 +173,20 @@ def _find_unsigned(sources: Sources) -> Iterator[str]:
             )
 
 
+def _resolve_logs(logs: DeliveryLogs, read_secret: Callable[[str], str]) -> DeliveryLogs:
+    try:
+        return logs.resolve(read_secret)
+    except ValueError as error:
+        raise SettingsError(f"PROVIDER_LOGS: {error}") from None
+
+
 def _find_secrets(value: object) -> Iterator[str]:
     match value:
         case str():
             yield value
         case bytes():
             yield value.decode()
-        case Sources():
+        case Sources() | DeliveryLogs():
             yield from value.secrets
         case Mapping():
             yield from value.values()
@@ -254,6 +265,11 @@ def _check_slave_tokens(settings: Settings) -> None:
             raise SettingsError(f"SLAVE_TOKENS: item {number} has a name that is not in SLAVES")
 
 
+def _check_provider_logs(settings: Settings) -> None:
+    for name in {slave.name for slave in settings.slaves} & settings.provider_logs.logs.keys():
+        raise SettingsError(f"PROVIDER_LOGS: the name {name!r} is in SLAVES too. Choose another.")
+
+
 def _check_forward(settings: Settings) -> None:
     if not settings.forward_url:
         return
@@ -309,6 +325,7 @@ _CHECKS: tuple[Callable[[Settings], None], ...] = (
     _check_hash_key,
     _check_authentication,
     _check_slave_tokens,
+    _check_provider_logs,
     _check_store,
     _check_forward,
 )

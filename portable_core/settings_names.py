@@ -33,7 +33,19 @@ _FOREIGN = {
 _PLATFORM = {"K_SERVICE"}
 
 #: First words of settings that variables of other programs begin with too.
-_COMMON_WORDS = {"ALLOW", "COMMIT", "GOOGLE", "HOST", "K", "KEEP", "MAX", "NODE", "OTHER", "PORT"}
+_COMMON_WORDS = {
+    "ALLOW",
+    "COMMIT",
+    "GOOGLE",
+    "HOST",
+    "K",
+    "KEEP",
+    "MAX",
+    "NODE",
+    "OTHER",
+    "PORT",
+    "PROVIDER",
+}
 
 
 def find_misspelt(names: Iterable[str], known: Collection[str]) -> Mapping[str, str]:

@@ -38,6 +38,7 @@ from portable_core.settings_reader import (
     utf8,
     words,
 )
+from portable_core.sources.delivery_logs import LOG_KINDS, DeliveryLogs, parse_delivery_logs
 from portable_core.sources.kept_headers import DEFAULT_KEPT, NEVER_KEPT
 from portable_core.sources.rows import SourceRow
 from portable_core.sources.schemes import CLOSED, check_standard_secret
@@ -300,6 +301,16 @@ class SettingsTable:
         "Path of a TOML file with a table for each source: its preset, or its columns, and its "
         "secrets. The same rules on every node.",
         home_after="",
+    )
+    provider_logs: DeliveryLogs = setting(
+        "PROVIDER_LOGS",
+        "",
+        parse_delivery_logs,
+        f"Delivery logs of providers ({', '.join(kind.title for kind in LOG_KINDS.values())}) from "
+        "which the master recovers what no node received, as "
+        "`name=kind:target?source=NAME&token=env:NAME,…`.",
+        role="master",
+        secret=True,
     )
     sync_every_ms: int | None = setting(
         "SYNC_EVERY_S",

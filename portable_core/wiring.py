@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from portable_core.adapters.authentication.source_keys import SourceKeys
     from portable_core.adapters.http.client import HttpSlaveClient
+    from portable_core.sync.provider_log import LogMaster, ProviderLogClient
     from portable_core.sync.repair import RepairableStore
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ _STORE_EXTRAS = {
 }
 _OIDC = _Extra("oidc", "google-auth[requests]", ("google.auth", "requests", "cryptography"))
 _AUTH_EXTRAS = {"oidc": _OIDC}
+_PUBLIC_KEYS = _Extra("public-keys", "cryptography", ("cryptography",))
 
 
 def check_extras(settings: Settings) -> None:
@@ -106,6 +108,8 @@ def find_missing_extras(settings: Settings) -> Iterator[SettingsError]:
     needs = [("STORE", _STORE_EXTRAS.get(settings.store.kind.name))]
     needs += [("SYNC_AUTH", _AUTH_EXTRAS.get(kind)) for kind in settings.sync_auth]
     needs += [("SOURCES", _OIDC)] if settings.sources.key_addresses else []
+    if any(log.key for log in settings.provider_logs.logs.values()):
+        needs.append(("PROVIDER_LOGS", _PUBLIC_KEYS))
     for setting, extra in needs:
         if extra is not None and not all(map(_is_installed, extra.modules)):
             yield SettingsError(
@@ -161,10 +165,11 @@ def build_node(
     master = feed = consumers = None
     if settings.role == "master":
         consumers = Consumers(store, receiver.clock.now, receiver.open)
+        logs = build_log_clients(settings, make_log_master(receiver))
         master = Master(
             receiver,
             store,
-            build_clients(settings),
+            [*build_clients(settings), *logs],
             observer=observer,
             find_holds=consumers.find_holds,
         )
@@ -205,6 +210,28 @@ def build_clients(settings: Settings) -> list[HttpSlaveClient]:
         )
         for slave in settings.slaves
     ]
+
+
+def build_log_clients(settings: Settings, master: LogMaster) -> list[ProviderLogClient]:
+    """Return a client for each delivery log; none is connected yet."""
+    logs = settings.provider_logs.logs.values()
+    if not logs:
+        return []
+    from portable_core.adapters.http.tls import make_tls
+    from portable_core.adapters.providers import build_log
+    from portable_core.sync.provider_log import ProviderLogClient
+
+    tls, clock = make_tls(settings.ca_file), SystemClock()
+    return [ProviderLogClient(log, build_log(log, clock, tls), master) for log in logs]
+
+
+def make_log_master(receiver: Receiver) -> LogMaster:
+    """Return what clients of delivery logs must know of a master."""
+    from portable_core.sync.provider_log import LogMaster
+
+    return LogMaster(
+        receiver.settings, receiver.store, receiver.algorithm, receiver.identifier, receiver.now
+    )
 
 
 def _hand_over(slave: Slave, drained: threading.Event) -> None:

@@ -120,7 +120,7 @@ def _judge(
     kept = [each for each in status.conditions if each.name != "slave-late"]
     failed = {each.subject for each in kept if each.name in ("slave-failed", "never-synced")}
     for name, slave in slaves.items():
-        if slave.url is not None and name not in failed:
+        if (slave.url or slave.log) is not None and name not in failed:
             found = _find_conditions(status.now, name, slave, late_s * 1000)
             kept += [each for each in found if each.name == "slave-late"]
     return kept
@@ -159,7 +159,7 @@ def _show(
     for name, slave in slaves.items():
         report = _read_report(name, slave)
         own = [each.name for each in conditions if each.subject == name]
-        removed = slave.url is None and status.conditions is not msgspec.UNSET
+        removed = (slave.url or slave.log) is None and status.conditions is not msgspec.UNSET
         table.add_row(
             printable(name),
             format_time(slave.completed or None),

@@ -77,9 +77,9 @@ def _sync_here(only: str | None, show: Callable[[SlaveReport], None]) -> tuple[S
     from portable_core.wiring import build_node
 
     node = build_node(Settings.from_env("master", os.environ))
-    if not node.settings.slaves:
-        raise SettingsError("SLAVES: missing. List the slaves as name=url,name=url.")
     assert node.master is not None  # noqa: S101  # the role asked for
+    if not node.master.clients:
+        raise SettingsError("SLAVES: missing. List the slaves as name=url,name=url.")
     try:
         report = node.master.sync(only, show)
     except StoreLocked as error:

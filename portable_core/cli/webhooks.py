@@ -149,6 +149,9 @@ def show_webhook(master: str, token: str | None, webhook: str, raw: bool, as_jso
         else "received by the master"
     )
     click.echo(f"origin    {origin}")
+    if record.meta.via:
+        log = printable(record.meta.via)
+        click.echo(f"via       the delivery log of {log}: a signature may not match the bytes")
     for name, value in record.meta.headers.items():
         click.echo(f"header    {printable(name)}: {printable(value)}")
     click.echo()

@@ -53,7 +53,7 @@ class Identifier:
         key = compute_key(document)
         return Identified(
             self._compute(document, self._key),
-            Meta(meta.source, meta.headers, meta.query, key, rule.text),
+            Meta(meta.source, meta.headers, meta.query, key, rule.text, meta.via),
         )
 
     def identify_body(self, payload: bytes, meta: Meta) -> Identified:

@@ -17,6 +17,7 @@ from portable_core.ports.arrivals import (
     ConsumerStates,
 )
 from portable_core.ports.clock import Clock
+from portable_core.ports.delivery_log import Delivery, DeliveryLog, LogEntry, LogListing
 from portable_core.ports.master_state import (
     Lease,
     MasterState,
@@ -65,9 +66,13 @@ __all__ = [
     "ConsumerState",
     "ConsumerStates",
     "Damage",
+    "Delivery",
+    "DeliveryLog",
     "HashRange",
     "KeepWaiting",
     "Lease",
+    "LogEntry",
+    "LogListing",
     "MasterState",
     "MasterStore",
     "Milliseconds",

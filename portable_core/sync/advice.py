@@ -15,6 +15,13 @@ _ADVICE: Mapping[type[errors.WebhookSyncError], str] = {
     errors.SlaveRefused: (
         "See the slave's log. After a 401 or 403, compare SYNC_TOKENS on both nodes."
     ),
+    errors.LogUnreachable: (
+        "Check that the master can connect to the provider's address. The next sync continues."
+    ),
+    errors.LogRefused: (
+        "Check the token in PROVIDER_LOGS, its rights and the hook; after a rate limit the next "
+        "syncs continue."
+    ),
     errors.AnswerInvalid: (
         "Check that the address in SLAVES is that of a slave of this version, and that both nodes "
         "have the same SPAN_S, HASH and identity rules in SOURCES."

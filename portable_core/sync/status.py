@@ -92,6 +92,7 @@ class SlaveDocument(msgspec.Struct, frozen=True):
     """A slave as the master knows it.
 
     - ``url``: its address in ``SLAVES``; null if the name is no longer in ``SLAVES``.
+    - ``log``: for a provider's delivery log its kind and target, and null for a slave.
     - ``complete_until``: the time before which all its webhooks are in the master, and no loss is
       unacknowledged; 0 before the first sync. ``in_until`` is its name in older releases.
     - ``report``: the report of the last sync; empty before the first.
@@ -108,6 +109,7 @@ class SlaveDocument(msgspec.Struct, frozen=True):
     report: Mapping[str, object] = {}
     stint: str = ""
     losses: Sequence[NotedLoss] = ()
+    log: str | None = None
 
     def __post_init__(self) -> None:
         if self.complete_until is None and self.in_until is None:
@@ -219,9 +221,12 @@ def describe_retention(
 
 
 def describe_slaves(
-    states: Mapping[str, SlaveState], urls: Mapping[str, str]
+    states: Mapping[str, SlaveState], urls: Mapping[str, str], logs: Mapping[str, str] = {}
 ) -> dict[str, SlaveDocument]:
-    """Return the documents of a master's slaves; ``urls`` are the addresses in ``SLAVES``."""
+    """Return the documents of a master's slaves, and of its delivery logs.
+
+    ``urls`` are the addresses in ``SLAVES``, ``logs`` the logs in ``PROVIDER_LOGS``.
+    """
     documents = {}
     for name, state in states.items():
         complete = slave_complete_until(state)
@@ -235,5 +240,6 @@ def describe_slaves(
             state.report,
             "" if state.stint is None else format_stint(state.stint),
             state.losses,
+            logs.get(name),
         )
     return documents

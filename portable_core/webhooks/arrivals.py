@@ -125,6 +125,7 @@ def encode_arrival(position: str, record: Record, *, repeat: bool, raw: bool = F
             "came": "direct" if recovery is None else recovery.slave,
             "headers": dict(meta.headers),
             "query": meta.query,
+            **({"via": meta.via} if meta.via else {}),
         }
     )[:-1]
     payload = record.payload

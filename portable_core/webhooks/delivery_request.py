@@ -107,7 +107,8 @@ def make_headers(record: Record, secret: str, now_s: int) -> dict[str, str]:
 def describe_delivery(record: Record, manner: Manner, attempt: int = 1) -> dict[str, str]:
     """Return the headers that mark a delivery, and identify its webhook.
 
-    ``webhook-sync-key`` is absent for records without a key. A source with characters beyond ASCII
+    ``webhook-sync-key`` is absent for records without a key, ``webhook-sync-via`` for webhooks that
+    were not read from a provider's delivery log. A source with characters beyond ASCII
     is percent-encoded.
     """
     marks = {
@@ -116,6 +117,7 @@ def describe_delivery(record: Record, manner: Manner, attempt: int = 1) -> dict[
         "id": format_id(record.pair),
         "key": record.meta.key,
         "source": quote(record.meta.source, safe="!$&'()*+,;=:@~"),
+        "via": record.meta.via,
     }
     return {f"{MARK_PREFIX}{name}": text for name, text in marks.items() if text}
 

@@ -29,6 +29,8 @@ class Webhook:
     - ``source``, ``event``: empty if there is none.
     - ``timestamp``: milliseconds since the Unix epoch, of the node that received the webhook.
     - ``came``: how it came to the master.
+    - ``via``: the kind of the provider's delivery log that it was read from; empty for a webhook
+      that its sender sent. A signature may not match the bytes of a log.
     - ``headers``: the kept headers, names in lower case; ``query``: the query string.
     - ``payload``: the body, byte for byte.
     """
@@ -44,6 +46,7 @@ class Webhook:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
     payload: bytes = b""
+    via: str = ""
 
     def __hash__(self) -> int:
         return hash((self.position, self.id))
@@ -62,7 +65,7 @@ class Webhook:
     @property
     def record(self) -> Record:
         """The record, as the master's store has it, without its recovery."""
-        meta = Meta(self.source, self.headers, self.query, self.key)
+        meta = Meta(self.source, self.headers, self.query, self.key, via=self.via)
         return Record(parse_id(self.id), self.payload, meta)
 
 
@@ -80,6 +83,7 @@ class _LineDocument(msgspec.Struct, frozen=True):
     came: str | None = None
     headers: dict[str, str] = {}
     query: str | None = None
+    via: str = ""
     data: msgspec.Raw = msgspec.Raw(b"")
     raw: bytes | None = None
 
@@ -115,4 +119,5 @@ def parse_feed_line(line: bytes) -> Webhook | str:
         document.headers,
         document.query or "",
         bytes(document.data) if document.raw is None else document.raw,
+        document.via,
     )

@@ -31,6 +31,7 @@ VALUES = {
     "SOURCES": "hub=github:secret",
     "RETENTION_S": "60",
     "SOURCES_FILE": "",
+    "PROVIDER_LOGS": "log=github:acme/shop/hooks/1?token=env:HOME",
     "TRUSTED_PROXIES": "10.0.0.0/8",
     "HAND_OVER": "http://master.example",
     "K_SERVICE": "",
@@ -285,7 +286,7 @@ def test_an_unknown_name_that_looks_related_is_a_warning() -> None:
 def test_a_setting_of_the_other_role_is_a_warning() -> None:
     roles: list[Role] = ["slave", "master"]
     for role, row in product(roles, SETTINGS):
-        env = {row.name: VALUES.get(row.name, row.default or "1")}
+        env = {row.name: VALUES.get(row.name, row.default or "1"), "HOME": "/"}
         if row.name == "SLAVE_TOKENS":
             env["SLAVES"] = VALUES["SLAVES"]
         named = [warning.partition(":")[0] for warning in read(role, **env).warnings]
@@ -371,6 +372,7 @@ SECRETS = {
         "hub=github:hub-secret,hub=github:b=c:d,*=closed,own=hmac-sha256@X-Sig: own-secret ",
         {"hub-secret", "b=c:d", "own-secret"},
     ),
+    "PROVIDER_LOGS": ("log=github:acme/shop/hooks/1?token=env:LOG_TOKEN", {"log-secret"}),
     "CONSOLE_TOKEN": ("a-token-for-the-console", {"a-token-for-the-console"}),
     "REPLAY_SECRET": ("whsec_MDEyMzQ1Njc4OTA=", {"whsec_MDEyMzQ1Njc4OTA="}),
     "FORWARD_SECRET": ("whsec_MDEyMzQ1Njc4OTA=", {"whsec_MDEyMzQ1Njc4OTA="}),
@@ -387,7 +389,8 @@ def test_the_secret_settings_are_those_that_are_known() -> None:
 @pytest.mark.parametrize("name", SECRETS)
 def test_secrets_are_found_by_their_row_and_never_shown(name: str) -> None:
     value, secrets = SECRETS[name]
-    settings = read("master", SLAVES="alpha=http://alpha.example", **{name: value})
+    more = {"SLAVES": "alpha=http://alpha.example", "LOG_TOKEN": "log-secret"}
+    settings = read("master", **more, **{name: value})
     assert settings.secrets() - {TOKEN["SYNC_TOKENS"]} == secrets
     for secret in secrets:
         assert secret not in repr(settings)

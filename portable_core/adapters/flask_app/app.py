@@ -97,13 +97,14 @@ def _add_status_routes(app: Flask, node: Node) -> None:
         view = node.look()
         limit = node.settings.retention_bytes
         urls = {slave.name: slave.url for slave in node.settings.slaves}
+        logs = {name: log.label for name, log in node.settings.provider_logs.logs.items()}
         return answer_json(
             describe_status(
                 node.settings.role,
                 view.require_status(),
                 None
                 if view.slaves is None
-                else describe_slaves({**view.slaves, **view.gone}, urls),
+                else describe_slaves({**view.slaves, **view.gone}, urls, logs),
                 None if node.slave is None else view.masters,
                 None if node.consumers is None else view.consumers,
                 conditions=node.find_conditions(view),

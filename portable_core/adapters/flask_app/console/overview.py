@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from portable_core.errors import SlaveUnreachable
+from portable_core.errors import LogUnreachable, SlaveUnreachable
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.ingest.refusals import Refusal
 from portable_core.node import Node
@@ -59,6 +59,7 @@ class SlaveView:
 
     - ``reached``: the time up to which the slave is complete; None if it was never synced.
     - ``conditions``: those of this slave.
+    - ``log``: kind and target of a provider's delivery log; empty for a slave.
     """
 
     name: str
@@ -69,6 +70,7 @@ class SlaveView:
     report: StoredReport
     reachable: str
     bars: Sequence[Bar]
+    log: str = ""
 
     @property
     def tallest(self) -> int:
@@ -116,8 +118,9 @@ def read_overview(node: Node, master: Master) -> Overview:
     view = node.look()
     status, watched = view.require_status(), view.slaves or {}
     now, conditions = status.now, node.find_conditions(view)
+    logs = {name: log.label for name, log in node.settings.provider_logs.logs.items()}
     slaves = [
-        describe_slave(name, state, now, find_of_slave(conditions, name))
+        describe_slave(name, state, now, find_of_slave(conditions, name), logs.get(name, ""))
         for name, state in watched.items()
     ]
     store = node.receiver.store
@@ -139,7 +142,11 @@ def read_overview(node: Node, master: Master) -> Overview:
 
 
 def describe_slave(
-    name: str, state: SlaveState, now: Milliseconds, conditions: Sequence[Condition]
+    name: str,
+    state: SlaveState,
+    now: Milliseconds,
+    conditions: Sequence[Condition],
+    log: str = "",
 ) -> SlaveView:
     """Return the state of one slave, from the report of its last sync and its conditions."""
     report = read_report(state)
@@ -147,10 +154,11 @@ def describe_slave(
     age = None if reached is None else max(0, now - reached)
     reachable = "unknown"
     if state.report:
-        reachable = "no" if report.error_type == SlaveUnreachable.__name__ else "yes"
+        unreachable = (SlaveUnreachable.__name__, LogUnreachable.__name__)
+        reachable = "no" if report.error_type in unreachable else "yes"
     bars = make_bars(report.day, now)
     return SlaveView(
-        name, find_level(conditions), conditions, reached, age, report, reachable, bars
+        name, find_level(conditions), conditions, reached, age, report, reachable, bars, log
     )
 
 

@@ -1,0 +1,1 @@
+"""Stand-ins of providers whose delivery logs a master reads."""
