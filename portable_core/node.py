@@ -29,6 +29,7 @@ from portable_core.sync.slave import Slave
 from portable_core.webhooks.arrivals import ArrivalFeed
 from portable_core.webhooks.consumers import Consumers
 from portable_core.webhooks.dead_letters import DeadLetters
+from portable_core.webhooks.search import Finder
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ Decide = Callable[[str, SourceRequest, int], Decision]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """``slave`` is set, or ``master`` with ``feed`` and ``consumers``, as the role says;
-    ``dead_letters`` with ``FORWARD_URL``.
+    """``slave`` is set, or ``master`` with ``feed``, ``consumers`` and ``finder``, as the role
+    says; ``dead_letters`` with ``FORWARD_URL``.
 
     ``hand_over`` sends the records of a slave's ephemeral store to the master, from the stop until
     the event says that no more will come; None where no hand-over is needed. ``warnings`` are for
@@ -60,6 +61,7 @@ class Node:
     master: Master | None = None
     feed: ArrivalFeed | None = None
     consumers: Consumers | None = None
+    finder: Finder | None = None
     dead_letters: DeadLetters | None = None
     hand_over: Callable[[threading.Event], object] | None = None
     authenticate_slave: AuthenticateSlave | None = None
@@ -72,6 +74,11 @@ class Node:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _handing_over: threading.Thread | None = None
     _closed: bool = False
+
+    def require_finder(self) -> Finder:
+        """Return the searches of a master."""
+        assert self.finder is not None  # noqa: S101 -- only a master's routes search
+        return self.finder
 
     def receive(self, payload: bytes, meta: Meta) -> Pair:
         """Keep one webhook, and apply retention; see :meth:`Receiver.receive`."""

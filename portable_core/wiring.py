@@ -23,12 +23,16 @@ from portable_core.forwarding import build_dead_letters
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
 from portable_core.node import Node, describe_start
+from portable_core.ports import SearchIndex
 from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.observer import Observer, Observers
 from portable_core.sync.slave import Slave
 from portable_core.webhooks.arrivals import ArrivalFeed
 from portable_core.webhooks.consumers import Consumers
+from portable_core.webhooks.names import Names
+from portable_core.webhooks.search import Finder
+from portable_core.webhooks.terms import Terms
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -162,7 +166,7 @@ def build_node(
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
     guard = build_guard(settings, make_tls(settings.ca_file))
     slave = Slave(receiver) if settings.role == "slave" else None
-    master = feed = consumers = None
+    master = feed = consumers = finder = None
     if settings.role == "master":
         consumers = Consumers(store, receiver.clock.now, receiver.open)
         logs = build_log_clients(settings, make_log_master(receiver))
@@ -175,6 +179,7 @@ def build_node(
         )
         # Half of the threads may wait for webhooks; the others serve.
         feed = ArrivalFeed(store, max(settings.threads // 2, 1), monotonic=receiver.clock.monotonic)
+        finder = build_finder(store, settings)
     return Node(
         settings,
         receiver,
@@ -184,6 +189,7 @@ def build_node(
         master=master,
         feed=feed,
         consumers=consumers,
+        finder=finder,
         dead_letters=build_dead_letters(settings) if settings.forward_url else None,
         hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,
         authenticate_slave=guard.check_slave,
@@ -191,6 +197,16 @@ def build_node(
         observer=observer,
         refusals=Refusals(settings.sources.names, settings.secrets()),
     )
+
+
+def build_finder(store: RepairableStore, settings: Settings) -> Finder:
+    """Return the searches of a store, which keeps an index for them if it can."""
+    names = Names(settings.sources.rows)
+    if not isinstance(store, SearchIndex):
+        return Finder(store, names)
+    terms = Terms(names)
+    store.index_by(terms.list, terms.version)
+    return Finder(store, names, store)
 
 
 def build_clients(settings: Settings) -> list[HttpSlaveClient]:

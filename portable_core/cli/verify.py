@@ -19,7 +19,7 @@ from portable_core.sync.protocol import parse_stint
 from portable_core.sync.resuming import find_loss_problems
 from portable_core.sync.status import MasterStatusDocument, SlaveDocument
 from portable_core.text import format_time
-from portable_core.webhooks.search import find_event
+from portable_core.webhooks.names import find_event
 
 _IDLE_S = 60.0
 

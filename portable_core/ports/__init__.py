@@ -27,6 +27,7 @@ from portable_core.ports.master_state import (
     SlaveState,
 )
 from portable_core.ports.removal import Removal
+from portable_core.ports.search_index import Candidates, SearchIndex, SourceVolume
 from portable_core.ports.slave_client import (
     KeepWaiting,
     SlaveClient,
@@ -62,6 +63,7 @@ __all__ = [
     "UUID_PATTERN",
     "Arrival",
     "ArrivalOrder",
+    "Candidates",
     "Clock",
     "ConsumerState",
     "ConsumerStates",
@@ -81,9 +83,11 @@ __all__ = [
     "QuarantineSize",
     "Quarantined",
     "Removal",
+    "SearchIndex",
     "SlaveClient",
     "SlaveInfo",
     "SlaveState",
+    "SourceVolume",
     "Store",
     "StoreEpoch",
     "StoreInfo",

@@ -22,7 +22,7 @@ from portable_core.sources.limits import NO_LIMITS, SourceLimits
 from portable_core.sources.public_key import PublicKeyColumns
 from portable_core.sources.request import SourceRequest
 from portable_core.sources.static_secret import TokenColumns
-from portable_core.sources.values import Value
+from portable_core.sources.values import Value, parse_value
 
 
 class Scheme(Protocol):
@@ -111,6 +111,8 @@ class _Columns(msgspec.Struct, forbid_unknown_fields=True):
     compressed: bool | None = None
     limits: _Limits | None = None
     secrets: tuple[str, ...] = ()
+    event: tuple[str, ...] | None = None
+    id: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class SourceRow:
     - ``compressed``: whether bodies may be compressed with gzip.
     - ``limits``: what may come and wait of its webhooks.
     - ``secrets``: references to its secrets, such as ``env:NAME``.
+    - ``event``, ``id``: the values that name the event, of which the first that is present counts,
+      and those that are the provider's ids. They serve searches and are not part of the identity.
     - ``given``: the names of the fields that the table sets.
     """
 
@@ -147,6 +151,8 @@ class SourceRow:
     compressed: bool = False
     limits: SourceLimits = NO_LIMITS
     secrets: tuple[str, ...] = ()
+    event: tuple[Value, ...] = ()
+    id: tuple[Value, ...] = ()
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def sign_with(self, form: Form) -> SourceRow:
@@ -228,6 +234,9 @@ def read_row(
         )
     if given.secrets:
         set_["secrets"] = tuple(map(_check_reference, enumerate(given.secrets, 1)))
+    for column, names in (("event", given.event), ("id", given.id)):
+        if names is not None:
+            set_[column] = _read_values(column, names)
     row = replace(base, **set_, given=base.given | set_.keys())
     if given.signature is not None:
         row = row.sign_with(_read_signature(given.signature))
@@ -252,6 +261,8 @@ _FIELDS = (
     "handshakes",
     "body",
     "response",
+    "event",
+    "id",
 )
 
 
@@ -265,6 +276,13 @@ def _check_reference(numbered: tuple[int, str]) -> str:
     if kind not in ("env", "file") or not colon or not rest:  # not quoted: it may be a secret
         raise ValueError(f"secrets: number {number} must be env:NAME or file:PATH")
     return text
+
+
+def _read_values(column: str, names: tuple[str, ...]) -> tuple[Value, ...]:
+    try:
+        return tuple(map(parse_value, names))
+    except ValueError as error:
+        raise ValueError(f"{column}: {error}") from None
 
 
 def _list_handshakes(columns: Mapping[str, object]) -> dict[str, object]:

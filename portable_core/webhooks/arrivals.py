@@ -26,8 +26,8 @@ from portable_core.errors import BadRequest, PositionUnknown, TooManyConsumers
 from portable_core.payload_hash.canonical import is_plain
 from portable_core.ports import BEGINNING, Arrival, MasterStore
 from portable_core.records import Record, format_id
+from portable_core.webhooks.names import find_event
 from portable_core.webhooks.payload_text import is_structured
-from portable_core.webhooks.search import find_event
 
 #: The longest ``wait``, in seconds.
 MAX_WAIT_S = 60.0

@@ -12,6 +12,7 @@ from portable_core.webhooks.related import (
     find_copies,
     find_similar_rows,
 )
+from portable_core.webhooks.search import Finder
 
 DAY = 10 * COPIES_MS
 KEY, OTHER_KEY = "a" * 32, "b" * 32
@@ -29,7 +30,7 @@ def make(timestamp: int, hash_: int = 7, key: str = KEY) -> Record:
 
 
 def list_times(store: MemoryStore, record: Record) -> list[int]:
-    return [copy.row.pair.timestamp for copy in find_copies(store, record)]
+    return [copy.row.pair.timestamp for copy in find_copies(Finder(store), record)]
 
 
 def test_copies_have_the_hash_and_the_key_and_are_not_far() -> None:
@@ -64,7 +65,7 @@ def test_copies_name_the_members_in_which_they_differ() -> None:
     record = Record(Pair(DAY, 7), b'{"id":5,"attempt":1}', Meta(key=KEY))
     others = (b'{"attempt":1,"id":5}', b'{"id":5,"attempt":2}', b"\xff")
     copies = [Record(Pair(DAY + n, 7), text, record.meta) for n, text in enumerate(others, 1)]
-    found = find_copies(fill(record, *copies), record)
+    found = find_copies(Finder(fill(record, *copies)), record)
     assert [copy.members for copy in found] == [(), ("/attempt",), None]
 
 
@@ -88,10 +89,10 @@ def test_similar_records_came_to_another_node_and_differ_in_few_members() -> Non
         make_event(DAY + 6000, 4, 5, "slave-1"),  # later
         Record(Pair(DAY + 60, 1), b'{"a":1,"b":2,"c":3}', copy.meta, copy.recovery),
     )
-    (similar,) = find_similar_rows(store, record)
+    (similar,) = find_similar_rows(Finder(store), record)
     assert (similar.row.pair, similar.members) == (copy.pair, ("/attempt",))
     # From the copy's side, both records that senders delivered to the master may be it.
-    assert [(s.row.pair.timestamp, s.members) for s in find_similar_rows(store, copy)] == [
+    assert [(s.row.pair.timestamp, s.members) for s in find_similar_rows(Finder(store), copy)] == [
         (DAY, ("/attempt",)),
         (DAY + 50, ("/attempt",)),
     ]
@@ -102,10 +103,10 @@ def test_of_similar_records_only_the_nearest_with_the_fewest_differences_count()
     same = Record(Pair(DAY + 1, 9), b'{"id":5,"attempt":8}', record.meta, Recovery("slave-1", 9))
     near = [make_event(DAY - n, 2, 5 + n, "slave-1") for n in range(1, 9)]
     copy = make_event(DAY - 9, 2, 5, "slave-1")
-    (found,) = find_similar_rows(fill(record, same, copy, *near), record)
+    (found,) = find_similar_rows(Finder(fill(record, same, copy, *near)), record)
     assert (found.row.pair, found.members) == (copy.pair, ("/attempt",))
     # Without the copy, records with its key apart, the others are the most similar.
-    pairs = [s.row.pair for s in find_similar_rows(fill(record, same, *near), record)]
+    pairs = [s.row.pair for s in find_similar_rows(Finder(fill(record, same, *near)), record)]
     assert pairs == [other.pair for other in near[MOST_SIMILAR - 1 :: -1]]
 
 
@@ -113,4 +114,4 @@ def test_similar_records_are_found_among_many_others() -> None:
     record = make_event(DAY, 1, 5)
     others = (make_event(DAY - 4000 + n, 1, 9000 + n) for n in range(8000) if n != 4000)
     store = fill(record, make_event(DAY + 10, 2, 5, "slave-1"), *others)
-    assert [s.members for s in find_similar_rows(store, record)] == [("/attempt",)]
+    assert [s.members for s in find_similar_rows(Finder(store), record)] == [("/attempt",)]

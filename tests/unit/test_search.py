@@ -11,16 +11,8 @@ from portable_core.errors import BadRequest, NotFound
 from portable_core.payload_hash.identity import EVENT_HEADERS
 from portable_core.ports import Store
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery, format_id, parse_id
-from portable_core.webhooks.search import (
-    _EVENT_HEADERS,
-    Effort,
-    Page,
-    Search,
-    find_by_id,
-    find_event,
-    find_record,
-    read_page,
-)
+from portable_core.webhooks.names import _EVENT_HEADERS, find_event
+from portable_core.webhooks.search import Effort, Finder, Page, Search, find_record
 
 KEYS = ("", "a" * 32, "b" * 32)
 
@@ -41,9 +33,9 @@ def fill(records: list[Record]) -> MemoryStore:
 
 def read_all(store: Store, search: Search, limit: int, effort: Effort | None = None) -> list[Page]:
     """Return every page, to the last one."""
-    pages = [read_page(store, search, None, limit, effort)]
+    pages = [Finder(store).read_page(search, None, limit, effort)]
     while (before := pages[-1].before) is not None:
-        pages.append(read_page(store, search, before, limit, effort))
+        pages.append(Finder(store).read_page(search, before, limit, effort))
     return pages
 
 
@@ -89,13 +81,13 @@ def test_the_pages_have_each_match_once_and_in_order(seed: int) -> None:
 
 def test_a_page_reads_only_the_pairs_that_it_shows() -> None:
     store = fill([make_record(time, 1) for time in range(10_000)])
-    assert read_page(store, Search(), limit=50).looked_at == 51
-    assert read_page(store, Search(), Pair(5000, 1), limit=50).rows[0].pair == Pair(4999, 1)
+    assert Finder(store).read_page(Search(), limit=50).looked_at == 51
+    assert Finder(store).read_page(Search(), Pair(5000, 1), limit=50).rows[0].pair == Pair(4999, 1)
 
 
 def test_a_search_without_a_match_stops_and_has_a_position() -> None:
     store = fill([make_record(time, 1) for time in range(3000)])
-    page = read_page(store, Search(value="nowhere"), effort=Effort(records=500))
+    page = Finder(store).read_page(Search(value="nowhere"), effort=Effort(records=500))
     assert (page.rows, page.complete) == ((), False)
     assert page.before is not None
     assert 500 <= page.looked_at < 1000
@@ -106,7 +98,7 @@ def test_a_search_without_a_match_stops_and_has_a_position() -> None:
 def test_a_search_stops_after_a_number_of_bytes() -> None:
     big = b'{"x":"%b"}' % (b"y" * 10_000)
     store = fill([make_record(time, 1, payload=big) for time in range(2000)])
-    page = read_page(store, Search(value="z"), effort=Effort(bytes=1_000_000))
+    page = Finder(store).read_page(Search(value="z"), effort=Effort(bytes=1_000_000))
     assert page.looked_at < 600
     assert not page.complete
 
@@ -120,14 +112,14 @@ def test_a_search_by_header_and_by_value() -> None:
     )
     store = fill([record, make_record(6, 8)])
     for search in (Search(id="msg_1"), Search(value="x-y"), Search(id="msg_1", value="-")):
-        (row,) = read_page(store, search).rows
+        (row,) = Finder(store).read_page(search).rows
         assert (row.id, row.event, row.recovery) == ("5-7", "push", Recovery("slave-1", 9))
-    assert read_page(store, Search(id="msg_")).rows == ()
+    assert Finder(store).read_page(Search(id="msg_")).rows == ()
 
 
 def test_a_search_for_key_and_hash_reads_only_records_with_the_hash() -> None:
     store = fill([make_record(time, time % 100, key=KEYS[time % 3]) for time in range(10_000)])
-    page = read_page(store, Search(hash=7, key=KEYS[1]), limit=500)
+    page = Finder(store).read_page(Search(hash=7, key=KEYS[1]), limit=500)
     assert [row.pair.timestamp for row in page.rows] == list(range(9907, 0, -300))
     assert (page.looked_at, page.before) == (100, None)
 
@@ -136,7 +128,7 @@ def test_a_webhook_is_found_by_its_id_if_the_rest_of_the_search_matches() -> Non
     record = make_record(5, 7, "shop", key=KEYS[1])
     store = fill([record, make_record(6, 8)])
     for search in (Search(id="5-7"), Search(5, 6, "shop", 7, KEYS[1], "5-7", "")):
-        assert find_by_id(store, search) == record
+        assert Finder(store).find_by_id(search) == record
     for search in (
         *(Search(id=text) for text in ("", "push", "5-8")),
         Search(start=6, id="5-7"),
@@ -146,7 +138,7 @@ def test_a_webhook_is_found_by_its_id_if_the_rest_of_the_search_matches() -> Non
         Search(key=KEYS[2], id="5-7"),
         Search(value="x", id="5-7"),
     ):
-        assert find_by_id(store, search) is None
+        assert Finder(store).find_by_id(search) is None
 
 
 @pytest.mark.parametrize("name", sorted(set(_EVENT_HEADERS)))

@@ -72,7 +72,7 @@ def test_a_slave_as_an_older_master_reports_it() -> None:
 
 
 def test_a_page() -> None:
-    row = Row(Pair(1, 2), Meta("shop", {"ce-type": "sold"}), 3, Recovery("alpha", 4), "{}")
+    row = Row(Pair(1, 2), Meta("shop", {"ce-type": "sold"}), 3, Recovery("alpha", 4), "{}", "sold")
     received = pass_on(describe_page(Page((row,), Pair(1, 2))))
     read = convert_document(received, PageDocument)
     assert pass_on(read) == received

@@ -40,7 +40,7 @@ from portable_core.webhooks.feed import (
     parse_position,
 )
 from portable_core.webhooks.listing import describe_page
-from portable_core.webhooks.search import FOREVER, find_by_id, find_record, make_page, read_page
+from portable_core.webhooks.search import FOREVER, find_record
 from portable_core.wire.negotiation import negotiate
 
 logger = logging.getLogger(__name__)
@@ -87,10 +87,11 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
         if kind == NDJSON:
             return _answer_feed(node, master)
         search, before = read_search(request.args), read_before(request.args)
-        limit, store = read_limit(request.args), node.receiver.store
-        found = find_by_id(store, search) if before is None else None
-        page = read_page(store, search, before, limit) if found is None else make_page(found)
-        return answer_json(describe_page(page))
+        limit, finder = read_limit(request.args), node.require_finder()
+        found = finder.find_by_id(search) if before is None else None
+        if found is not None:
+            return answer_json(describe_page(finder.make_page(found)))
+        return answer_json(describe_page(finder.read_page(search, before, limit)))
 
     @app.get(f"{WEBHOOKS_PATH}/<webhook>")
     def webhook(webhook: str) -> Any:

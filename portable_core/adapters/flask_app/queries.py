@@ -16,11 +16,15 @@ from portable_core.webhooks.search import FOREVER, MAX_PAGE_ROWS, PAGE_ROWS, Sea
 
 Query = MultiDict[str, str]
 
+#: The values of ``origin``, with whether a record is recovered.
+_ORIGINS = {"direct": False, "recovered": True}
+
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
 def read_search(query: Query) -> Search:
-    """Return the search of ``start``, ``end``, ``source``, ``hash``, ``key``, ``id`` and ``value``.
+    """Return the search of these parameters: ``start``, ``end``, ``source``, ``event``, ``hash``,
+    ``key``, ``id``, ``value``, ``origin``, ``slave``.
 
     Times are milliseconds or ISO 8601. Raises ``BadRequest``.
     """
@@ -33,6 +37,9 @@ def read_search(query: Query) -> Search:
         key=_read_key(query),
         id=query.get("id", "").strip(),
         value=query.get("value", ""),
+        event=query.get("event", "").strip(),
+        recovered=_read_origin(query),
+        slave=query.get("slave", "").strip(),
     )
 
 
@@ -43,6 +50,14 @@ def read_source(query: Query) -> str | None:
     """
     source = query.get("source", "").strip()
     return None if not source else "" if source == "-" else source
+
+
+def _read_origin(query: Query) -> bool | None:
+    """Return whether a record must be recovered; None if both kinds match."""
+    origin = query.get("origin", "").strip()
+    if origin not in ("", *_ORIGINS):
+        raise BadRequest(f"origin: must be {' or '.join(_ORIGINS)} (got {origin[:40]!r})")
+    return _ORIGINS.get(origin)
 
 
 def _read_key(query: Query) -> str:

@@ -1,4 +1,4 @@
-"""The thread in which a store reads its closed files after it was opened."""
+"""A thread in which a store works in the background: it checks files, or indexes them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _RETRY_S = 10.0
 class Checker:
     """Calls ``check`` until it is stopped. ``check`` returns the seconds to wait."""
 
-    def __init__(self, check: Callable[[], float]) -> None:
+    def __init__(self, check: Callable[[], float], name: str = "sqlite-check") -> None:
         self._check = check
+        self._name = name
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="sqlite-check", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self, wait_s: float) -> None:
@@ -32,6 +33,10 @@ class Checker:
         if self._thread is not None:
             self._thread.join(max(wait_s, 0))
 
+    def rest(self, seconds: float) -> None:
+        """Wait within a check, until it is stopped."""
+        self._stopping.wait(seconds)
+
     def _run(self) -> None:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
@@ -39,4 +44,4 @@ class Checker:
                 wait_s = self._check()
             except StoreError as error:
                 wait_s = _RETRY_S
-                logger.warning("the files could not be checked; retrying: %s", error)
+                logger.warning("%s: failed, retrying: %s", self._name, error)

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from portable_core.adapters.sqlite.quarantine import SqliteQuarantine
 from portable_core.adapters.sqlite.reader import Reader
 from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.scanner import Scanner
+from portable_core.adapters.sqlite.search_index import SqliteSearchIndex
 from portable_core.adapters.sqlite.state import State
 from portable_core.errors import StoreError
 from portable_core.ports import StoreInfo
+from portable_core.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,8 @@ class SqliteFolder:
         self._refresh_lock = threading.Lock()
         self._refreshed_at = 0.0
         self._lock = FolderLock(self._folder)
+        #: The terms of records and their version, if the store has an index for searches.
+        self._indexed_by: tuple[Callable[[Record], Collection[bytes]], int] | None = None
         self._make_parts()
 
     def _make_parts(self) -> None:
@@ -94,6 +98,12 @@ class SqliteFolder:
             self._places,
             self._file_bytes,
         )
+        self._index: SqliteSearchIndex | None = None
+        if self._indexed_by is not None:
+            self._index = index = SqliteSearchIndex(
+                self._folder, self._state.files, self._reader, self._registry, *self._indexed_by
+            )
+            self._indexer = Checker(lambda: index.work(self._indexer.rest), "sqlite-index")
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -141,6 +151,8 @@ class SqliteFolder:
             raise
         self._refreshed_at = time.monotonic()
         self._checker.start()
+        if self._index is not None:
+            self._indexer.start()
         if exposure := describe_exposure(self._folder):
             logger.warning(exposure)
 
@@ -173,6 +185,8 @@ class SqliteFolder:
     def _close_parts(self) -> None:
         until = self._until(_CLOSE_TIMEOUT_S)
         self._checker.stop(_CLOSE_TIMEOUT_S / 5)
+        if self._index is not None:
+            self._indexer.stop(_CLOSE_TIMEOUT_S / 5)
         for part in (self._appender, self._state):
             try:
                 part.close(until)

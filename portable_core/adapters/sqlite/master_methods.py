@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from portable_core.adapters.sqlite.folder import SqliteFolder
 from portable_core.adapters.sqlite.retention import find_first_hour, find_size_cut
+from portable_core.adapters.sqlite.search_methods import SqliteSearchMethods
 from portable_core.ports import (
     ConsumerState,
     Lease,
@@ -17,7 +17,7 @@ from portable_core.ports import (
 )
 
 
-class SqliteMasterMethods(SqliteFolder):
+class SqliteMasterMethods(SqliteSearchMethods):
     """Leases, slaves' states, consumers, retention, the quarantine. Safe to use from any thread."""
 
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:

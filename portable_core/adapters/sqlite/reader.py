@@ -63,8 +63,9 @@ _KEYS_SQL = (
     "ORDER BY key LIMIT ?"
 )
 _LATEST_SQL = (
-    f"SELECT key FROM {TABLE} WHERE key < ? AND rowid <= ? "  # noqa: S608 -- likewise
-    "ORDER BY key DESC LIMIT ?"
+    # With a plus, SQLite does not read all rows after a rowid to sort them.
+    f"SELECT key FROM {TABLE} WHERE key > ? AND key < ? AND +rowid > ? "  # noqa: S608 -- likewise
+    "AND +rowid <= ? ORDER BY key DESC LIMIT ?"
 )
 _PLACES_SQL = (
     f"SELECT rowid, key, value FROM {TABLE} "  # noqa: S608 -- likewise
@@ -348,7 +349,13 @@ class Reader:
         rows = self.query(file.name, _KEY_SQL, (key.decode(), file.extent.rows))
         return int(rows[0][0]) if rows else None
 
-    def read_latest(self, file: DataFile, stop: str, limit: int) -> list[bytes]:
-        """Return the last keys before ``stop`` within the file's extent, newest first."""
-        rows = self.query(file.name, _LATEST_SQL, (stop, file.extent.rows, limit))
+    def read_latest(
+        self, file: DataFile, stop: str, limit: int, after: str = "", rows_after: int = 0
+    ) -> list[bytes]:
+        """Return the last keys in ``(after, stop)`` within the file's extent, newest first.
+
+        Only those of the rows after the rowid ``rows_after``.
+        """
+        values = (after, stop, rows_after, file.extent.rows, limit)
+        rows = self.query(file.name, _LATEST_SQL, values)
         return [key for (key,) in rows]

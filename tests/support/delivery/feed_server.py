@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from portable_core.records import Meta, Pair, Record, format_id
-from portable_core.webhooks.search import find_event
+from portable_core.webhooks.names import find_event
 
 TOKEN = "a-token-for-tests"
 BASE_MS = 1_795_000_000_000

@@ -22,7 +22,7 @@ from portable_core.sync.report import (
     StoredReport,
     read_report,
 )
-from portable_core.webhooks.search import Row, Search, read_page
+from portable_core.webhooks.search import Row, Search
 
 #: ``good``: complete; ``late``: a sync is overdue; ``bad``: the last sync failed.
 Level = Literal["good", "late", "bad", "unknown"]
@@ -133,7 +133,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         slaves,
         rate,
         rate >= _MOST_COUNTED,
-        read_page(store, Search(), limit=_LAST_ROWS).rows,
+        node.require_finder().read_page(Search(), limit=_LAST_ROWS).rows,
         master.quarantine.size().records,
         view.consumers,
         conditions,

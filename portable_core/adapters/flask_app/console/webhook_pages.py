@@ -19,7 +19,7 @@ from portable_core.sync.master import Master
 from portable_core.webhooks.comparison import compare_records
 from portable_core.webhooks.payload_text import indent, is_structured
 from portable_core.webhooks.related import find_copies, find_similar_rows
-from portable_core.webhooks.search import Page, find_by_id, find_record, read_page
+from portable_core.webhooks.search import Page, find_record
 
 #: Characters of a payload that are shown; the download has all of them.
 SHOWN_CHARACTERS = 200_000
@@ -73,10 +73,11 @@ class WebhookPages:
         try:
             search = read_search(request.args)
             self._node.receiver.open()
-            found = find_by_id(self._node.receiver.store, search)
+            finder = self._node.require_finder()
+            found = finder.find_by_id(search)
             if found is not None:
                 return go_to(f"/webhooks/{format_id(found.pair)}")
-            page = read_page(self._node.receiver.store, search, read_before(request.args))
+            page = finder.read_page(search, read_before(request.args))
         except BadRequest as error:
             problem = str(error)
         body = render_template("webhooks.html", page=page, query=request.args, problem=problem)
@@ -84,14 +85,14 @@ class WebhookPages:
 
     def _show_webhook(self, webhook: str) -> str:
         self._node.receiver.open()
-        store = self._node.receiver.store
-        record = find_record(store, parse_id(webhook))
+        finder = self._node.require_finder()
+        record = find_record(finder.store, parse_id(webhook))
         text, whole = indent(record.payload, SHOWN_CHARACTERS)
         return render_template(
             "webhook.html",
             record=record,
-            copies=find_copies(store, record),
-            similar=find_similar_rows(store, record),
+            copies=find_copies(finder, record),
+            similar=find_similar_rows(finder, record),
             text=text,
             whole=whole,
             targets=self._node.settings.replay_targets,
