@@ -1,8 +1,7 @@
-"""``webhook-sync webhooks``: list, show and export the webhooks of a running master."""
+"""``webhook-sync webhooks``: list, follow, show and export the webhooks of a running master."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import BinaryIO
 from urllib.parse import quote
@@ -12,11 +11,11 @@ import click
 from portable_core.cli.master_client import MasterClient, read_position
 from portable_core.cli.options import examples, master_options, range_options, source_option
 from portable_core.cli.output import printable
-from portable_core.cli.responses import parse_response
+from portable_core.cli.webhooks_list import list_webhooks
+from portable_core.cli.webhooks_tail import tail_webhooks
 from portable_core.errors import SettingsError
 from portable_core.text import format_time
 from portable_core.webhooks.feed import decode_line
-from portable_core.webhooks.listing import PageDocument, RowDocument
 from portable_core.webhooks.payload_text import indent
 
 _WHOLE = 2**62
@@ -26,88 +25,17 @@ _WHOLE = 2**62
     "webhooks",
     epilog=examples(
         "webhook-sync webhooks list --since 1h",
+        "webhook-sync webhooks tail --source github",
         "webhook-sync webhooks show 1795481383002-3696577821",
         "webhook-sync webhooks export --since 7d > all.ndjson",
     ),
 )
 def webhooks_command() -> None:
-    """List, show and export the webhooks of a running master."""
+    """List, follow, show and export the webhooks of a running master."""
 
 
-@webhooks_command.command(
-    "list",
-    epilog=examples(
-        "webhook-sync webhooks list --since 2h --source github",
-        "webhook-sync webhooks list --value order-4711",
-        "webhook-sync webhooks list --before 1795481383002-3696577821",
-        "webhook-sync webhooks list --limit 500 --json | jq '.webhooks[].id'",
-    ),
-)
-@master_options
-@range_options
-@source_option
-@click.option("--hash", "hash_", help="Only webhooks with this hash.")
-@click.option("--key", help="Only webhooks with this key: all copies of one webhook.")
-@click.option(
-    "--id", "id_", help="Only the webhook with this ID, or those with this value in a kept header."
-)
-@click.option("--value", help="Only webhooks with a value in the payload that contains this text.")
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    type=click.IntRange(1, 500),
-    help="Largest number of webhooks to list.",
-)
-@click.option("--before", metavar="ID", help="Continue before this webhook: the next page.")
-@click.option("--json", "as_json", is_flag=True, help="Print the page as JSON.")
-def list_webhooks(
-    master: str,
-    token: str | None,
-    since: int | None,
-    until: int | None,
-    source: str | None,
-    hash_: str | None,
-    key: str | None,
-    id_: str | None,
-    value: str | None,
-    limit: int,
-    before: str | None,
-    as_json: bool,
-) -> None:
-    """List the newest matching webhooks, one per line."""
-    query = {
-        "start": "" if since is None else str(since),
-        "end": "" if until is None else str(until),
-        "source": source or "",
-        "hash": hash_ or "",
-        "key": key or "",
-        "id": id_ or "",
-        "value": value or "",
-        "limit": str(limit),
-        "before": before or "",
-    }
-    response = MasterClient(master, token).read("/webhooks", query)
-    page = parse_response(response, PageDocument)
-    if as_json:
-        click.echo(json.dumps(json.loads(response)))
-        return
-    for row in page.webhooks:
-        click.echo(_describe(row))
-    if page.before:
-        click.echo(f"Next page: --before {printable(page.before)}", err=True)
-
-
-def _describe(row: RowDocument) -> str:
-    columns = (
-        f"{printable(row.id):24}",
-        format_time(row.timestamp),
-        f"{printable(row.source) or '–':12}",
-        f"{printable(row.event) or '–':20}",
-        f"{row.size:>8} bytes",
-        f"recovered from {printable(row.recovery.slave)}" if row.recovery else "received",
-    )
-    return "  ".join(columns)
+webhooks_command.add_command(list_webhooks)
+webhooks_command.add_command(tail_webhooks)
 
 
 @webhooks_command.command(
