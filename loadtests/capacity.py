@@ -5,8 +5,8 @@ A model, not a measurement. Its inputs:
 - the processor's time a webhook, and a pair of a sync: from ``reports/bench.json`` where ``make
   bench`` has written it (one core divided by the rate at 64 senders; the processor's time of both
   sides), else :data:`DEFAULT_RATE` and :data:`PAIRS_PER_S`;
-- operations of Firestore: n webhooks in b commits are n + b writes, as the tests count them; a
-  sync reads the pages of its window and a span on either side (see ``docs/firestore.md``);
+- operations of Firestore: b commits are b writes, as the tests count them; a sync reads the
+  segments of its window and a span on either side (see ``docs/firestore.md``);
 - prices: ``prices.json``, with its date.
 
 Layouts: one master and two slaves that all receive everything. ``sqlite``: each node is a machine
@@ -136,7 +136,7 @@ def estimate_firestore(
             / WAITING_SENDERS
             * HEADROOM,
             "the master's time for syncs": rate * _compared() / pairs_per_s,
-            "commits on pages.key": commits / SEQUENTIAL_WRITES_PER_S,
+            "commits on segments.key": commits / SEQUENTIAL_WRITES_PER_S,
         },
     )
 
@@ -190,21 +190,21 @@ class Documents:
 
 
 def count_master(rate: float, instances: int, linger_s: float) -> Documents:
-    """It reads its pages, with a span on either side of each window, for every slave."""
+    """It reads its segments, with a span on either side of each window, for every slave."""
     commits = count_commits(rate, instances, linger_s)
     reads = commits * _compared() + instances / MARK_EVERY_S
-    return Documents((rate + commits) * MONTH_S, reads * MONTH_S)
+    return Documents(commits * MONTH_S, reads * MONTH_S)
 
 
 def count_slave(rate: float, instances: int, linger_s: float) -> Documents:
-    """It reads its pages for the sync and for retention, which deletes all that was written."""
+    """It reads its segments for the sync and for retention, which deletes all that was written."""
     commits = count_commits(rate, instances, linger_s)
-    written = (rate + commits) * MONTH_S
+    written = commits * MONTH_S
     return Documents(written, (2 * commits + instances / MARK_EVERY_S) * MONTH_S, written)
 
 
 def _read_again() -> float:
-    """How often a page is read: the window, and a span on either side."""
+    """How often a segment is read: the window, and a span on either side."""
     return (SYNC_EVERY_S + 2 * SPAN_S) / SYNC_EVERY_S
 
 
@@ -241,7 +241,7 @@ def main() -> None:
     print(
         f"One core: {1e6 / per_core:,.0f} µs a webhook, {1e6 / pairs:.1f} µs a pair of a sync "
         f"({source}); {HEADROOM:.0%} of it is used.\n"
-        f"Firestore: n webhooks in b commits are n + b writes; a sync reads their pages "
+        f"Firestore: b commits are b writes; a sync reads their segments "
         f"{_read_again():.1f} times; LINGER_MS={options.linger_s * 1000:.0f}.\n"
         f"Prices of {prices['date']}. One master and {NODES - 1} slaves that all receive "
         "everything, a sync every 5 minutes."

@@ -225,7 +225,10 @@ class SettingsTable:
         role="slave",
     )
     firestore_data: bool = setting(
-        "FIRESTORE_DATA", "", flag, "`1` also stores payloads as Firestore maps, for queries."
+        "FIRESTORE_DATA",
+        "",
+        flag,
+        "`1` also stores a copy of each webhook with the payload as a Firestore map, for queries.",
     )
     firestore_ttl_ms: int | None = setting(
         "FIRESTORE_TTL_S",

@@ -1,4 +1,4 @@
-"""The order of arrival on Firestore: several writers, failed commits, pages of older versions."""
+"""The order of arrival on Firestore: several writers, failed commits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portable_core.adapters.firestore.writers import Writer, Writers, parse_plac
 from portable_core.ports import BEGINNING
 from portable_core.records import Pair
 from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
-from tests.support.stores.samples import HOUR, NOON, make_record, make_records
+from tests.support.stores.samples import HOUR, NOON, make_records
 
 
 def connect(database: str) -> FirestoreStore:
@@ -52,29 +52,13 @@ def test_a_reader_follows_several_instances_and_misses_nothing() -> None:
         store.close()
 
 
-def test_a_position_within_a_page_continues_within_it() -> None:
+def test_a_position_within_a_segment_continues_within_it() -> None:
     store = connect(name_database())
     store.append(make_records(5))
     first = next(store.arrivals())
     store.append(make_records(2, NOON + HOUR))
     got, _ = read_on(store, first.position)
     assert got == [r.pair for r in [*make_records(5)[1:], *make_records(2, NOON + HOUR)]]
-    store.close()
-
-
-def test_records_of_an_older_version_come_first_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = connect(name_database())
-    with monkeypatch.context() as patch:
-        patch.setattr(Writer, "next_place", lambda self: None)  # which leaves the field out
-        older = [make_record(NOON + n * HOUR, n) for n in (3, 1, 2)]
-        for record in older:
-            store.append([record])
-    store.append([make_record(NOON, 9)])
-    order = [*sorted(record.pair for record in older), Pair(NOON, 9)]
-    arrivals = list(store.arrivals())
-    assert [a.record.pair for a in arrivals] == order
-    for index, arrival in enumerate(arrivals):
-        assert read_on(store, arrival.position)[0] == order[index + 1 :]
     store.close()
 
 

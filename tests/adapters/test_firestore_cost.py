@@ -5,14 +5,19 @@ What is counted is what Firestore bills (see ``docs/firestore.md``, whose table 
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import BUCKET_MS
+from portable_core.adapters.firestore.operations import measure_document
+from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.epochs import Stint
@@ -23,10 +28,12 @@ from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
 from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import ENCODINGS, read_batches
-from tests.support.firestore_emulator import opened_store
+from tests.support.firestore_emulator import connect_store, opened_database
 
 START = 1_700_000_000_000
 assert START % BUCKET_MS == 0
+
+SAMPLES = Path(__file__).parents[2] / "portable_core" / "samples"
 
 
 class DirectClient:
@@ -82,9 +89,16 @@ class Spent:
 
 
 @pytest.fixture
-def store() -> Iterator[FirestoreStore]:
-    with opened_store() as store:
-        yield store
+def database() -> Iterator[Database]:
+    with opened_database() as database:
+        yield database
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[FirestoreStore]:
+    store = connect_store(database)
+    yield store
+    store.close()
 
 
 def make_receiver(store: FirestoreStore | MemoryStore, clock: SimulatedClock) -> Receiver:
@@ -107,13 +121,13 @@ def receive_all(
         clock.sleep(step_s)
 
 
-def test_receiving_n_webhooks_in_b_batches_costs_n_plus_b_writes(store: FirestoreStore) -> None:
+def test_receiving_webhooks_in_b_batches_costs_b_writes(store: FirestoreStore) -> None:
     clock = SimulatedClock(START)
     receiver = make_receiver(store, clock)
     receiver.open()
     spent = Spent(store)
     receive_all(receiver, clock, batches=20, size=50, step_s=0.1)
-    assert spent() == ({}, {"webhooks": 1000, "pages": 20}, {}, 20)
+    assert spent() == ({}, {"segments": 20}, {}, 20)
 
 
 def test_receiving_reads_a_mark_every_quarter_of_the_commit_timeout(store: FirestoreStore) -> None:
@@ -126,7 +140,7 @@ def test_receiving_reads_a_mark_every_quarter_of_the_commit_timeout(store: Fires
         receiver.receive(b'{"number":%d}' % number, Meta("shop"))
         clock.sleep(1)
     # Before the webhooks 0, 3, 6 and 9.
-    assert spent() == ({"marks": 4}, {"webhooks": 11, "pages": 11}, {}, 11)
+    assert spent() == ({"marks": 4}, {"segments": 11}, {}, 11)
 
 
 def test_what_a_status_and_a_check_of_health_cost(store: FirestoreStore) -> None:
@@ -137,29 +151,29 @@ def test_what_a_status_and_a_check_of_health_cost(store: FirestoreStore) -> None
     clock.sleep(10)
     spent = Spent(store)
     receiver.status()
-    assert spent() == ({"meta": 1, "gaps": 1, "pages": 2, "quarantine": 1}, {}, {}, 0)
+    assert spent() == ({"meta": 1, "gaps": 1, "segments": 2, "quarantine": 1}, {}, {}, 0)
     spent = Spent(store)
     receiver.check()
     assert spent() == ({}, {}, {"meta": 1}, 1)
 
 
-def test_a_batch_over_several_buckets_costs_a_page_for_each_more(store: FirestoreStore) -> None:
+def test_a_batch_over_several_buckets_costs_a_segment_for_each_more(store: FirestoreStore) -> None:
     records = [Record(Pair(START + 4000 * i, i), b"{}") for i in range(10)]  # 36 s: 4 buckets
     spent = Spent(store)
     store.append(records)
-    assert spent() == ({}, {"webhooks": 10, "pages": 4}, {}, 1)
+    assert spent() == ({}, {"segments": 4}, {}, 1)
 
 
-def test_a_repeated_batch_adds_no_page(store: FirestoreStore) -> None:
+def test_a_repeated_batch_adds_no_segment(store: FirestoreStore) -> None:
     records = [Record(Pair(START + i, i), b"{}") for i in range(10)]
     store.append(records)
     store.append(records[::-1])
     spent = Spent(store)
     assert len(list(store.pairs(0, MAX_INTEGER))) == 10
-    assert spent()[0] == {"meta": 1, "pages": 1}
+    assert spent()[0] == {"meta": 1, "segments": 1}
 
 
-def test_a_sync_reads_pages_and_of_records_only_samples(store: FirestoreStore) -> None:
+def test_a_sync_reads_pairs_and_of_records_only_samples(store: FirestoreStore) -> None:
     """1,000 webhooks that both have, and then seven more that only the slave has."""
     clock = SimulatedClock(START)
     mine, theirs = make_receiver(store, clock), make_receiver(MemoryStore(), clock)
@@ -172,7 +186,8 @@ def test_a_sync_reads_pages_and_of_records_only_samples(store: FirestoreStore) -
     assert report.ok
     assert report.slaves[0].pairs_sent == 1000
     reads, writes, deletes, _ = spent()
-    assert reads == {"pages": 20, "meta": 1, "leases": 1, "slaves": 1, "marks": 1}
+    assert reads == {"segments": 20, "meta": 1, "leases": 1, "slaves": 1, "marks": 2}
+    assert sum(reads.values()) <= 25
     assert writes == {"leases": 4, "slaves": 2, "marks": 1}
     assert deletes == {"leases": 2}
 
@@ -183,18 +198,85 @@ def test_a_sync_reads_pages_and_of_records_only_samples(store: FirestoreStore) -
     report = master.sync()
     assert (report.ok, report.slaves[0].saved) == (True, 7)
     reads, writes, _, _ = spent()
-    # The pages of the window and of a span around it. Then, to find copies that differ, for each of
-    # the seven its page and the six others.
-    assert (reads["pages"], reads["webhooks"]) == (20 + 7, 7 * 6)
-    assert (writes["webhooks"], writes["pages"]) == (7, 1)
+    # The segments of the window and of a span around it. Then, to find copies that differ, for each
+    # of the seven its segment, and once the records of all.
+    assert reads["segments"] == 20 + 7 + 1
+    assert writes["segments"] == 1
 
 
 def test_retention_costs_a_delete_for_each_document(store: FirestoreStore) -> None:
+    noise = random.Random(1).randbytes(2_000_000)
     store.append([Record(Pair(START + i, i), b"{}") for i in range(30)])
-    store.append([Record(Pair(START + 40_000, 1), bytes(2_000_000))])
+    store.append([Record(Pair(START + 40_000, 1), noise)])
     spent = Spent(store)
     assert store.prune(START + 60_000) == 31
-    assert spent() == ({"pages": 2}, {}, {"webhooks": 31, "pages": 2, "parts": 3}, 1)
+    assert spent() == ({"segments": 2}, {}, {"segments": 2, "parts": 3}, 1)
+
+
+def test_copies_for_queries_cost_a_write_and_a_delete_each(database: Database) -> None:
+    store = connect_store(database, native_data=True)
+    spent = Spent(store)
+    store.append([Record(Pair(START + i, i), b"{}") for i in range(30)])
+    assert spent() == ({}, {"segments": 1, "webhooks": 30}, {}, 1)
+    spent = Spent(store)
+    assert store.prune(START + 60_000) == 30
+    assert spent() == ({"segments": 1}, {}, {"segments": 1, "webhooks": 30}, 1)
+    store.close()
+
+
+def test_retention_of_1000_webhooks_in_20_commits(store: FirestoreStore) -> None:
+    clock = SimulatedClock(START)
+    receive_all(make_receiver(store, clock), clock, batches=20, size=50, step_s=0.1)
+    spent = Spent(store)
+    assert store.prune(START + 60_000) == 1000
+    assert spent() == ({"segments": 20}, {}, {"segments": 20}, 1)
+
+
+def test_a_segment_is_read_once_for_all_its_pairs(
+    store: FirestoreStore, database: Database
+) -> None:
+    """After a scan nothing else is read to find a pair; without one, the pairs of its bucket."""
+    for batch in range(10):
+        store.append([Record(Pair(START + 10 * i + batch, i), b"{}") for i in range(100)])
+    spent = Spent(store)
+    pairs = list(store.pairs(START, START + BUCKET_MS))
+    assert len(pairs) == 1000
+    assert len(list(store.fetch(pairs))) == 1000
+    assert spent()[0] == {"meta": 1, "segments": 10 + 10}
+    for start in range(0, 1000, 64):  # as a slave requests them
+        assert len(list(store.fetch(pairs[start : start + 64]))) == len(pairs[start : start + 64])
+    assert spent()[0] == {"meta": 1, "segments": 10 + 10}
+    other = connect_store(database)
+    spent = Spent(other)
+    assert [record.pair for record in other.fetch([pairs[500]])] == [pairs[500]]
+    assert spent()[0]["segments"] == 10 + 1
+    other.close()
+
+
+def test_stored_bytes_are_a_tenth_of_the_payloads(
+    store: FirestoreStore, database: Database
+) -> None:
+    """GitHub's payloads in batches of 20, no kind twice in a batch, each with an id and a key."""
+    payloads = [path.read_bytes() for path in sorted(SAMPLES.glob("*.json"))]
+    source = random.Random(1)
+    total = 0
+    for batch in range(4):
+        chosen = source.sample(payloads, 20)
+        ids = [f"{source.getrandbits(128):032x}" for _ in range(2 * len(chosen))]
+        store.append(
+            [
+                Record(
+                    Pair(START + BUCKET_MS * batch + number, source.getrandbits(32)),
+                    payload,
+                    Meta("github", {"x-github-delivery": ids.pop()}, key=ids.pop()),
+                )
+                for number, payload in enumerate(chosen)
+            ]
+        )
+        total += sum(map(len, chosen))
+    segments = list(database.scan(RangeQuery("segments", "key"), 10))
+    assert len(segments) == 4
+    assert sum(map(measure_document, segments)) < total / 10
 
 
 def test_a_slave_makes_each_report_durable(store: FirestoreStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import pytest
 from google.cloud.firestore_v1 import types
 
-from portable_core.adapters.firestore import FirestoreStore
-from portable_core.adapters.firestore import records as records_module
+from portable_core.adapters.firestore import FirestoreStore, removal
 from portable_core.adapters.firestore.batches import (
     COMMIT_BYTES,
     COMMIT_WRITES,
@@ -20,19 +20,20 @@ from portable_core.adapters.firestore.batches import (
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.documents import (
     BUCKET_MS,
-    PAGES,
     PARTS,
     RECORDS,
+    SEGMENTS,
     format_id,
-    format_part_id,
 )
+from portable_core.adapters.firestore.operations import check_limits
 from portable_core.adapters.firestore.queries import RangeQuery
+from portable_core.adapters.firestore.segments import format_value_part, read_segment_entries
 from portable_core.errors import StoreError
 from portable_core.records import MAX_INTEGER, Pair, Record
 from tests.support.firestore_emulator import PROJECT, opened_database
 
-LARGE = Record(Pair(1001, 1), bytes(9_000_000))
-RECORDS_OF_TWO_PAGES = [
+LARGE = Record(Pair(1001, 1), random.Random(1).randbytes(9_000_000))
+RECORDS_OF_TWO_SEGMENTS = [
     *(Record(Pair(1000, number), b"{}") for number in range(10)),
     LARGE,
     *(Record(Pair(1000 + BUCKET_MS, number), b"{}") for number in range(10)),
@@ -48,7 +49,7 @@ def database() -> Iterator[Database]:
 @pytest.fixture
 def store(database: Database) -> Iterator[FirestoreStore]:
     name = database.path.rpartition("/")[2]
-    store = FirestoreStore(PROJECT, name, commit_timeout_ms=10_000, ttl_ms=5000)
+    store = FirestoreStore(PROJECT, name, commit_timeout_ms=10_000, ttl_ms=5000, native_data=True)
     store.open("crc32c")
     yield store
     store.close()
@@ -78,7 +79,7 @@ def test_an_append_that_ends_anywhere_shows_no_half_record(store: FirestoreStore
         # Other records each time: parts left by the last run would complete this one.
         shifted = [
             Record(Pair(record.pair.timestamp, record.pair.hash + 100 * commits), record.payload)
-            for record in RECORDS_OF_TWO_PAGES[5:15]
+            for record in RECORDS_OF_TWO_SEGMENTS[5:15]
         ]
         own = {record.pair: record for record in shifted}
         interrupted = run_interrupted(partial(store.append, shifted), commits)
@@ -99,52 +100,76 @@ def test_an_append_that_ends_anywhere_shows_no_half_record(store: FirestoreStore
 def test_a_removal_that_ends_anywhere_is_finished_by_the_next(
     store: FirestoreStore, database: Database, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    monkeypatch.setattr(records_module, "_DELETES", 7)
+    monkeypatch.setattr(removal, "_DELETES", 7)
 
     def remove() -> object:
         return store.prune(MAX_INTEGER) if by == "age" else store.prune_to_size(0)
 
-    names = [database.name(RECORDS, format_id(record.pair)) for record in RECORDS_OF_TWO_PAGES]
-    names += [
-        database.name(PARTS, format_part_id(format_id(LARGE.pair), number)) for number in range(10)
-    ]
     for commits in range(12):
-        store.append(RECORDS_OF_TWO_PAGES)
-        assert len(database.get(names)[0]) == len(names)
+        store.append(RECORDS_OF_TWO_SEGMENTS)
+        assert count_documents(database) == [2, 10, 21]
         interrupted = run_interrupted(remove, commits)
         remove()
-        assert database.get(names)[0] == {}
-        assert list(database.scan(RangeQuery(PAGES, "key"), 10)) == []
+        assert count_documents(database) == [0, 0, 0]
         if not interrupted:
             break
     assert 5 <= commits < 11
 
 
+def count_documents(database: Database) -> list[int]:
+    return [database.measure(group, "bytes")[0] for group in (SEGMENTS, PARTS, RECORDS)]
+
+
 def test_every_document_of_a_record_expires(store: FirestoreStore, database: Database) -> None:
+    """All of a segment when its newest record does."""
     store.append([LARGE, Record(Pair(2000, 2), b"{}")])
-    id_ = format_id(LARGE.pair)
+    [segment] = database.scan(RangeQuery(SEGMENTS, "key"), 10)
+    id_ = segment.name.rpartition("/")[2]
     names = [
-        database.name(RECORDS, id_),
-        *(database.name(PARTS, format_part_id(id_, number)) for number in range(10)),
+        *(database.name(PARTS, format_value_part(id_, 0, number)) for number in range(10)),
+        *(database.name(RECORDS, format_id(pair)) for pair in (LARGE.pair, Pair(2000, 2))),
     ]
-    documents = [*database.get(names)[0].values(), *database.scan(RangeQuery(PAGES, "key"), 10)]
-    assert len(documents) == 12
-    seconds = [document.fields["expires"].timestamp_value.seconds for document in documents]
-    assert seconds == [6] * 11 + [7]  # the page's is that of its newest record
+    documents = [*database.get(names)[0].values(), segment]
+    assert len(documents) == 13
+    seconds = {document.fields["expires"].timestamp_value.seconds for document in documents}
+    assert seconds == {7}
 
 
-@pytest.mark.parametrize(("size", "step_ms"), [(2, 1), (2, BUCKET_MS), (3600, BUCKET_MS)])
-def test_commits_are_within_their_limits(size: int, step_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "step_ms", "native_data", "segments", "commits"),
+    [
+        (2, 1, False, 1, 1),
+        (2, BUCKET_MS, False, 2500, 3),
+        (3600, 1, False, 10, 3),
+        (3600, BUCKET_MS, False, 2500, 3),
+        (2, 1, True, 3, 3),
+        (3600, 1, True, 10, 4),
+    ],
+)
+def test_commits_are_within_their_limits(
+    size: int, step_ms: int, native_data: bool, segments: int, commits: int
+) -> None:
+    """Random bytes, so that nothing can be compressed; a copy is in its segment's commit."""
     database = Database(PROJECT, "database-of-some-length")
-    builder = CommitBuilder(database, DocumentOptions(ttl_ms=5000))
-    records = [Record(Pair(number * step_ms, number), bytes(size)) for number in range(2500)]
-    commits = [*builder.add_records(records), *builder.finish()]
-    written = 0
-    for writes in commits:
+    builder = CommitBuilder(database, DocumentOptions(native_data, ttl_ms=5000))
+    source = random.Random(2)
+    records = [
+        Record(Pair(number * step_ms, number), source.randbytes(size)) for number in range(2500)
+    ]
+    made = [*builder.add_records(records), *builder.finish()]
+    found = copies = 0
+    for writes in made:
         request = types.CommitRequest.pb()(database=database.path, writes=writes)
         assert request.ByteSize() <= COMMIT_BYTES
-        documents = sum(f"/{RECORDS}/" in write.update.name for write in writes)
-        assert documents <= COMMIT_WRITES
-        written += documents
-    assert written == 2500
-    assert len(commits) == 3
+        assert len(writes) <= COMMIT_WRITES
+        check_limits(request, database.operations)
+        pairs: set[Pair] = set()
+        for write in writes:
+            if f"/{SEGMENTS}/" in write.update.name:
+                pairs |= {entry.pair for entry in read_segment_entries(write.update)}
+                found += 1
+        names = {write.update.name for write in writes if f"/{RECORDS}/" in write.update.name}
+        if native_data:
+            assert names == {database.name(RECORDS, format_id(pair)) for pair in pairs}
+        copies += len(names)
+    assert (found, len(made), copies) == (segments, commits, 2500 * native_data)

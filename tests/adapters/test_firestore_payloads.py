@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgpack
 import pytest
 from google.api_core.exceptions import InvalidArgument
 from google.cloud.firestore_v1 import types
@@ -20,9 +21,9 @@ from portable_core.adapters.firestore.documents import (
     PART_BYTES,
     PARTS,
     RECORDS,
+    SEGMENTS,
     delete_document,
     format_id,
-    format_part_id,
     write_document,
 )
 from portable_core.adapters.firestore.operations import (
@@ -31,10 +32,13 @@ from portable_core.adapters.firestore.operations import (
     VALUE_LIMIT,
     measure_document,
 )
+from portable_core.adapters.firestore.queries import RangeQuery
+from portable_core.adapters.firestore.segments import format_value_part, read_segment_entries
 from portable_core.errors import RecordRefused, StoreDamaged, StoreError
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.ports import Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
+from portable_core.zstd import compress
 from tests.support.firestore_emulator import PROJECT, name_database, opened_database, use_emulator
 
 MAX_BODY_BYTES = 26_214_400
@@ -53,6 +57,9 @@ SAMPLES: dict[str, bytes] = {
     "plain": b'{"action": "opened", "issue": {"labels": [{"name": "bug"}], "number": 7}}',
     "reserved by nobody": b'{"parts": 3, "payload": "x", "data": {}}',
 }
+
+#: Bytes that cannot be compressed.
+NOISE = random.Random(3).randbytes(3_000_000)
 
 
 @pytest.fixture(params=[False, True], ids=["bytes", "data"])
@@ -106,9 +113,8 @@ def test_the_largest_body_and_the_largest_meta(store: FirestoreStore) -> None:
     records = [
         Record(Pair(1000, 1), random.Random(2).randbytes(MAX_BODY_BYTES)),
         Record(Pair(1000, 2), b"{}", Meta("s", {"h": "v" * 1_100_000}), Recovery("a", 1)),
-        *(Record(Pair(1000, hash_), bytes(899_000)) for hash_ in range(3, 18)),
-        Record(Pair(1000, 18), bytes(PART_BYTES)),
-        Record(Pair(1000, 19), bytes(PART_BYTES + 1)),
+        *(Record(Pair(1000, hash_), NOISE[:899_000]) for hash_ in range(3, 18)),
+        *(Record(Pair(1000, 20 + n), NOISE[: PART_BYTES - 10 + n]) for n in range(12)),
     ]
     store.append(records)
     assert list(store.records(0, MAX_INTEGER)) == records
@@ -124,9 +130,8 @@ def test_a_map_or_the_reason_why_not(database: Database) -> None:
         "200,000 ones": "too large as a map",
         "100,000 maps": "too large as a map",
         "exponent": "too large an exponent",
-        "600 kB": "too large to be kept twice",
     }
-    samples = {**SAMPLES, "600 kB": b'{"text":"%s"}' % (b"x" * 600_000)}
+    samples = {**SAMPLES, "900 kB": b'{"text":"%s"}' % (b"x" * 900_000)}
     store = open_store(database, native_data=True)
     pairs = {name: Pair(1000, hash_payload(payload)) for name, payload in samples.items()}
     store.append([Record(pairs[name], payload) for name, payload in samples.items()])
@@ -138,6 +143,37 @@ def test_a_map_or_the_reason_why_not(database: Database) -> None:
     issue = fields["data"].map_value.fields["issue"].map_value.fields
     assert issue["number"].integer_value == 7
     assert "data_missing" not in fields
+    large = look_up(database, RECORDS, format_id(pairs["900 kB"]))
+    assert len(large["data"].map_value.fields["text"].string_value) == 900_000
+    store.close()
+
+
+def test_a_copy_has_the_metadata_for_queries(database: Database) -> None:
+    store = open_store(database, native_data=True)
+    headers = {"x-topic": "orders", "__x__": "reserved", "": "empty", "x-long": "v" * 200}
+    meta = Meta("shop", headers, "a=1", "k" * 32)
+    store.append(
+        [
+            Record(Pair(1500, 7), b'{"a":1}', meta, Recovery("slave-1", 9)),
+            Record(Pair(1501, 8), b'{"a":1}', Meta("s", {"x-long": "v" * 200_000})),
+        ]
+    )
+    fields = look_up(database, RECORDS, format_id(Pair(1500, 7)))
+    kept = fields["headers"].map_value.fields
+    assert {name: kept[name].string_value for name in kept} == {
+        "x-topic": "orders",
+        "x-long": "v" * 200,
+    }
+    texts = {name: fields[name].string_value for name in ("source", "query", "key")}
+    assert texts == {"source": "shop", "query": "a=1", "key": "k" * 32}
+    assert fields["recovered_from"].string_value == "slave-1"
+    numbers = [fields[name].integer_value for name in ("hash", "timestamp", "recovered_at")]
+    assert numbers == [7, 1500, 9]
+    received = fields["received"].timestamp_value
+    assert (received.seconds, received.nanos) == (1, 500_000_000)
+    assert set(look_up(database, RECORDS, format_id(Pair(1501, 8)))) == {
+        *("hash", "timestamp", "received", "data", "expires")
+    }
     store.close()
 
 
@@ -150,7 +186,7 @@ def test_a_rejected_map_costs_no_webhook(
     def refuse_many_values(client: FirestoreClient, request: Any, **options: Any) -> Any:
         for write in types.CommitRequest.pb(request).writes:
             fields = write.update.fields
-            if "data" in fields and b'"tags"' in fields["payload"].bytes_value:
+            if "data" in fields and "tags" in fields["data"].map_value.fields:
                 raise InvalidArgument("too many index entries for entity")  # type: ignore[no-untyped-call]  # theirs
         return send(client, request, **options)
 
@@ -171,24 +207,33 @@ def test_a_rejected_map_costs_no_webhook(
     store.close()
 
 
-def test_without_the_setting_there_is_no_map(database: Database) -> None:
+def test_without_the_setting_there_is_no_copy(database: Database) -> None:
     store = open_store(database)
     store.append([Record(Pair(1000, 7), SAMPLES["plain"])])
-    fields = look_up(database, RECORDS, format_id(Pair(1000, 7)))
-    assert set(fields) == {"hash", "timestamp", "payload", "expires"}
-    assert fields["expires"].timestamp_value.seconds == 6
+    assert look_up(database, RECORDS, format_id(Pair(1000, 7))) is None
+    [segment] = database.scan(RangeQuery(SEGMENTS, "key"), 10)
+    assert set(segment.fields) == {"key", "pairs", "records", "bytes", "place", "expires"}
+    assert segment.fields["expires"].timestamp_value.seconds == 6
     store.close()
+
+
+def name_part(database: Database, pair: Pair, number: int) -> str:
+    """The name of a part of a record, whose segment has no other record."""
+    for segment in database.scan(RangeQuery(SEGMENTS, "key"), 10):
+        if [entry.pair for entry in read_segment_entries(segment)] == [pair]:
+            id_ = format_value_part(segment.name.rpartition("/")[2], 0, number)
+            return database.name(PARTS, id_)
+    raise AssertionError(pair)
 
 
 def test_retention_leaves_no_part_behind(database: Database) -> None:
     store = open_store(database)
     pair = Pair(1000, 7)
-    store.append([Record(pair, bytes(3_000_000)), Record(Pair(1001, 8), b"{}")])
-    ids = [format_part_id(format_id(pair), number) for number in range(4)]
-    assert all(look_up(database, PARTS, id_) for id_ in ids)
+    store.append([Record(pair, NOISE), Record(Pair(20_001, 8), b"{}")])
+    names = [name_part(database, pair, number) for number in range(4)]
+    assert len(database.get(names)[0]) == 4
     assert store.prune(100_000) == 2
-    assert not any(look_up(database, PARTS, id_) for id_ in ids)
-    assert look_up(database, RECORDS, format_id(pair)) is None
+    assert database.get(names)[0] == {}
     assert store.first() is None
     store.close()
 
@@ -197,13 +242,38 @@ def test_a_lost_part_is_damage_and_not_a_shorter_payload(database: Database) -> 
     """Once it has expired, a TTL policy removes its documents in any order."""
     store = open_store(database, ttl_ms=60_000)
     pair, expired = Pair(int(time.time() * 1000), 7), Pair(1000, 7)
-    store.append([Record(pair, bytes(3_000_000)), Record(expired, bytes(3_000_000))])
-    part = database.name(PARTS, format_part_id(format_id(pair), 2))
-    late = database.name(PARTS, format_part_id(format_id(expired), 0))
-    database.commit([delete_document(part), delete_document(late)])
+    store.append([Record(pair, NOISE), Record(expired, NOISE)])
+    lost = [name_part(database, pair, 2), name_part(database, expired, 0)]
+    database.commit([delete_document(name) for name in lost])
     with pytest.raises(StoreDamaged, match=r"a part of .* is missing"):
         list(store.fetch([pair]))
     assert list(store.fetch([expired])) == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"records": b""},
+        {"records": b"{}"},
+        {"records": compress(msgpack.packb([b"x"]))},
+        {"records": compress(msgpack.packb([b"x", 1]))},
+        {"records": compress(msgpack.packb([b"x", b"y"]))},
+        {"pairs": b"x"},
+        {"pairs": b""},
+    ],
+)
+def test_a_damaged_segment_is_damage(database: Database, fields: dict[str, bytes]) -> None:
+    store = open_store(database)
+    store.append([Record(Pair(1000, 7), b"{}"), Record(Pair(1001, 8), b"{}")])
+    [segment] = database.scan(RangeQuery(SEGMENTS, "key"), 10)
+    write = write_document(segment.name, fields)
+    write.update_mask.field_paths.extend(fields)
+    database.commit([write])
+    store.close()
+    store.open("crc32c")
+    with pytest.raises(StoreDamaged, match="damaged"):
+        list(store.records(0, MAX_INTEGER))
     store.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from portable_core.adapters.firestore import FirestoreStore, records
+from portable_core.adapters.firestore import FirestoreStore, removal
 from portable_core.adapters.firestore.documents import BUCKET_MS
 from portable_core.adapters.firestore.gaps import merge_gaps
 from portable_core.adapters.simulated_clock import SimulatedClock
@@ -68,18 +68,18 @@ def test_many_gaps_stay_a_short_list(store: FirestoreStore) -> None:
 def test_one_call_removes_no_more_than_its_budget(
     store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A record and its page are two deletes; the limit of a commit is set to two."""
-    monkeypatch.setattr(records, "_DELETES", 2)
-    monkeypatch.setattr(records, "REMOVE_S", 1e9)
-    for number in range(records.REMOVE_COMMITS + 5):
+    """A segment is one delete, and the limit of a commit is set to one."""
+    monkeypatch.setattr(removal, "_DELETES", 1)
+    monkeypatch.setattr(removal, "REMOVE_S", 1e9)
+    for number in range(removal.REMOVE_COMMITS + 5):
         fill_bucket(store, number)
     before = START + 100 * BUCKET_MS
-    assert [store.prune(before) for _ in range(3)] == [records.REMOVE_COMMITS, 5, 0]
+    assert [store.prune(before) for _ in range(3)] == [removal.REMOVE_COMMITS, 5, 0]
     assert store.first() is None
 
     for number in range(5):
         fill_bucket(store, number)
-    monkeypatch.setattr(records, "REMOVE_S", 0)
+    monkeypatch.setattr(removal, "REMOVE_S", 0)
     assert store.prune(before) == 1
     assert store.prune_to_size(1100) == (START + BUCKET_MS + 3000, START + 2 * BUCKET_MS)
     assert [store.prune_to_size(1100) is None for _ in range(3)] == [False, False, True]
@@ -90,7 +90,7 @@ def test_one_call_removes_no_more_than_its_budget(
 def test_further_webhooks_complete_the_retention(
     store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "REMOVE_S", 0)
+    monkeypatch.setattr(removal, "REMOVE_S", 0)
     clock = SimulatedClock(START + 100 * BUCKET_MS)
     env = {"STORE": "memory:", "SYNC_AUTH": "none", "LINGER_MS": "0", "RETENTION_S": "1"}
     slave = Slave(Receiver(Settings.from_env("slave", env), store, clock))

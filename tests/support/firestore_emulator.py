@@ -58,3 +58,15 @@ def opened_database() -> Iterator[Database]:
     database.connect()
     yield database
     database.close()
+
+
+def connect_store(database: Database, *, native_data: bool = False) -> FirestoreStore:
+    """Open a store of a node of its own on the database."""
+    store = FirestoreStore(
+        PROJECT,
+        database.path.rpartition("/")[2],
+        commit_timeout_ms=10_000,
+        native_data=native_data,
+    )
+    store.open("crc32c")
+    return store

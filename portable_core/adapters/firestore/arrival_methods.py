@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from portable_core.adapters.firestore import consumers
 from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
-from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.reading import Reader
 from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
 from portable_core.ports import BEGINNING, Arrival, ConsumerState, Milliseconds
@@ -17,19 +17,21 @@ _NO_RETENTION = "a master on Firestore removes no records. Use FIRESTORE_TTL_S a
 class FirestoreArrivals:
     """The order of arrival, and registered consumers."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._source = reader.source
+        self._database = reader.source.database
         self._listeners = Listeners()
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
         """Return the records of each writer in the order of its commits; see :mod:`.writers`."""
-        return read_arrivals(self._database, after)
+        return read_arrivals(self._reader, after)
 
     def find_earlier(self, position: str, count: int) -> str:
         return position
 
     def newest_arrival(self) -> str:
-        return find_newest(self._database)
+        return find_newest(self._source)
 
     def on_arrival(self, notify: Callable[[], object]) -> Callable[[], None]:
         return self._listeners.add(notify)

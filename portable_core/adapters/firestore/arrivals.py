@@ -1,22 +1,31 @@
-"""Reading records in the order of arrival: the pages of each writer by their numbers.
+"""Reading records in the order of arrival: the segments of each writer by their numbers.
 
 A position has a time: the writers made before it are complete and read. For each newer writer it
-has the number of the last page that was read, with the number of records read if that is not all of
-the page. Pages of older versions have no place: they come first, in the order of their pairs.
+has the number of the last segment that was read, with the number of records read if that is not all
+of the segment. The pages of the former layout are read likewise. Those without a place, of the
+first releases, come first, in the order of their pairs.
 """
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from portable_core.adapters.firestore.client import Database
-from portable_core.adapters.firestore.documents import PAGES, PageEntry, read_page_entries
-from portable_core.adapters.firestore.pages import read_entries, read_snapshot_time
+from portable_core.adapters.firestore.documents import SEGMENTS, read_nanoseconds
+from portable_core.adapters.firestore.former import PAGES
 from portable_core.adapters.firestore.queries import RangeQuery
-from portable_core.adapters.firestore.records import read_records
+from portable_core.adapters.firestore.reading import Reader
+from portable_core.adapters.firestore.scans import (
+    Source,
+    read_documents,
+    read_entries_of,
+    read_snapshot_time,
+    select_entries,
+)
+from portable_core.adapters.firestore.segments import Entry
 from portable_core.adapters.firestore.writers import (
     end_of_writer,
     find_complete,
@@ -29,7 +38,8 @@ from portable_core.errors import BadRequest
 from portable_core.ports import Arrival, Milliseconds
 from portable_core.records import MAX_INTEGER, Pair, format_sort_key, parse_sort_key
 
-_REQUEST_PAGES = 64
+#: Segments with their records in one request.
+_REQUEST_SEGMENTS = 8
 
 _OLDER = re.compile(r"p([0-9a-f]{28})")
 _POSITION = re.compile(r"([0-9a-f]{1,11})((?:-[0-9a-f]{17,28}(?:\.[0-9]{1,6})?)*)")
@@ -38,7 +48,7 @@ _PART = re.compile(r"-([0-9a-f]{16})([0-9a-f]+)(?:\.([0-9]+))?")
 
 @dataclass(slots=True)
 class _Position:
-    """``parts``: by writer, the last page, and how many of its records were read; 0 for all."""
+    """``parts``: by writer, the last segment, and how many of its records were read; 0 for all."""
 
     since: Milliseconds = 0
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -68,81 +78,89 @@ def _parse(text: str) -> _Position:
     return _Position(int(match[1], 16), parts)
 
 
-def read_arrivals(database: Database, after: str) -> Iterator[Arrival]:
+def read_arrivals(reader: Reader, after: str) -> Iterator[Arrival]:
     """Yield the records after a position that were committed before the call."""
     older = _OLDER.fullmatch(after)
     position = _Position() if not after or older else _parse(after)
-    snapshot = read_snapshot_time(database)
-    if not after or older:
-        yield from _read_older(database, parse_sort_key(older[1]) if older else Pair(0, -1))
+    snapshot = read_snapshot_time(reader.source.database)
+    if reader.source.former and (not after or older):
+        yield from _read_older(reader, parse_sort_key(older[1]) if older else Pair(0, -1))
     complete = find_complete(snapshot)
-    for writer in _list_writers(database, position.since):
+    for writer, collection in _list_writers(reader.source, position.since):
         position.advance(min(read_time(writer), complete))
-        yield from _read_writer(database, writer, position, snapshot)
+        yield from _read_writer(reader, writer, collection, position, snapshot)
 
 
-def find_newest(database: Database) -> str:
+def find_newest(source: Source) -> str:
     """Return the position after the newest record."""
-    snapshot = read_snapshot_time(database)
+    snapshot = read_snapshot_time(source.database)
     position = _Position(find_complete(snapshot))
-    for writer in _list_writers(database, position.since):
+    for writer, collection in _list_writers(source, position.since):
         high = end_of_writer(writer)
-        query = RangeQuery(PAGES, "place", f"{writer}-", high, descending=True, fields=("place",))
-        for page in database.scan(query, 4):
-            if _updated(page) <= snapshot:
-                position.parts[writer] = (_read_number(page), 0)
+        query = RangeQuery(collection, "place", f"{writer}-", high, True, ("place",))
+        for document in source.database.scan(query, 4):
+            if read_nanoseconds(document.update_time) <= snapshot:
+                position.parts[writer] = (_read_number(document), 0)
                 break
     return position.format()
 
 
-def _list_writers(database: Database, since: Milliseconds) -> Iterator[str]:
-    """Yield the writers made at this time or later that have pages, in the order of their ids."""
+def _list_writers(source: Source, since: Milliseconds) -> Iterator[tuple[str, str]]:
+    """Yield the writers made at this time or later, in the order of their ids.
+
+    With each writer comes the collection of its documents.
+    """
+    collections = (SEGMENTS, PAGES) if source.former else (SEGMENTS,)
+    return heapq.merge(*(_list_in(source, collection, since) for collection in collections))
+
+
+def _list_in(source: Source, collection: str, since: Milliseconds) -> Iterator[tuple[str, str]]:
     low = format_time(since)
     while True:
-        query = RangeQuery(PAGES, "place", low, fields=("place",))
-        pages = database.read_page(query, None, 1)
-        if not pages:
+        query = RangeQuery(collection, "place", low, fields=("place",))
+        documents = source.database.read_page(query, None, 1)
+        if not documents:
             return
-        writer, _ = parse_place(pages[0].fields["place"].string_value)
-        yield writer
+        writer, _ = parse_place(documents[0].fields["place"].string_value)
+        yield writer, collection
         low = end_of_writer(writer)
 
 
 def _read_writer(
-    database: Database, writer: str, position: _Position, snapshot: int
+    reader: Reader, writer: str, collection: str, position: _Position, snapshot: int
 ) -> Iterator[Arrival]:
     """Yield the records of one writer after the position, which moves on."""
     number, read = position.parts.get(writer, (0, 0))
     low = format_place(writer, number if read else number + 1)
-    for page in database.scan(RangeQuery(PAGES, "place", low, end_of_writer(writer)), 16):
-        if _updated(page) > snapshot:
+    query = RangeQuery(collection, "place", low, end_of_writer(writer))
+    for document in reader.source.database.scan(query, _REQUEST_SEGMENTS):
+        if read_nanoseconds(document.update_time) > snapshot:
             return  # all that follows is newer
-        found = _read_number(page)
-        entries = read_page_entries(page)
+        found = _read_number(document)
+        entries = read_entries_of(document)
         skip = read if found == number else 0
         places = {entry.pair: index for index, entry in enumerate(entries, 1)}
-        for record in read_records(database, entries[skip:]):
+        reader.add(document)
+        for record in reader.read(entries[skip:]):
             index = places[record.pair]
             position.parts[writer] = (found, 0 if index == len(entries) else index)
             yield Arrival(position.format(), record)
         position.parts[writer] = (found, 0)
 
 
-def _read_older(database: Database, after: Pair) -> Iterator[Arrival]:
+def _read_older(reader: Reader, after: Pair) -> Iterator[Arrival]:
     """Yield the records of pages without a place."""
+    end = MAX_INTEGER + 1
+    documents = read_documents(reader.source, after.timestamp, end, placed=False)
 
-    def list_entries() -> Iterator[PageEntry]:
-        for entry in read_entries(database, after.timestamp, MAX_INTEGER + 1, placed=False):
+    def list_entries() -> Iterator[Entry]:
+        for entry in select_entries(documents, after.timestamp, end):
             if entry.pair > after:
                 yield entry
 
-    for record in read_records(database, list_entries()):
+    for record in reader.read(list_entries()):
         yield Arrival(f"p{format_sort_key(record.pair)}", record)
 
 
-def _read_number(page: Any) -> int:
-    return parse_place(page.fields["place"].string_value)[1]
-
-
-def _updated(page: Any) -> int:
-    return int(page.update_time.seconds) * 1_000_000_000 + int(page.update_time.nanos)
+def _read_number(document: Any) -> int:
+    return parse_place(document.fields["place"].string_value)[1]

@@ -1,7 +1,7 @@
-"""Grouping records into commits, each within Firestore's limits and with its records' pages.
+"""Grouping records into segments, and these into commits within Firestore's limits.
 
-n records in b commits are n + b writes, plus one for each further time bucket in a commit, plus the
-parts of large records.
+n records in b commits are b writes, plus one for each further time bucket in a commit, for each
+part of a large record, and for each record if it has a copy for queries.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from portable_core.adapters.firestore.client import Database
+from portable_core.adapters.firestore.data_copies import write_copy
 from portable_core.adapters.firestore.documents import (
-    PAGES,
     PARTS,
-    RECORDS,
-    PageEntry,
-    encode_record,
     floor_bucket,
-    format_id,
     format_part_id,
-    group_by_bucket,
-    set_expiry,
     write_document,
-    write_page,
+)
+from portable_core.adapters.firestore.segments import (
+    SEGMENT_RECORDS,
+    VALUES_BYTES,
+    Draft,
+    Item,
+    draft_segments,
+    set_place,
 )
 from portable_core.errors import RecordRefused
 from portable_core.ports import Milliseconds
@@ -33,20 +34,22 @@ from portable_core.records import Record
 #: to retry, and fits servers with gRPC's default limit of 4 MiB.
 COMMIT_BYTES = 3_900_000
 
-#: The most documents of a commit beside its pages. Firestore sets no limit, but more documents take
+#: The most documents of a commit beside its fence. Firestore sets no limit, but more documents take
 #: longer.
 COMMIT_WRITES = 1000
 
+#: The most copies for queries in one commit, and their bytes: the rest is for their segment.
+_COPIES = COMMIT_WRITES - 1
+_COPY_BYTES = 2_600_000
+
 _WRITE_OVERHEAD = 8  # bytes around a write in a request
-_ENTRY_BYTES = 24  # bytes that a record adds to a page
-_PAGE_BYTES = 400  # bytes of an empty page
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentOptions:
     """Options of records' documents.
 
-    - ``native_data``: add the payload as a map.
+    - ``native_data``: write a copy for queries, with the payload as a map.
     - ``ttl_ms``: the age at which a TTL policy may remove a document, None for never.
     """
 
@@ -67,54 +70,54 @@ class CommitBuilder:
         fence: Sequence[Any] = (),
         next_place: Callable[[], str] = str,
     ) -> None:
-        """``next_place`` returns the place of the next page."""
+        """``next_place`` returns the place of the next segment."""
         self._database = database
         self._options = options
         self._fence = list(fence)
         self._next_place = next_place
         self._writes: list[Any] = []
-        self._entries: list[PageEntry] = []
-        self._buckets: set[Milliseconds] = set()
         self._bytes = 0
 
     def add_records(self, records: Iterable[Record]) -> Iterator[list[Any]]:
-        """Add records; return the commits that are full. :meth:`finish` returns the last one.
+        """Add records in order; return the commits that are full.
 
-        Raise ``RecordRefused``.
+        :meth:`finish` returns the last commit. Raise ``RecordRefused``.
         """
+        root = f"{self._database.path}/documents"
+        for items in _group_items(self._pack_records(root, records)):
+            expires = self._options.expire(items[-1].pair.timestamp)
+            for draft in draft_segments(root, items, expires):
+                yield from self._add_segment(draft)
+
+    def _pack_records(self, root: str, records: Iterable[Record]) -> Iterator[Item]:
         for record in records:
-            id_ = format_id(record.pair)
             try:
-                write, parts = encode_record(
-                    self._database.name(RECORDS, id_), record, self._options.native_data
-                )
+                copy = write_copy(root, record) if self._options.native_data else None
+                yield Item.of(record, copy)
             except (ValueError, OverflowError) as error:
                 raise RecordRefused(f"Firestore cannot hold {record.pair}: {error}") from error
-            expires = self._options.expire(record.pair.timestamp)
-            yield from self.add_parts(id_, parts, expires)
-            entry = PageEntry(record.pair.timestamp, record.pair.hash, record.size, len(parts))
-            yield from self.add(set_expiry(write, expires), entry)
 
-    def add_parts(
-        self, id_: str, parts: Sequence[bytes], expires: Milliseconds | None = None
-    ) -> Iterator[list[Any]]:
+    def _add_segment(self, draft: Draft) -> Iterator[list[Any]]:
+        """Add a segment; its document and its copies for queries are in one commit."""
+        set_place(draft, self._next_place())
+        for part in draft.parts:
+            yield from self.add([part])
+        yield from self.add(draft.writes)
+
+    def add_parts(self, id_: str, parts: Sequence[bytes]) -> Iterator[list[Any]]:
         """Add the parts of a large value; the document that counts them must follow."""
         for number, part in enumerate(parts):
             name = self._database.name(PARTS, format_part_id(id_, number))
-            yield from self.add(set_expiry(write_document(name, {"body": part}), expires))
+            yield from self.add([write_document(name, {"body": part})])
 
-    def add(self, write: Any, entry: PageEntry | None = None) -> Iterator[list[Any]]:
-        """Add one document; with ``entry``, add its pair to a page of the same commit."""
-        size = write.ByteSize() + _WRITE_OVERHEAD + (_ENTRY_BYTES if entry else 0)
-        pages = _PAGE_BYTES * (len(self._buckets) + 1)
-        full = self._bytes + size + pages > COMMIT_BYTES
-        if self._writes and (full or len(self._writes) >= COMMIT_WRITES):
+    def add(self, writes: Sequence[Any]) -> Iterator[list[Any]]:
+        """Add documents that must be in one commit."""
+        size = sum(write.ByteSize() + _WRITE_OVERHEAD for write in writes)
+        full = self._bytes + size > COMMIT_BYTES
+        if self._writes and (full or len(self._writes) + len(writes) > COMMIT_WRITES):
             yield self._close()
-        self._writes.append(write)
+        self._writes += writes
         self._bytes += size
-        if entry is not None:
-            self._entries.append(entry)
-            self._buckets.add(floor_bucket(entry.timestamp))
 
     def finish(self, *, fence_alone: bool = False) -> Iterator[list[Any]]:
         """Return the last commit, if it has writes, or only a fence to check."""
@@ -122,13 +125,28 @@ class CommitBuilder:
             yield self._close()
 
     def _close(self) -> list[Any]:
-        path = self._database.name(PAGES, "").rstrip("/")
-        pages = [
-            write_page(
-                path, entries, self._options.expire(max(entries).timestamp), self._next_place()
-            )
-            for entries in group_by_bucket(self._entries)
-        ]
-        commit = [*self._fence, *self._writes, *pages]
-        self._writes, self._entries, self._buckets, self._bytes = [], [], set(), 0
+        commit = [*self._fence, *self._writes]
+        self._writes, self._bytes = [], 0
         return commit
+
+
+def _group_items(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Divide items in order into those of one segment, or of several if they compress badly."""
+    group: list[Item] = []
+    values = copies = 0
+    for item in items:
+        value = 0 if item.is_large else len(item.value)
+        copy = 0 if item.copy is None else item.copy.ByteSize() + _WRITE_OVERHEAD
+        if group and (
+            floor_bucket(item.pair.timestamp) != floor_bucket(group[0].pair.timestamp)
+            or len(group) == (SEGMENT_RECORDS if item.copy is None else _COPIES)
+            or values + value > VALUES_BYTES
+            or copies + copy > _COPY_BYTES
+        ):
+            yield group
+            group, values, copies = [], 0, 0
+        group.append(item)
+        values += value
+        copies += copy
+    if group:
+        yield group

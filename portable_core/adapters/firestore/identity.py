@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from typing import Any
 from urllib.parse import quote, unquote
 
 from portable_core.adapters.firestore.client import Database
@@ -20,23 +21,55 @@ from portable_core.errors import SettingsError, StoreDamaged
 from portable_core.ports import Lease, StoreInfo
 
 _META, _MARKS = "meta", "marks"
+
+#: Precedes the name of the hash algorithm; see :func:`_mark_former`.
+_LAYOUT = "segments/"
+
 _FEW = 16
 _PAGE = 256
 
 
-def open_identity(database: Database, algorithm: str) -> StoreInfo:
-    """Return the store's identity; create it if none exists. Raise ``SettingsError``."""
-    try:
-        info = read_identity(database)
-    except StoreDamaged:
-        fields: Fields = {"uuid": str(uuid.uuid4()), "generation": 1, "algorithm": algorithm}
-        create = write_document(database.name(_META, "store"), fields)
+def open_identity(database: Database, algorithm: str) -> tuple[StoreInfo, bool]:
+    """Return the store's identity, and whether it may have pages of the former layout.
+
+    Create the identity if none exists. Raise ``SettingsError``.
+    """
+    fields = _find_identity(database)
+    if fields is None:
+        new: Fields = {
+            "id": str(uuid.uuid4()),
+            "generation": 1,
+            "algorithm": _LAYOUT + algorithm,
+        }
+        create = write_document(database.name(_META, "store"), new)
         create.current_document.exists = False
         with contextlib.suppress(CommitRejected):  # another process created it at the same time
             database.commit([create, write_lease(database, Lease(0, "", 0), "")])
-        info = read_identity(database)
+        fields = _require_identity(database)
+    info = _read_info(fields)
     check_algorithm(database, info, algorithm)
-    return info
+    if "id" not in fields:
+        _mark_former(database, info)
+        fields = _require_identity(database)
+    return info, "former" in fields
+
+
+def _mark_former(database: Database, info: StoreInfo) -> None:
+    """Change the identity so that releases that know no segments do not answer for the store.
+
+    An instance of them that starts rejects the name of the algorithm. One that runs finds no UUID
+    from now on, and no master accepts its response; what it still receives is in pages.
+    """
+    fields: Fields = {
+        "id": info.uuid,
+        "uuid": "",
+        "algorithm": _LAYOUT + info.algorithm,
+        "former": 1,
+    }
+    write = write_document(database.name(_META, "store"), fields)
+    write.update_mask.field_paths.extend(fields)
+    write.current_document.exists = True
+    database.commit([write])
 
 
 def check_algorithm(database: Database, info: StoreInfo, algorithm: str) -> None:
@@ -50,15 +83,28 @@ def check_algorithm(database: Database, info: StoreInfo, algorithm: str) -> None
 
 def read_identity(database: Database) -> StoreInfo:
     """Return the store's identity. Raise ``StoreDamaged`` if none exists."""
+    return _read_info(_require_identity(database))
+
+
+def _find_identity(database: Database) -> Any:
+    """Return the fields of the identity, None if none exists."""
     name = database.name(_META, "store")
     document = database.get([name])[0].get(name)
-    if document is None:
+    return None if document is None else document.fields
+
+
+def _require_identity(database: Database) -> Any:
+    fields = _find_identity(database)
+    if fields is None:
         raise StoreDamaged(f"{database.path} contains no store: its document meta/store is missing")
-    fields = document.fields
+    return fields
+
+
+def _read_info(fields: Any) -> StoreInfo:
     return StoreInfo(
-        fields["uuid"].string_value,
+        fields["id" if "id" in fields else "uuid"].string_value,
         fields["generation"].integer_value,
-        fields["algorithm"].string_value,
+        fields["algorithm"].string_value.removeprefix(_LAYOUT),
     )
 
 

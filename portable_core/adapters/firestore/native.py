@@ -90,6 +90,14 @@ def _check_text(text: str) -> str:
     return text
 
 
+def is_name(name: str) -> bool:
+    """Return whether Firestore accepts a field of this name."""
+    try:
+        return bool(_check_name(name))
+    except NotNative:
+        return False
+
+
 def _check_name(name: str) -> str:
     if not name or len(_check_text(name).encode()) > _MAX_NAME_BYTES:
         raise NotNative(f"a name is empty or longer than {_MAX_NAME_BYTES} bytes")

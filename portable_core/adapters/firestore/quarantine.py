@@ -20,8 +20,8 @@ from portable_core.adapters.firestore.documents import (
     write_document,
 )
 from portable_core.adapters.firestore.leases import commit_fenced, make_fence
+from portable_core.adapters.firestore.parts import fetch_parts
 from portable_core.adapters.firestore.queries import RangeQuery
-from portable_core.adapters.firestore.records import fetch_parts
 from portable_core.errors import RecordRefused, StoreDamaged
 from portable_core.ports import Lease, Quarantined, QuarantineEntry, QuarantineSize
 from portable_core.records import Pair, pack_value, unpack_value
@@ -47,7 +47,7 @@ def save_quarantine(database: Database, lease: Lease, items: Sequence[Quarantine
                     f"Firestore cannot hold the record {item.id!r} of the quarantine: {error}"
                 ) from error
             yield from builder.add_parts(_name_value(write.update.name), parts)
-            yield from builder.add(write)
+            yield from builder.add([write])
         yield from builder.finish(fence_alone=not items)
 
     for writes in plan():
@@ -134,7 +134,8 @@ def _decode_item(database: Database, document: Any) -> Quarantined:
     value = document.fields["value"].bytes_value
     parts = count_parts(document)
     if parts:
-        body = fetch_parts(database, _name_value(document.name), parts)
+        part_id = _name_value(document.name)
+        body = fetch_parts(database, [format_part_id(part_id, number) for number in range(parts)])
         if body is None:
             raise StoreDamaged(f"a part of {document.name} is missing")
         value = body

@@ -1,6 +1,6 @@
 """``firestore:PROJECT/DATABASE``: a store for many writers, and the state of a master.
 
-:mod:`.documents` describes the documents, :mod:`.pages` their reading, :mod:`.leases` the
+:mod:`.segments` describes the documents, :mod:`.reading` their reading, :mod:`.leases` the
 guarantees behind the lease, and ``docs/firestore.md`` the cost.
 """
 
@@ -16,25 +16,27 @@ from portable_core.adapters.firestore import identity, leases, quarantine, slave
 from portable_core.adapters.firestore.arrival_methods import FirestoreArrivals
 from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
 from portable_core.adapters.firestore.client import TIMEOUT_S, Database, read_elapsed
+from portable_core.adapters.firestore.data_copies import drop_maps
 from portable_core.adapters.firestore.documents import (
     BUCKET_MS,
-    PAGES,
+    SEGMENTS,
     delete_document,
-    drop_maps,
     floor_bucket,
-    read_page_entries,
 )
 from portable_core.adapters.firestore.failures import CommitRejected
+from portable_core.adapters.firestore.former import PAGES
 from portable_core.adapters.firestore.gaps import read_gaps, save_gap
 from portable_core.adapters.firestore.operations import OperationCounts
-from portable_core.adapters.firestore.pages import (
-    query_pages,
-    read_entries,
+from portable_core.adapters.firestore.reading import Reader
+from portable_core.adapters.firestore.removal import Remover
+from portable_core.adapters.firestore.scans import (
+    Source,
+    read_entries_of,
     read_first,
     read_latest,
     read_newest,
 )
-from portable_core.adapters.firestore.records import PageRemover, fetch_records, read_records
+from portable_core.adapters.firestore.segments import REMOVAL_FIELDS
 from portable_core.adapters.firestore.writers import Writer, Writers
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
@@ -51,7 +53,7 @@ from portable_core.ports import (
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
 
-_REMOVE_PAGES = 32  # pages read at a time while removing
+_REMOVE_SEGMENTS = 32  # segments read at a time while removing
 
 
 class FirestoreStore(FirestoreArrivals):
@@ -78,11 +80,11 @@ class FirestoreStore(FirestoreArrivals):
         """Make an unopened store.
 
         - ``commit_timeout_ms``: the time limit of a commit of new records.
-        - ``native_data``: store the payload as a map too, for queries.
+        - ``native_data``: store a copy of each record too, with the payload as a map, for queries.
         - ``ttl_ms``: the age at which a TTL policy on the field ``expires`` may remove a record;
           None leaves the field out.
         """
-        super().__init__(Database(project, database))
+        super().__init__(Reader(Source(Database(project, database))))
         self._options = DocumentOptions(native_data, ttl_ms)
         self._margin_s = min(commit_timeout_ms / 10, 1000) / 1000
         self._opening = threading.Lock()
@@ -99,7 +101,8 @@ class FirestoreStore(FirestoreArrivals):
         with self._opening:
             self._database.connect()
             try:
-                return identity.open_identity(self._database, algorithm)
+                info, self._source.former = identity.open_identity(self._database, algorithm)
+                return info
             except BaseException:
                 self._database.close()
                 raise
@@ -140,7 +143,7 @@ class FirestoreStore(FirestoreArrivals):
         because counting them on every call would cost too many reads.
         """
         gaps = tuple(read_gaps(self._database))
-        newest = read_newest(self._database)
+        newest = read_newest(self._source)
         return StoreStatus(None, self.first(), newest, gaps=gaps, quarantine=self.quarantine_size())
 
     # -- writing ---------------------------------------------------------------------------------
@@ -196,6 +199,7 @@ class FirestoreStore(FirestoreArrivals):
                     raise
                 rest = max(limit - (time.monotonic() - since), 0.001)
                 committed = self._database.commit(writes, timeout_s=rest)
+            self._reader.forget(write.update.name for write in writes)
             if deadline is not None and committed / 1e9 - started > limit:
                 raise BatchTooLate(
                     f"committed {committed / 1e9 - started:.2f} s after the start, by Firestore's "
@@ -205,22 +209,21 @@ class FirestoreStore(FirestoreArrivals):
     # -- reading ---------------------------------------------------------------------------------
 
     def pairs(self, start: Milliseconds, end: Milliseconds) -> Iterator[Pair]:
-        """Return pairs in order, as of one point in time; see :mod:`.pages`."""
-        for entry in read_entries(self._database, start, end):
+        """Return pairs in order, as of one point in time; see :mod:`.scans`."""
+        for entry in self._reader.entries(start, end):
             yield entry.pair
 
     def records(self, start: Milliseconds, end: Milliseconds) -> Iterator[Record]:
-        return read_records(self._database, read_entries(self._database, start, end))
+        return self._reader.read(self._reader.entries(start, end))
 
     def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
-        self._database.require_client()
-        return fetch_records(self._database, pairs)
+        return self._reader.fetch(pairs)
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
-        return read_latest(self._database, before, limit)
+        return read_latest(self._source, before, limit)
 
     def first(self) -> Milliseconds | None:
-        return read_first(self._database)
+        return read_first(self._source)
 
     def last(self) -> Milliseconds | None:
         newest = self.latest(MAX_INTEGER + 1, 1)
@@ -233,32 +236,36 @@ class FirestoreStore(FirestoreArrivals):
 
         One call takes about a second at most and leaves the rest to the next call.
         """
-        remover = PageRemover(self._database)
-        query = query_pages(0, floor_bucket(before))
-        for page in self._database.scan(query, _REMOVE_PAGES):
-            remover.remove(page)
+        remover = Remover(self._reader)
+        for document in self._scan_to_remove(0, floor_bucket(before)):
+            remover.remove(document)
             if remover.exhausted:
                 break
         remover.finish()
         return remover.records
 
+    def _scan_to_remove(self, start: Milliseconds, end: Milliseconds) -> Iterator[Any]:
+        return self._source.scan(start, end, _REMOVE_SEGMENTS, fields=REMOVAL_FIELDS)
+
     def prune_to_size(
         self, limit: int, asked: Milliseconds = 0
     ) -> tuple[Milliseconds, Milliseconds] | None:
-        """Remove the oldest buckets; the size is that of payloads and metadata.
+        """Remove the oldest buckets; the size is that of payloads and metadata, not compressed.
 
-        The sum of all sizes costs one read for each 1,000 pages. One call takes about as long as a
-        call of :meth:`prune`.
+        The sum of all sizes costs one read for each 1,000 segments. One call takes about as long as
+        a call of :meth:`prune`.
         """
-        excess = self._database.sum(PAGES, "bytes") - limit
+        excess = self._database.sum(SEGMENTS, "bytes") - limit
+        if self._source.former:
+            excess += self._database.sum(PAGES, "bytes")
         if excess <= 0:
             return None
-        remover = PageRemover(self._database)
+        remover = Remover(self._reader)
         gaps = read_gaps(self._database)
         start: Milliseconds | None = None
         end = 0
-        for page in self._database.scan(query_pages(0, MAX_INTEGER + 1), _REMOVE_PAGES):
-            first = read_page_entries(page)[0].timestamp
+        for document in self._scan_to_remove(0, MAX_INTEGER + 1):
+            first = read_entries_of(document)[0].timestamp
             if first >= end:
                 if excess <= 0:
                     break
@@ -267,22 +274,22 @@ class FirestoreStore(FirestoreArrivals):
                 if start < end:
                     # Saved before anything is removed, so that no interruption hides the gap.
                     gaps = save_gap(self._database, gaps, (start, end))
-            excess -= page.fields["bytes"].integer_value
-            remover.remove(page)
+            excess -= document.fields["bytes"].integer_value
+            remover.remove(document)
             if remover.exhausted:
                 break
         remover.finish()
         return None if start is None or start >= end else (start, end)
 
     def find_cut(self, at: Milliseconds) -> Milliseconds:
-        """Return the start of a time bucket: a page has the records of one bucket."""
+        """Return the start of a time bucket: a segment has the records of one bucket."""
         return floor_bucket(at + BUCKET_MS - 1)
 
     def remove_after(self, cut: Milliseconds) -> None:
-        """Remove the pages from ``cut`` on, and their records: one delete for each document."""
-        remover = PageRemover(self._database)
-        for page in self._database.scan(query_pages(cut, MAX_INTEGER + 1), _REMOVE_PAGES):
-            remover.remove(page)
+        """Remove the segments from ``cut`` on: one delete for each document."""
+        remover = Remover(self._reader)
+        for document in self._scan_to_remove(cut, MAX_INTEGER + 1):
+            remover.remove(document)
         remover.finish()
 
     def begin_generation(self) -> None:
