@@ -59,6 +59,24 @@ LOG_KINDS: Mapping[str, LogKind] = MappingProxyType(
                 "header:x-github-delivery",
                 options=("app", "key", "installation"),
             ),
+            LogKind(
+                "square",
+                "Square",
+                {"events": re.compile("events")},
+                "https://connect.squareup.com",
+                28 * _DAY_MS,
+                "body:/event_id",
+                knows_failures=False,
+            ),
+            LogKind(
+                "stripe",
+                "Stripe",
+                {"events": re.compile("events")},
+                "https://api.stripe.com",
+                30 * _DAY_MS,
+                "body:/id",
+                options=("account",),
+            ),
         )
     }
 )
@@ -227,8 +245,8 @@ def _check_credentials(log: LogSettings) -> None:
     if app or log.key or "installation" in log.extra:
         if log.token or not app or not log.key:
             raise ValueError("needs either token, or app and key")
-        numbers = (app, log.extra.get("installation", "0"))
-        if not re.fullmatch(r"[A-Za-z0-9.]{1,60}", app) or not numbers[1].isdigit():
+        installation = log.extra.get("installation", "0")
+        if not re.fullmatch(r"[A-Za-z0-9.]{1,60}", app) or not installation.isdigit():
             raise ValueError("app is the id of the app, and installation a number")
         if (log.target == "app") == ("installation" in log.extra):
             raise ValueError(

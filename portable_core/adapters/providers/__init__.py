@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 
 from portable_core.adapters.providers.api import ProviderApi
 from portable_core.adapters.providers.github import GithubLog
+from portable_core.adapters.providers.square import SquareLog
+from portable_core.adapters.providers.stripe import StripeLog
 from portable_core.ports import Clock, DeliveryLog
 from portable_core.sources.delivery_logs import LogSettings
 
 #: By the name of the kind: one class for each row of :data:`.LOG_KINDS`.
 _LOGS: Mapping[str, Callable[[LogSettings, ProviderApi, Clock], DeliveryLog]] = {
     "github": GithubLog,
+    "square": SquareLog,
+    "stripe": StripeLog,
 }
 
 

@@ -133,8 +133,12 @@ class ProviderApi:
 
     def decode(self, response: ApiResponse, kind: type[T]) -> T:
         """Return the JSON document of a response. Raises ``AnswerInvalid``."""
+        return self.decode_bytes(response.body, kind)
+
+    def decode_bytes(self, raw: bytes, kind: type[T]) -> T:
+        """Return the value of a part of a response. Raises ``AnswerInvalid``."""
         try:
-            return msgspec.json.decode(response.body, type=kind)
+            return msgspec.json.decode(raw, type=kind)
         except (ValueError, RecursionError) as error:
             raise AnswerInvalid(f"{self.label}: the response is invalid: {error}") from error
 
