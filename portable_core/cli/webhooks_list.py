@@ -12,7 +12,8 @@ from rich.console import Console
 from portable_core.cli.master_client import MasterClient
 from portable_core.cli.options import examples, master_options, range_options, source_option
 from portable_core.cli.output import printable
-from portable_core.errors import BadRequest
+from portable_core.cli.responses import DOUBT
+from portable_core.errors import AnswerInvalid, BadRequest
 from portable_core.records import parse_id
 from portable_core.text import format_time
 from portable_core.webhooks.listing import PageDocument, RowDocument
@@ -71,7 +72,7 @@ def list_webhooks(
 ) -> None:
     """List the newest matching webhooks, one per line.
 
-    The search goes on until it has found the limit or looked at everything. Standard error shows
+    The search continues until it has found the limit or looked at everything. Standard error shows
     how far it has looked; after Ctrl-C, --before continues from there.
     """
     query = {
@@ -88,7 +89,7 @@ def list_webhooks(
         "before": before,
     }
     found: list[RowDocument] = []
-    looked_at, last = 0, PageDocument([], before)
+    looked_at, last = 0, PageDocument([])
     client = MasterClient(master, token)
     console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     try:
@@ -122,11 +123,24 @@ def _read_pages(
     while True:
         asked = {**query, "before": before, "limit": str(min(limit, _PAGE_ROWS))}
         page = client.read_as(PageDocument, "/webhooks", asked)
+        if page.before is not None:
+            _check_position(page.before, before)
         yield page
         limit -= len(page.webhooks)
-        if limit <= 0 or not page.before or page.before == before:
+        if limit <= 0 or not page.before:
             return
         before = page.before
+
+
+def _check_position(position: str, last: str) -> None:
+    """Raise ``AnswerInvalid`` unless the position is one before the last one."""
+    try:
+        if not last or parse_id(position) < parse_id(last):
+            parse_id(position)
+            return
+    except BadRequest:
+        pass
+    raise AnswerInvalid(f"the response is invalid: before: not an earlier position{DOUBT}")
 
 
 def _describe_end(page: PageDocument, looked_at: int) -> str:
@@ -134,10 +148,7 @@ def _describe_end(page: PageDocument, looked_at: int) -> str:
     read = f"{looked_at} records read"
     if page.before is None:
         return f"everything searched, {read}"
-    try:
-        back_to = format_time(parse_id(page.before).timestamp)
-    except BadRequest:
-        return read
+    back_to = format_time(parse_id(page.before).timestamp)
     return f"searched back to {back_to} UTC, {read}"
 
 
