@@ -10,6 +10,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ from portable_core.adapters.http.client import HttpSlaveClient
 from portable_core.errors import WebhookSyncError
 from portable_core.ingest.identifier import Identifier
 from portable_core.ingest.receiver import name_algorithm
+from portable_core.log_clients import make_log
+from portable_core.ports import wait_on
 from portable_core.preflight import check_node
 from portable_core.settings import Role, Settings
 from portable_core.sync.advice import advise
@@ -58,6 +61,7 @@ def examine(role: Role, env: Mapping[str, str], host: str | None = None) -> Iter
     yield _examine_descriptors()
     if role == "master":
         yield from _examine_slaves(settings)
+        yield from _examine_logs(settings)
 
 
 def _examine_disk(settings: Settings) -> Iterator[Finding]:
@@ -85,6 +89,20 @@ def _examine_slaves(settings: Settings) -> Iterator[Finding]:
     for client in build_clients(settings):
         with client:
             yield from _examine_slave(settings, client)
+
+
+def _examine_logs(settings: Settings) -> Iterator[Finding]:
+    """Request the newest page of each delivery log."""
+    for configured in settings.provider_logs.logs.values():
+        subject = f"log {configured.name}"
+        end = time.time_ns() // 1_000_000 - configured.delay_ms
+        with closing(make_log(settings, configured)) as log:
+            try:
+                log.list_entries(end - 1, end, wait_on)
+            except WebhookSyncError as error:
+                yield Finding("fault", subject, f"{error} {advise(type(error).__name__)}".strip())
+            else:
+                yield Finding("ok", subject, f"{configured.label} can be read")
 
 
 def _examine_slave(settings: Settings, client: HttpSlaveClient) -> Iterator[Finding]:

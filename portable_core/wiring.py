@@ -22,6 +22,7 @@ from portable_core.errors import SettingsError, StoreError
 from portable_core.forwarding import build_dead_letters
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
+from portable_core.log_clients import build_log_clients, make_log_master
 from portable_core.node import Node, describe_start
 from portable_core.ports import SearchIndex
 from portable_core.settings import Role, Settings
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from portable_core.adapters.authentication.source_keys import SourceKeys
     from portable_core.adapters.http.client import HttpSlaveClient
-    from portable_core.sync.provider_log import LogMaster, ProviderLogClient
     from portable_core.sync.repair import RepairableStore
 
 logger = logging.getLogger(__name__)
@@ -226,28 +226,6 @@ def build_clients(settings: Settings) -> list[HttpSlaveClient]:
         )
         for slave in settings.slaves
     ]
-
-
-def build_log_clients(settings: Settings, master: LogMaster) -> list[ProviderLogClient]:
-    """Return a client for each delivery log; none is connected yet."""
-    logs = settings.provider_logs.logs.values()
-    if not logs:
-        return []
-    from portable_core.adapters.http.tls import make_tls
-    from portable_core.adapters.providers import build_log
-    from portable_core.sync.provider_log import ProviderLogClient
-
-    tls, clock = make_tls(settings.ca_file), SystemClock()
-    return [ProviderLogClient(log, build_log(log, clock, tls), master) for log in logs]
-
-
-def make_log_master(receiver: Receiver) -> LogMaster:
-    """Return what clients of delivery logs must know of a master."""
-    from portable_core.sync.provider_log import LogMaster
-
-    return LogMaster(
-        receiver.settings, receiver.store, receiver.algorithm, receiver.identifier, receiver.now
-    )
 
 
 def _hand_over(slave: Slave, drained: threading.Event) -> None:

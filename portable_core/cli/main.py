@@ -29,6 +29,7 @@ _COMMANDS = {
     "losses": "portable_core.cli.losses",
     "masters": "portable_core.cli.masters",
     "quarantine": "portable_core.cli.quarantine",
+    "redeliver": "portable_core.cli.redeliver",
     "repair": "portable_core.cli.repair",
     "replay": "portable_core.cli.replay",
     "restore": "portable_core.cli.restore",

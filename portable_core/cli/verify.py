@@ -5,12 +5,20 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from portable_core.cli.comparison import Comparison
 from portable_core.cli.master_client import MasterClient, read_ca_file
-from portable_core.cli.options import NO_ANSWER, examples, master_options, range_options
+from portable_core.cli.options import (
+    NO_ANSWER,
+    env_file_option,
+    examples,
+    master_options,
+    range_options,
+    read_env,
+)
 from portable_core.cli.output import drop_output, printable
 from portable_core.errors import BadRequest, WebhookSyncError
 from portable_core.ports import SlaveInfo
@@ -30,8 +38,8 @@ _IDLE_S = 60.0
     epilog=examples(
         "webhook-sync verify --slave slave-1",
         "webhook-sync verify --slave slave-1 --since 24h",
-        "webhook-sync verify --slave slave-1 --json > missing.ndjson",
         "webhook-sync verify --slave-url https://slave-1.example",
+        "webhook-sync verify --provider-log hub-log --env-file master.env",
     ),
 )
 @master_options
@@ -41,6 +49,13 @@ _IDLE_S = 60.0
     metavar="URL",
     help="Address of the slave, if the master's SLAVES has another one or none.",
 )
+@click.option(
+    "--provider-log",
+    metavar="NAME",
+    help="Compare this delivery log of PROVIDER_LOGS instead of a slave: on the master's machine, "
+    "with its settings.",
+)
+@env_file_option
 @click.option("--slave-token", help="Token of the slave, if it differs from the master's.")
 @range_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one missing webhook per line.")
@@ -49,12 +64,16 @@ def verify_command(
     token: str | None,
     slave: str | None,
     slave_url: str | None,
+    provider_log: str | None,
+    env_file: Path | None,
     slave_token: str | None,
     since: int | None,
     until: int | None,
     as_json: bool,
 ) -> None:
     """Compare a slave with the master and print the webhooks that the master lacks.
+
+    With --provider-log, a provider's delivery log is compared instead, with the store itself.
 
     Nothing is changed on either node. Without --since and --until, everything that a sync could
     have fetched by now is compared: up to one span before the horizon of the master, and not what
@@ -70,11 +89,16 @@ def verify_command(
             err=True,
         )
         slave, slave_url = None, slave
-    if (slave is None) == (slave_url is None):
-        raise click.UsageError("name the slave with either --slave or --slave-url")
+    if [slave, slave_url, provider_log].count(None) != 2:
+        raise click.UsageError(
+            "name the slave with either --slave or --slave-url, or a log with --provider-log"
+        )
     try:
-        client = MasterClient(master, token)
-        missing = _verify(client, slave, slave_url, slave_token, since, until, as_json)
+        if provider_log is not None:
+            missing = _verify_log(provider_log, env_file, since, until, as_json)
+        else:
+            client = MasterClient(master, token)
+            missing = _verify(client, slave, slave_url, slave_token, since, until, as_json)
     except WebhookSyncError as error:
         raise _Incomplete(printable(str(error))) from error
     except KeyboardInterrupt as error:
@@ -135,6 +159,24 @@ def _verify(
     if not as_json:
         _summarize(window, missing)
     return missing + len(problems)
+
+
+def _verify_log(
+    name: str, env_file: Path | None, since: int | None, until: int | None, as_json: bool
+) -> int:
+    """Compare a delivery log with the store and print. Returns the number of missing webhooks."""
+    from portable_core.cli.log_comparison import open_comparison, read_settings
+
+    missing = 0
+    with open_comparison(read_settings(read_env(env_file), name)) as comparison:
+        info = comparison.info
+        window = _find_window(info, info.now, since, until)
+        for record in comparison.find_missing(*window) if window is not None else ():
+            missing += 1
+            click.echo(_describe(record, as_json))
+    if not as_json:
+        _summarize(window, missing)
+    return missing
 
 
 def _find_url(status: MasterStatusDocument, slave: str) -> str:
@@ -198,7 +240,7 @@ def _describe(record: Record, as_json: bool) -> str:
 
 def _summarize(window: tuple[int, int] | None, missing: int) -> None:
     if window is None:
-        click.echo("Nothing to compare: the slave has no webhooks in this time range.", err=True)
+        click.echo("Nothing to compare: there are no webhooks in this time range.", err=True)
         return
     start, end = map(format_time, window)
     result = f"{missing} missing" if missing else "nothing is missing"

@@ -29,7 +29,10 @@ def wait(minutes: float) -> None:
 @contextmanager
 def run_master(logs: str, secrets: Mapping[str, str] = {}, **more: str) -> Iterator[Node]:
     env = {"STORE": "memory:", "SYNC_AUTH": "none", "PROVIDER_LOGS": logs, **secrets, **more}
-    with patch("portable_core.wiring.SystemClock", lambda: CLOCK):
+    with (
+        patch("portable_core.wiring.SystemClock", lambda: CLOCK),
+        patch("portable_core.log_clients.SystemClock", lambda: CLOCK),
+    ):
         node = build_node(Settings.from_env("master", env))
     try:
         yield node
