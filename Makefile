@@ -95,10 +95,12 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-receive
+.PHONY: bench-age bench-backup bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-receive
 .PHONY: bench-slow-peers bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
+bench-backup: setup ## Back up a store of 1 GB under load, and restore it.
+	$(BIN)/python -m loadtests.bench_backup $(ARGS)
 bench-console: setup ## Measure the console's pages.
 	$(BIN)/python loadtests/bench_console.py $(ARGS)
 bench-crowd: setup ## Sync 1.5 million webhooks that arrived within two spans.
@@ -131,6 +133,18 @@ cost: setup ## Compute what a month costs.
 	$(BIN)/python -m loadtests.capacity $(ARGS)
 
 # -- releases --------------------------------------------------------------------------------------
+
+.PHONY: release
+release: setup ## Build and check sdist and wheel: dist/.
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[release]'
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/pytest -n 0 tests/deployment/test_distribution.py
+
+.PHONY: mixed
+mixed: setup ## Run nodes beside those of another version (EARLIER=FOLDER, with .venv).
+	EARLIER=$(EARLIER) $(BIN)/pytest -n 0 tests/e2e/test_upgrade.py
 
 .PHONY: containers
 containers: setup ## Build and run the images; print their sizes and start times.

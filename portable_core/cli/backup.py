@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,6 +16,9 @@ from portable_core.cli.output import printable
 from portable_core.errors import SettingsError
 from portable_core.store_kinds import parse_store
 from portable_core.text import format_time
+
+#: The process leaves the processor to the node.
+_NICE = 10
 
 
 @click.command(
@@ -55,6 +60,8 @@ def backup_command(
         counts = {"files": len(manifest.copies), "bytes": sum(c.size for c in manifest.copies)}
     else:
         source = find_store(read_env(env_file))
+        with suppress(OSError):
+            os.nice(_NICE)
         report = Backup(source, folder, forward_state=forward_state).run()
         begun, damaged = report.started, report.damaged
         counts = {

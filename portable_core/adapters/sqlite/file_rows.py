@@ -16,6 +16,8 @@ _MOST = 2**63 - 1
 class _FileRow(msgspec.Struct):
     """The JSON form of a file in the state; older versions saved fewer members.
 
+    ``former`` is ``in_transition`` under its former name, which those versions read.
+
     ``told``, ``first`` and ``tail`` are the extent on which a reported horizon or cursor relies, or
     the whole one of a closed file; ``records`` is the number of its records.
     """
@@ -24,6 +26,7 @@ class _FileRow(msgspec.Struct):
     damage: str = ""
     stamp: tuple[int, ...] = ()
     in_transition: bool = False
+    former: bool = msgspec.field(default=False, name="unsettled")
     lost: str = ""
     told: tuple[int, str] = (0, "")
     first: str = ""
@@ -44,6 +47,7 @@ def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
         file.damage,
         file.fingerprint,
         file.in_transition,
+        file.in_transition,
         file.loss,
         (extent.rows, extent.last.decode()),
         extent.first.decode(),
@@ -52,7 +56,8 @@ def encode_file(file: DataFile, *, durable: bool = False) -> dict[str, object]:
         extent.tail.decode(),
         file.log,
     )
-    return msgspec.structs.asdict(row)
+    document: dict[str, object] = msgspec.to_builtins(row)
+    return document
 
 
 def decode_file(name: str, value: bytes) -> DataFile:
@@ -71,7 +76,7 @@ def decode_file(name: str, value: bytes) -> DataFile:
         extent=Extent(rows, row.first.encode(), last.encode(), count, row.tail.encode()),
         damage=row.damage,
         fingerprint=row.stamp,
-        in_transition=row.in_transition,
+        in_transition=row.in_transition or row.former,
         loss=row.lost,
         sealed=row.sealed,
         log=row.log,

@@ -39,6 +39,9 @@ PARTIAL = ".partial"
 _VERSION = 1
 
 _CHUNK = 2**20
+
+#: After how many bytes a copy is made durable: longer writes at once delay the commits of a node.
+_SYNC_BYTES = 8 * 2**20
 _DIGEST = 16
 _COPY_NAME = re.compile(r"[a-z0-9.]+\.sqlite3(\.[0-9a-f]{16}|\.partial)")
 
@@ -181,6 +184,9 @@ def copy_file(source: Path, target: Path) -> tuple[int, str]:
             digest.update(chunk)
             writing.write(chunk)
             size += len(chunk)
+            if size % _SYNC_BYTES < len(chunk):
+                writing.flush()
+                os.fdatasync(writing.fileno())
         writing.flush()
         os.fsync(writing.fileno())
     return size, digest.hexdigest()
