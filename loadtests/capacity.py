@@ -7,6 +7,7 @@ A model, not a measurement. Its inputs:
   sides), else :data:`DEFAULT_RATE` and :data:`PAIRS_PER_S`;
 - operations of Firestore: b commits are b writes, as the tests count them; a sync reads the
   segments of its window and a span on either side (see ``docs/firestore.md``);
+- bytes that Firestore stores for a webhook, measured by the size of its batch;
 - prices: ``prices.json``, with its date.
 
 Layouts: one master and two slaves that all receive everything. ``sqlite``: each node is a machine
@@ -20,6 +21,7 @@ import argparse
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +29,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from portable_core.adapters.firestore.batches import COMMIT_WRITES
+from portable_core.adapters.firestore.segments import SEGMENT_RECORDS, VALUES_BYTES
+from portable_core.store_kinds import STORE_KINDS
 
 RATES = (10, 100, 1_000, 10_000, 100_000)
 
@@ -37,7 +40,8 @@ DEFAULT_RATE = 1_500.0
 #: Pairs a second that a sync reads, compares and writes with one core, likewise.
 PAIRS_PER_S = 100_000.0
 
-#: The share of a core that receiving may use; the rest is for syncs and bursts.
+#: The share of a core, and of an instance's requests, that receiving may use; the rest is for syncs
+#: and bursts.
 HEADROOM = 0.5
 
 MONTH_S = 30 * 86_400
@@ -49,6 +53,9 @@ NODES = 3
 COMMIT_S = 0.05
 SEQUENTIAL_WRITES_PER_S = 500.0
 
+#: The default of ``LINGER_MS`` on Firestore.
+LINGER_S = STORE_KINDS["firestore"].default_linger_ms / 1000
+
 #: An instance that receives reads a mark so often: a quarter of the default ``COMMIT_TIMEOUT_S``.
 MARK_EVERY_S = 2.5
 
@@ -56,27 +63,45 @@ MARK_EVERY_S = 2.5
 DISK_BYTES_PER_S = 50e6
 WRITTEN_TIMES = 2.5
 
-#: Requests that one instance has at the same time, each on a thread of its own, and its memory:
-#: ``containerConcurrency`` and the limit in ``containers/*/service.yaml``.
-CONCURRENCY = 32
+#: Requests that one instance has at the same time, and its memory: ``containerConcurrency`` and the
+#: limit in ``containers/*/service.yaml``. Webhooks wait on the event loop, without a thread.
+CONCURRENCY = 1000
 MEMORY_GIB = 1.0
 
-#: Senders of one instance that may wait at once; the rest is for syncs and bursts.
+#: Senders of one instance that may wait at once.
 WAITING_SENDERS = CONCURRENCY * HEADROOM
 
-RECORD_BYTES = 2_000
+#: Bytes of a payload, and of a response to a sender with the headers that the platform adds.
+RECORD_BYTES = 3_200
+RESPONSE_BYTES = 400
+
+#: Bytes of a pair in a request of a sync, and that Firestore stores for a webhook of
+#: :data:`RECORD_BYTES`, by the number of webhooks in a batch: measured on GitHub's payloads of 2 to
+#: 4 kB with other numbers and ids in each, indexes and names included.
+PAIR_BYTES = 14
+STORED_BYTES = ((1, 1160), (5, 530), (20, 260), (75, 175), (100, 145), (500, 125))
+
 RETENTION_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """``instances`` of all nodes together; ``dollars`` a month; ``used``: share of each limit."""
+    """``instances`` of all nodes together; dollars are a month's; ``used``: share of each limit.
+
+    ``database``: dollars of Firestore or of disks, storage included.
+    """
 
     layout: str
     rate: int
     instances: int
-    dollars: float
+    machines: float
+    database: float
+    traffic: float
     used: dict[str, float]
+
+    @property
+    def dollars(self) -> float:
+        return self.machines + self.database + self.traffic
 
     @property
     def bottleneck(self) -> str:
@@ -94,13 +119,13 @@ def estimate_sqlite(
     shards = max(1, math.ceil(rate / (per_core * HEADROOM)))
     share = rate / shards
     disk_gb = rate * RETENTION_S * RECORD_BYTES / 1e9 * NODES
-    dollars = shards * NODES * machine["dollars per month"]
-    dollars += disk_gb * machine["disk dollars per GB month"]
     return Estimate(
         "sqlite",
         rate,
         shards * NODES,
-        dollars,
+        shards * NODES * machine["dollars per month"],
+        disk_gb * machine["disk dollars per GB month"],
+        _price_traffic(rate, prices),
         {
             "a core's time for webhooks": share / per_core,
             "a core's time for syncs": share * _compared() / pairs_per_s,
@@ -114,31 +139,42 @@ def estimate_firestore(
     per_core: float,
     prices: dict[str, Any],
     pairs_per_s: float = PAIRS_PER_S,
-    linger_s: float = 1.0,
+    linger_s: float = LINGER_S,
+    *,
+    copies: bool = False,
 ) -> Estimate:
-    """Cloud Run services on Firestore; instances share a node's database."""
+    """Cloud Run services on Firestore; instances share a node's database.
+
+    ``copies``: with ``FIRESTORE_DATA=1``.
+    """
     instances = count_instances(rate, per_core, linger_s)
     commits = count_commits(rate, instances, linger_s)
     run = prices["cloud run"]
     second = run["dollars per vCPU second"] + MEMORY_GIB * run["dollars per GiB second"]
-    nodes = [count_master(rate, instances, linger_s)]
-    nodes += [count_slave(rate, instances, linger_s)] * (NODES - 1)
-    dollars = sum(node.price(prices) for node in nodes) + NODES * instances * second * MONTH_S
+    nodes = [count_master(rate, instances, linger_s, copies=copies)]
+    nodes += [count_slave(rate, instances, linger_s, copies=copies)] * (NODES - 1)
     return Estimate(
         "firestore",
         rate,
         instances * NODES,
-        dollars,
+        NODES * instances * second * MONTH_S,
+        sum(node.price(prices) for node in nodes),
+        _price_traffic(rate, prices),
         {
             "a core's time for webhooks": rate / instances / per_core,
-            "threads for waiting senders": _count_waiting(rate, linger_s)
-            / instances
-            / WAITING_SENDERS
-            * HEADROOM,
+            "waiting senders": _count_waiting(rate, linger_s) / instances / CONCURRENCY,
             "the master's time for syncs": rate * _compared() / pairs_per_s,
             "commits on segments.key": commits / SEQUENTIAL_WRITES_PER_S,
         },
     )
+
+
+def _price_traffic(rate: float, prices: dict[str, Any]) -> float:
+    """Dollars a month: responses to senders leave the cloud, pairs of syncs a region."""
+    network = prices["network"]
+    out = rate * RESPONSE_BYTES * NODES * network["dollars per GB to senders"]
+    pairs = rate * _compared() * PAIR_BYTES * network["dollars per GB between regions"]
+    return float((out + pairs) * MONTH_S / 1e9)
 
 
 def count_commits(rate: float, instances: int, linger_s: float) -> float:
@@ -154,21 +190,32 @@ def count_commits(rate: float, instances: int, linger_s: float) -> float:
     company = 1 - math.exp(-each * quarter)
     linger = quarter * (1 + company + company**2 + company**3)
     cycle = max(linger, COMMIT_S) + math.exp(-each * COMMIT_S) / each
-    return max(instances / cycle, rate / COMMIT_WRITES)
+    full = max(rate / SEGMENT_RECORDS, rate * RECORD_BYTES / VALUES_BYTES)
+    return max(instances / cycle, full)
 
 
 def _count_waiting(rate: float, linger_s: float) -> float:
-    """Senders that wait for their commit at once, each on a thread of its own."""
+    """The most senders that wait for their commit at once."""
     return rate * (linger_s + COMMIT_S)
 
 
 def count_instances(rate: float, per_core: float, linger_s: float) -> int:
-    """Instances of a node that shares a database, by their cores and by their threads."""
+    """Instances of a node that shares a database, by their cores and by waiting senders."""
     return max(
         1,
         math.ceil(rate / (per_core * HEADROOM)),
         math.ceil(_count_waiting(rate, linger_s) / WAITING_SENDERS),
     )
+
+
+def measure_stored(batch: float) -> float:
+    """Return the bytes that Firestore stores for a webhook of a batch of this size."""
+    sizes = [(math.log(size), stored) for size, stored in STORED_BYTES]
+    at = min(max(math.log(batch), sizes[0][0]), sizes[-1][0])
+    for (low, first), (high, second) in pairwise(sizes):
+        if at <= high:
+            return first + (second - first) * (at - low) / (high - low)
+    return sizes[-1][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +225,7 @@ class Documents:
     writes: float
     reads: float
     deletes: float = 0.0
+    stored_gib: float = 0.0
 
     def price(self, prices: dict[str, Any]) -> float:
         """Dollars a month."""
@@ -186,21 +234,37 @@ class Documents:
             self.writes / firestore["writes per dollar"]
             + self.reads / firestore["reads per dollar"]
             + self.deletes / firestore["deletes per dollar"]
+            + self.stored_gib * firestore["storage dollars per GiB month"]
         )
 
 
-def count_master(rate: float, instances: int, linger_s: float) -> Documents:
-    """It reads its segments, with a span on either side of each window, for every slave."""
-    commits = count_commits(rate, instances, linger_s)
-    reads = commits * _compared() + instances / MARK_EVERY_S
-    return Documents(commits * MONTH_S, reads * MONTH_S)
+def count_master(
+    rate: float, instances: int, linger_s: float, *, copies: bool = False
+) -> Documents:
+    """It reads its segments, with a span on either side of each window, for every slave.
+
+    Retention is as long as on a slave; what it removes is read and deleted.
+    """
+    return _count(rate, instances, linger_s, _compared() + 1, copies)
 
 
-def count_slave(rate: float, instances: int, linger_s: float) -> Documents:
+def count_slave(rate: float, instances: int, linger_s: float, *, copies: bool = False) -> Documents:
     """It reads its segments for the sync and for retention, which deletes all that was written."""
+    return _count(rate, instances, linger_s, 2, copies)
+
+
+def _count(
+    rate: float, instances: int, linger_s: float, reads_again: float, copies: bool
+) -> Documents:
     commits = count_commits(rate, instances, linger_s)
-    written = commits * MONTH_S
-    return Documents(written, (2 * commits + instances / MARK_EVERY_S) * MONTH_S, written)
+    written = (commits + (rate if copies else 0)) * MONTH_S
+    stored = measure_stored(rate / commits) + (2 * RECORD_BYTES if copies else 0)
+    return Documents(
+        written,
+        (commits * reads_again + instances / MARK_EVERY_S) * MONTH_S,
+        written,
+        rate * RETENTION_S * stored / 2**30,
+    )
 
 
 def _read_again() -> float:
@@ -232,7 +296,8 @@ def main() -> None:
     parser.add_argument("--per-core", type=float, help="webhooks a second of one core")
     parser.add_argument("--report", type=Path, default=Path("reports/bench.json"))
     parser.add_argument("--prices", type=Path, default=Path(__file__).with_name("prices.json"))
-    parser.add_argument("--linger-s", type=float, default=1.0, help="LINGER_MS on Firestore")
+    parser.add_argument("--linger-s", type=float, default=LINGER_S, help="LINGER_MS on Firestore")
+    parser.add_argument("--copies", action="store_true", help="with FIRESTORE_DATA=1")
     options = parser.parse_args()
     prices = json.loads(options.prices.read_text())
     per_core, pairs, source = read_figures(options.report)
@@ -244,22 +309,39 @@ def main() -> None:
         f"Firestore: b commits are b writes; a sync reads their segments "
         f"{_read_again():.1f} times; LINGER_MS={options.linger_s * 1000:.0f}.\n"
         f"Prices of {prices['date']}. One master and {NODES - 1} slaves that all receive "
-        "everything, a sync every 5 minutes."
+        f"everything, payloads of {RECORD_BYTES:,} bytes,\n"
+        "a sync every 5 minutes, records kept for 7 days on each node. Dollars a month:"
     )
     table = Table()
-    for column in ("layout", "webhooks/s", "instances", "dollars a month", "first bottleneck"):
-        table.add_column(column, justify="left" if column[:2] in ("la", "fi") else "right")
+    for column in COLUMNS:
+        table.add_column(
+            column, justify="left" if column in COLUMNS[:1] + COLUMNS[-1:] else "right"
+        )
     for rate in RATES:
         for each in (
             estimate_sqlite(rate, per_core, prices, pairs),
-            estimate_firestore(rate, per_core, prices, pairs, options.linger_s),
+            estimate_firestore(
+                rate, per_core, prices, pairs, options.linger_s, copies=options.copies
+            ),
         ):
-            table.add_row(
-                *(each.layout, f"{rate:,}", f"{each.instances:,}", f"{each.dollars:,.0f}"),
-                each.bottleneck,
-            )
-    Console(width=110).print(table)
+            table.add_row(*format_row(each))
+    Console(width=124).print(table)
     print("Above 100 %: one node cannot do it; divide senders among several masters and slaves.")
+
+
+COLUMNS = ("layout", "webhooks/s", "instances", "machines", "database", "traffic", "all", "limit")
+
+
+def format_row(each: Estimate) -> tuple[str, ...]:
+    """Return the cells of :data:`COLUMNS`."""
+    dollars = (each.machines, each.database, each.traffic, each.dollars)
+    return (
+        each.layout,
+        f"{each.rate:,}",
+        f"{each.instances:,}",
+        *(f"{value:,.0f}" for value in dollars),
+        each.bottleneck,
+    )
 
 
 if __name__ == "__main__":

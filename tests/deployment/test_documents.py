@@ -115,7 +115,7 @@ CONTAINER = f"{SPEC}/containers/0"
     ("role", "path", "value", "fault"),
     [
         ("slave", f"{SPEC}/containerConcurrency", "32", "not of type integer"),
-        ("slave", f"{SPEC}/containerConcurrency", 80, "more requests at the same time"),
+        ("slave", f"{SPEC}/containerConcurrency", 1001, "more requests at the same time"),
         ("slave", f"{CONTAINER}/env/1/value", 268435456, "not of type string"),
         ("slave", f"{CONTAINER}/env/1/value", "900000000", "do not fit"),
         ("slave", f"{CONTAINER}/env/3/name", "ALLOW_EPHEMERAL", "ALLOW_EPHEMERAL: must be"),

@@ -57,7 +57,7 @@ def test_defaults() -> None:
         10_000,
         0,
     )
-    assert read(STORE="firestore:p/d").linger_ms == 5
+    assert read(STORE="firestore:p/d").linger_ms == 750
     assert (settings.ack, settings.hash, settings.sync_auth) == ("committed", "crc32c", ("token",))
     assert settings.max_body_bytes == 25 * 2**20
     assert "x-github-*" in settings.keep_headers

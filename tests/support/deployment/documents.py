@@ -118,8 +118,9 @@ def _find_limit_faults(revision: Any, role: Role) -> Iterator[str]:
     memory = {"Mi": 2**20, "Gi": 2**30}[limits["memory"][-2:]] * int(limits["memory"][:-2])
     if number("BUFFER_BYTES") + number("RETENTION_BYTES") > memory // 2:
         yield "the buffer and what is kept in memory do not fit into half the memory"
-    if spec["containerConcurrency"] > number("THREADS"):
-        yield "more requests at the same time than threads"
+    # Webhooks wait on the event loop, without a thread.
+    if spec["containerConcurrency"] > min(1000, number("MAX_CONNECTIONS")):
+        yield "more requests at the same time than Cloud Run or the node accepts"
     if role == "master" and spec["timeoutSeconds"] <= number("SYNC_BUDGET_S"):
         yield "a sync may take longer than a request"
     shared = environment.get("STORE", "").startswith("firestore:")
