@@ -178,7 +178,12 @@ def build_node(
             find_holds=consumers.find_holds,
         )
         # Half of the threads may wait for webhooks; the others serve.
-        feed = ArrivalFeed(store, max(settings.threads // 2, 1), monotonic=receiver.clock.monotonic)
+        feed = ArrivalFeed(
+            store,
+            max(settings.threads // 2, 1),
+            monotonic=receiver.clock.monotonic,
+            names=Names(settings.sources.rows),
+        )
         finder = build_finder(store, settings)
     return Node(
         settings,

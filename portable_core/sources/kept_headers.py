@@ -1,15 +1,16 @@
 """Which headers and query parameters of a webhook are kept with its payload.
 
-Kept are the headers that ``KEEP_HEADERS`` names, the event headers, and those that the identity
-rule of the source reads. Never kept are headers that are secrets by themselves: a reader of
-stored webhooks could send webhooks, or call other services, with them. A wildcard never brings them
-back, and neither does their name in ``KEEP_HEADERS``; ``KEEP_CREDENTIAL_HEADERS`` does. The query
-string is kept as it was sent, less the parameters that the row of the source calls secret.
+Kept are the headers that ``KEEP_HEADERS`` names, the event headers, and those that the row of the
+source names as identity, event or id. Never kept are headers that are secrets by themselves: a
+reader of stored webhooks could send webhooks, or call other services, with them. A wildcard never
+brings them back, and neither does their name in ``KEEP_HEADERS``; ``KEEP_CREDENTIAL_HEADERS`` does.
+The query string is kept as it was sent, less the parameters that the row of the source calls
+secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
@@ -108,7 +109,7 @@ def choose_kept(
 ) -> IsKept:
     """Return the decision for one source.
 
-    ``keep`` are names and beginnings of names; ``read`` the headers that the identity rule reads,
+    ``keep`` are names and beginnings of names; ``read`` the headers that the row reads,
     ``secret`` those that a static token is read from, ``override`` those that are kept although
     they are secrets. All names are lower case.
     """
@@ -143,6 +144,14 @@ def strip_query(query: str, secret: Iterable[str]) -> str:
     )
 
 
+def _list_read(row: SourceRow) -> Iterator[str]:
+    """Yield the headers that are read from stored webhooks of a source."""
+    yield from row.rule.headers
+    yield from (value.name.lower() for value in (*row.event, *row.id) if value.place == "header")
+    if row.compressed:
+        yield "content-encoding"
+
+
 class KeptParts:
     """What of a request's head is kept, by source."""
 
@@ -156,7 +165,7 @@ class KeptParts:
         self._by_source = {
             source: choose_kept(
                 names,
-                read=(*row.rule.headers, *(("content-encoding",) * row.compressed)),
+                read=_list_read(row),
                 secret=row.secret_headers,
                 override=anyway,
             )

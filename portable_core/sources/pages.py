@@ -64,6 +64,9 @@ def describe_row(row: SourceRow) -> Iterator[tuple[str, str]]:
     yield "Handshake", "; ".join(map(_describe_handshake, row.handshakes)) or "none"
     yield "Body", _BODIES[row.body]
     yield "Identity", f"`{row.rule.text}`" if row.rule.text else "the default"
+    for topic, values in (("Event", row.event), ("Id", row.id)):
+        if values:
+            yield topic, " or ".join(f"`{value}`" for value in values)
     response = row.response
     if response is not None:
         body = f"`{response.body.decode()}`" if response.body else "no body"

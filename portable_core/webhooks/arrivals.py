@@ -26,7 +26,7 @@ from portable_core.errors import BadRequest, PositionUnknown, TooManyConsumers
 from portable_core.payload_hash.canonical import is_plain
 from portable_core.ports import BEGINNING, Arrival, MasterStore
 from portable_core.records import Record, format_id
-from portable_core.webhooks.names import find_event
+from portable_core.webhooks.names import Names, find_event
 from portable_core.webhooks.payload_text import is_structured
 
 #: The longest ``wait``, in seconds.
@@ -105,8 +105,10 @@ def list_arrivals_before(store: MasterStore, place: str, count: int) -> Iterator
 # -- lines -----------------------------------------------------------------------------------------
 
 
-def encode_arrival(position: str, record: Record, *, repeat: bool, raw: bool = False) -> bytes:
-    """Return the line of a record, without a line break.
+def encode_arrival(
+    position: str, record: Record, *, repeat: bool, raw: bool = False, event: str | None = None
+) -> bytes:
+    """Return the line of a record, without a line break. The ``event`` is by default a header's.
 
     ``data`` is the payload if it is JSON. ``raw``, its bytes in base64, is there if it is not, if
     readers may not carry the value exactly, or if ``raw`` is requested, then without ``data``.
@@ -120,7 +122,7 @@ def encode_arrival(position: str, record: Record, *, repeat: bool, raw: bool = F
             "key": meta.key or None,
             "repeat": repeat,
             "source": meta.source,
-            "event": find_event(meta) or None,
+            "event": (find_event(meta) if event is None else event) or None,
             "timestamp": record.pair.timestamp,
             "came": "direct" if recovery is None else recovery.slave,
             "headers": dict(meta.headers),
@@ -212,8 +214,10 @@ class ArrivalFeed:
         most_waiting: int,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        names: Names | None = None,
     ) -> None:
-        """``most_waiting``: how many requests may wait at the same time."""
+        """``most_waiting``: how many requests may wait at the same time. ``names`` finds events."""
+        self._names = names or Names()
         self._store = store
         self._most_waiting = most_waiting
         self._monotonic = monotonic
@@ -263,9 +267,15 @@ class ArrivalFeed:
                 place = arrival.position
                 record = arrival.record
                 repeat = keys.add(record.meta.key)
-                if _matches(query, record):
+                if query.source not in (None, record.meta.source):
+                    event = None
+                else:
+                    event = self._names.event(record)
+                if event is not None and query.event in (None, event):
                     position = format_position(store, place)
-                    line = encode_arrival(position, record, repeat=repeat, raw=query.raw)
+                    line = encode_arrival(
+                        position, record, repeat=repeat, raw=query.raw, event=event
+                    )
                     yield FeedItem("webhook", position, line)
                     sent += 1
                 if sent == query.limit or stopped():
@@ -327,9 +337,3 @@ class ArrivalFeed:
             self._runs.move_to_end(place)
             while len(self._runs) > _RUNS:
                 self._runs.popitem(last=False)
-
-
-def _matches(query: FeedQuery, record: Record) -> bool:
-    if query.source not in (None, record.meta.source):
-        return False
-    return query.event in (None, find_event(record.meta))

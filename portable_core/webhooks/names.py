@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from portable_core.payload_hash.coding import unpack_for_people
 from portable_core.records import Meta, Record
@@ -61,23 +61,24 @@ class Names:
 
     def event(self, record: Record) -> str:
         """Return the name of the event; empty if there is none."""
-        events = self._columns.get(record.meta.source, ((), ()))[0]
-        if events:
-            request = _make_request(record)
-            found = next(filter(None, (_read(value, request) for value in events)), "")
-            if found:
-                return found
-        return find_event(record.meta)
+        return self.both(record, ids=False)[0]
 
-    def ids(self, record: Record) -> Iterator[str]:
-        """Yield the values that a search for an id finds: kept headers, and those of the row."""
-        for name, value in record.meta.headers.items():
-            if is_id_header(name) and len(value) <= MAX_CHARACTERS:
-                yield value
-        ids = self._columns.get(record.meta.source, ((), ()))[1]
-        if ids:
+    def ids(self, record: Record) -> list[str]:
+        """Return the values that a search for an id finds: kept headers, and those of the row."""
+        return self.both(record)[1]
+
+    def both(self, record: Record, *, ids: bool = True) -> tuple[str, list[str]]:
+        """Return the event and the ids, of which none without ``ids``; the body is read once."""
+        headers = record.meta.headers.items()
+        found = [value for name, value in headers if ids and is_id_header(name)]
+        event = ""
+        columns = self._columns.get(record.meta.source)
+        if columns is not None:
             request = _make_request(record)
-            yield from filter(None, (_read(value, request) for value in ids))
+            event = next(filter(None, (_read(value, request) for value in columns[0])), "")
+            found += [_read(value, request) for value in columns[1] if ids]
+        known = [value for value in found if value and len(value) <= MAX_CHARACTERS]
+        return event or find_event(record.meta), known
 
 
 def _spell(values: tuple[Value, ...]) -> str:

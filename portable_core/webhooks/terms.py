@@ -43,12 +43,12 @@ class Terms:
 
     def _find(self, record: Record) -> Iterator[bytes]:
         yield make_term(SOURCE, record.meta.source)
-        event = self._names.event(record)
+        event, ids = self._names.both(record)
         if event:
             yield make_term(EVENT, event)
         if record.meta.key:
             yield make_term(KEY, record.meta.key)
-        for value in self._names.ids(record):
+        for value in ids:
             yield make_term(ID, value)
         if record.recovery is None:
             yield DIRECT
