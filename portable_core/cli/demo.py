@@ -46,6 +46,11 @@ from portable_core.cli.options import examples
 @click.option(
     "--firestore", is_flag=True, help="Store the master's webhooks in a Firestore emulator."
 )
+@click.option(
+    "--provider-log",
+    is_flag=True,
+    help="Also send webhooks while no node runs; their provider has a delivery log.",
+)
 def demo_command(
     webhooks: int,
     slaves: int,
@@ -54,6 +59,7 @@ def demo_command(
     no_sync: bool,
     remove_one: bool,
     firestore: bool,
+    provider_log: bool,
 ) -> None:
     """Send webhooks to a master and slaves, kill nodes, sync, and check that nothing is lost.
 
@@ -65,5 +71,5 @@ def demo_command(
 
     if firestore and remove_one:
         raise click.UsageError("--remove-one works on the master's files, not on Firestore")
-    plan = DemoPlan(webhooks, slaves, seed, keep, not no_sync, remove_one, firestore)
+    plan = DemoPlan(webhooks, slaves, seed, keep, not no_sync, remove_one, firestore, provider_log)
     sys.exit(0 if run_demo(plan) else 1)

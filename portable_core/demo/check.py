@@ -23,20 +23,23 @@ class CheckResult:
 
     ``missing``: acknowledged by a node, but not in the master with their content; ``needless``:
     copies in the master beyond the first of a webhook; ``foreign``: records that were never sent.
+    ``unlogged``: in a provider's delivery log, but not in the master.
     """
 
     missing: int
     needless: int
     foreign: int
+    unlogged: int = 0
 
     @property
     def ok(self) -> bool:
-        return not (self.missing or self.needless or self.foreign)
+        return not (self.missing or self.needless or self.foreign or self.unlogged)
 
 
 def count_copies(deliveries: Deliveries, records: Iterable[Record]) -> dict[int, int]:
     """Return the number of records of each webhook, by its index; -1 counts foreign records."""
-    indexes = {_find_key(webhook): index for index, webhook in enumerate(deliveries.webhooks)}
+    sent = [*deliveries.webhooks, *deliveries.logged]
+    indexes = {_find_key(webhook): index for index, webhook in enumerate(sent)}
     copies: dict[int, int] = defaultdict(int)
     for record in records:
         index = indexes.get(record.meta.key, -1)
@@ -62,8 +65,11 @@ def check(deliveries: Deliveries, records: Iterable[Record]) -> CheckResult:
     """Check the master's records. Every webhook was sent to each node once."""
     copies = count_copies(deliveries, records)
     foreign = copies.pop(-1, 0)
+    first = len(deliveries.webhooks)
+    logged = range(first, first + len(deliveries.logged))
     return CheckResult(
         missing=len(deliveries.acknowledged_somewhere - copies.keys()),
         needless=sum(count - 1 for count in copies.values()),
         foreign=foreign,
+        unlogged=len(logged) - sum(index in copies for index in logged),
     )

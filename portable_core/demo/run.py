@@ -19,8 +19,15 @@ from rich.console import Console
 from portable_core.demo.check import check
 from portable_core.demo.cluster import SPAN_S, Cluster
 from portable_core.demo.emulator import HOST_VARIABLE, FirestoreEmulator
-from portable_core.demo.show import DemoProgress, show_check, show_nodes, show_syncs
-from portable_core.demo.traffic import SOURCES_FILE, Deliveries, make_webhooks, send_all
+from portable_core.demo.provider import SENT, DemoProvider
+from portable_core.demo.show import DemoProgress, show_check, show_log, show_nodes, show_syncs
+from portable_core.demo.traffic import (
+    SOURCES_FILE,
+    Deliveries,
+    make_logged_webhooks,
+    make_webhooks,
+    send_all,
+)
 
 _RATE = 40  # webhooks a second
 _MASTER_DOWN = (0.25, 0.45)  # the part of the webhooks that is sent while the master is down
@@ -32,7 +39,8 @@ class DemoPlan:
     """The options of the command.
 
     ``keep``: keep the nodes until Ctrl-C; ``remove_one``: delete one record of the master's store;
-    ``firestore``: the master's store is a Firestore emulator.
+    ``firestore``: the master's store is a Firestore emulator; ``provider_log``: a provider sends
+    webhooks while no node runs, and has a delivery log.
     """
 
     webhooks: int
@@ -42,6 +50,7 @@ class DemoPlan:
     sync: bool
     remove_one: bool
     firestore: bool
+    provider_log: bool = False
 
 
 def run_demo(plan: DemoPlan) -> bool:
@@ -53,9 +62,12 @@ def run_demo(plan: DemoPlan) -> bool:
     folder = Path(tempfile.mkdtemp(prefix="webhook-sync-demo-"))
     emulator = FirestoreEmulator()
     try:
-        master_env = _use_firestore(emulator) if plan.firestore else {}
-        cluster = Cluster(folder, plan.slaves, master_env=master_env, sources=SOURCES_FILE)
-        ok = _run(plan, cluster, console)
+        with DemoProvider() as provider:
+            master_env = _use_firestore(emulator) if plan.firestore else {}
+            if plan.provider_log:
+                master_env |= provider.make_settings("github")
+            cluster = Cluster(folder, plan.slaves, master_env=master_env, sources=SOURCES_FILE)
+            ok = _run(plan, cluster, provider, console)
     finally:
         emulator.stop()
         if plan.keep:
@@ -65,10 +77,13 @@ def run_demo(plan: DemoPlan) -> bool:
     return ok
 
 
-def _run(plan: DemoPlan, cluster: Cluster, console: Console) -> bool:
+def _run(plan: DemoPlan, cluster: Cluster, provider: DemoProvider, console: Console) -> bool:
     random = Random(plan.seed)  # noqa: S311  # repeatable, not secret
     deliveries = Deliveries(make_webhooks(plan.webhooks, random))
+    if plan.provider_log:
+        deliveries.logged = make_logged_webhooks(SENT, random)
     ok = False
+    requests: list[int] = []
     try:
         with DemoProgress(console) as progress:
             progress.log(f"starting the master and {plan.slaves} slaves")
@@ -76,15 +91,23 @@ def _run(plan: DemoPlan, cluster: Cluster, console: Console) -> bool:
                 progress.log(cluster.note)
             cluster.start()
             asyncio.run(_send(plan, cluster, deliveries, progress))
+            if plan.provider_log:
+                _send_to_nobody(cluster, provider, deliveries, progress)
             progress.log(f"waiting one span ({SPAN_S} s), after which a webhook counts as missing")
             time.sleep(SPAN_S * 1.25 + 0.5)  # the horizon of a store with several writers is older
             cluster.wait_until_healthy()
             before = cluster.read_all()
             reports = cluster.sync(progress.log) if plan.sync else []
+            requests.append(provider.requests)
+            if plan.provider_log and plan.sync:
+                reports += cluster.sync(progress.log)
+            requests.append(provider.requests - requests[0])
             after = cluster.read_all()
         result = check(deliveries, after[cluster.master.name])
         show_nodes(console, deliveries, cluster, before, after)
         show_syncs(console, reports)
+        if plan.provider_log:
+            show_log(console, result, len(deliveries.logged), requests)
         show_check(console, deliveries, result)
         ok = result.ok and all(report["ok"] for report in reports)
         if plan.keep:
@@ -94,6 +117,17 @@ def _run(plan: DemoPlan, cluster: Cluster, console: Console) -> bool:
     if any(codes.values()):
         console.print(f"Nodes did not stop cleanly; exit codes: {codes}")
     return ok and not any(codes.values())
+
+
+def _send_to_nobody(
+    cluster: Cluster, provider: DemoProvider, deliveries: Deliveries, progress: DemoProgress
+) -> None:
+    """Stop all nodes, make the provider send, and start the nodes again."""
+    progress.log(f"stopping all nodes; a provider sends {len(deliveries.logged)} webhooks, once")
+    cluster.stop()
+    provider.send(cluster.master.url, deliveries.logged)
+    progress.log("starting all nodes again")
+    cluster.start()
 
 
 def stop_on_signals() -> None:

@@ -115,6 +115,20 @@ def show_syncs(console: Console, reports: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def show_log(console: Console, result: CheckResult, sent: int, requests: Sequence[int]) -> None:
+    """Print one line: what the master has from the provider's delivery log.
+
+    ``requests``: those of the syncs that fetched the webhooks, and of the one after them.
+    """
+    console.print(
+        f"{sent} webhooks were sent while no node ran; the master has {sent - result.unlogged} of "
+        f"them from the provider's delivery log, by {requests[0]} requests. The next sync made "
+        f"{requests[1]}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def show_check(console: Console, deliveries: Deliveries, result: CheckResult) -> None:
     """Print one line: whether the promises hold."""
     console.print(

@@ -48,9 +48,13 @@ class DemoWebhook:
 
 @dataclass(slots=True)
 class Deliveries:
-    """The webhooks, and by node the indexes of those it received and of those it acknowledged."""
+    """The webhooks, and by node the indexes of those it received and of those it acknowledged.
+
+    ``logged``: webhooks that only the log of their provider has.
+    """
 
     webhooks: list[DemoWebhook]
+    logged: Sequence[DemoWebhook] = ()
     received: dict[str, set[int]] = field(default_factory=dict)
     acknowledged: dict[str, set[int]] = field(default_factory=dict)
 
@@ -85,6 +89,19 @@ def make_webhooks(count: int, random: Random) -> list[DemoWebhook]:
                     yield DemoWebhook("pay", {}, paid, "pending_webhooks")
 
     return list(islice(make_all(), count))
+
+
+def make_logged_webhooks(count: int, random: Random) -> list[DemoWebhook]:
+    """Return different webhooks of one provider, which names each delivery in a header."""
+    chosen = [w for w in make_webhooks(3 * count, random) if w.source == "github"][:count]
+    return [
+        DemoWebhook(
+            webhook.source,
+            {**webhook.headers, "X-GitHub-Delivery": f"{random.getrandbits(128):032x}"},
+            webhook.body,
+        )
+        for webhook in chosen
+    ]
 
 
 async def send_all(

@@ -71,6 +71,15 @@ def test_nothing_is_lost_on_firestore() -> None:
     check_nothing_is_lost(run_demo("--seed", "3", "--firestore"))
 
 
+@pytest.mark.deep
+def test_what_no_node_received_is_in_the_providers_log() -> None:
+    done = run_demo("--seed", "3", "--provider-log")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = " ".join(done.stdout.split())
+    assert "has 50 of them from the provider's delivery log, by 53 requests" in shown
+    assert "The next sync made 0" in shown
+
+
 def test_the_check_fails_without_a_sync() -> None:
     done = run_demo("--no-sync", "--remove-one")
     assert done.returncode == 1, done.stdout + done.stderr
