@@ -27,6 +27,9 @@ Integer = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _ID = re.compile(r"([0-9]{1,16})-([0-9]{1,16})")
 _HEX_DIGITS = 14  # of MAX_INTEGER
 
+#: The member of the metadata that marks an erased record in a store.
+_ERASED = "erased"
+
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -110,12 +113,17 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One webhook on one node. ``recovery`` is None if a sender sent it to this node."""
+    """One webhook on one node. ``recovery`` is None if a sender sent it to this node.
+
+    ``erased`` is the time at which an operator deleted the webhook; the record then has its pair
+    alone. Stores return no such record: its pair represents the webhook, and nothing else is left.
+    """
 
     pair: Pair
     payload: bytes
     meta: Meta = Meta()
     recovery: Recovery | None = None
+    erased: Integer | None = None
 
     @property
     def size(self) -> int:
@@ -156,6 +164,8 @@ def parse_sort_key(key: str) -> Pair:
 def pack_value(record: Record) -> bytes:
     """Return a record without its pair as a MessagePack array: payload, meta, recovery."""
     recovery = record.recovery
+    if record.erased is not None:  # in the form of a record, which an older version can read
+        return _pack((b"", {_ERASED: record.erased}, None))
     return _pack(
         (
             record.payload,
@@ -171,6 +181,8 @@ def unpack_value(pair: Pair, value: bytes) -> Record:
         payload, meta, recovery = msgpack.unpackb(value)
         if not isinstance(payload, bytes):
             raise ValueError("payload: must be binary")
+        if _ERASED in meta:
+            return Record(pair, b"", erased=int(meta[_ERASED]))
         return Record(
             pair,
             payload,

@@ -19,7 +19,8 @@ class StoreKind:
     ``outlives_instance``: its records survive the end of an instance
     whose file system is in memory. ``default_linger_ms``: the default of ``LINGER_MS``; 0 where a
     commit takes long enough for a batch to form by itself. ``master_retention``: whether a master
-    on it may remove records (:class:`portable_core.ports.Removal`).
+    on it may remove records (:class:`portable_core.ports.Removal`). ``erases``: whether it can
+    erase single records (:class:`portable_core.ports.Erasing`).
     """
 
     name: str
@@ -30,6 +31,7 @@ class StoreKind:
     outlives_instance: bool
     default_linger_ms: int
     master_retention: bool = True
+    erases: bool = True
 
 
 STORE_KINDS: Mapping[str, StoreKind] = {
@@ -46,6 +48,7 @@ STORE_KINDS: Mapping[str, StoreKind] = {
             outlives_instance=True,
             default_linger_ms=750,  # each commit costs money: docs/firestore.md, "Cost"
             master_retention=False,
+            erases=False,
         ),
     )
 }

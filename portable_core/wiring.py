@@ -167,6 +167,7 @@ def build_node(
     guard = build_guard(settings, make_tls(settings.ca_file))
     slave = Slave(receiver) if settings.role == "slave" else None
     master = feed = consumers = finder = None
+    dead_letters = build_dead_letters(settings) if settings.forward_url else None
     if settings.role == "master":
         consumers = Consumers(store, receiver.clock.now, receiver.open)
         logs = build_log_clients(settings, make_log_master(receiver))
@@ -176,6 +177,7 @@ def build_node(
             [*build_clients(settings), *logs],
             observer=observer,
             find_holds=consumers.find_holds,
+            drop_dead_letters=dead_letters.drop_webhook if dead_letters else _drop_nothing,
         )
         # Half of the threads may wait for webhooks; the others serve.
         feed = ArrivalFeed(
@@ -195,7 +197,7 @@ def build_node(
         feed=feed,
         consumers=consumers,
         finder=finder,
-        dead_letters=build_dead_letters(settings) if settings.forward_url else None,
+        dead_letters=dead_letters,
         hand_over=partial(_hand_over, slave) if slave and settings.hand_over else None,
         authenticate_slave=guard.check_slave,
         warnings=(*settings.warnings, *filter(None, (guard.warning,))),
@@ -212,6 +214,11 @@ def build_finder(store: RepairableStore, settings: Settings) -> Finder:
     terms = Terms(names)
     store.index_by(terms.list, terms.version)
     return Finder(store, names, store)
+
+
+def _drop_nothing(id_: str, key: str) -> int:
+    """Return 0: without ``FORWARD_URL`` there are no dead letters beside the master."""
+    return 0
 
 
 def build_clients(settings: Settings) -> list[HttpSlaveClient]:

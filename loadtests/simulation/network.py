@@ -7,15 +7,16 @@ The slave's side does what the web adapter does: the request's chunks through th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from loadtests.simulation.process_store import Killed
 from portable_core.epochs import Stint
 from portable_core.errors import SlaveRefused, SlaveUnreachable, StreamCut, WebhookSyncError
-from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
+from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, Tombstone, wait_on
 from portable_core.records import Pair
+from portable_core.sync.erasing import TombstoneDocument, erase_on_slave
 from portable_core.sync.slave import Slave, SyncQuery
 from portable_core.wire.negotiation import ENCODINGS, Reader, read_batches
 
@@ -105,6 +106,17 @@ class SimulatedClient:
         self._tell(slave, info.generation, info.horizon)
         self._pause()
         return info
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        if self._pick_fault().unreachable:
+            raise SlaveUnreachable(f"{self._name}: no connection")
+        documents = [TombstoneDocument(t.pair.hash, t.pair.timestamp, t.key) for t in tombstones]
+        try:
+            erase_on_slave(self._find_slave().receiver, documents)
+        except WebhookSyncError as error:
+            raise SlaveRefused(f"{self._name}: {error}", error.status) from error
+        except Killed as error:
+            raise SlaveUnreachable(f"{self._name}: gone") from error
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

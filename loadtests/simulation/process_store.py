@@ -21,6 +21,7 @@ from portable_core.ports import (
     SlaveState,
     StoreInfo,
     StoreStatus,
+    Tombstone,
 )
 from portable_core.records import Pair, Record
 
@@ -181,6 +182,14 @@ class ProcessStore:
     def find_earlier(self, position: str, count: int) -> str:
         self._check_alive()
         return self.disk.find_earlier(position, count)
+
+    def erase(self, tombstones: Sequence[Tombstone]) -> int:
+        self._check_alive()
+        return self.disk.erase(tombstones)
+
+    def tombstones(self, after: int = 0) -> Iterator[tuple[int, Tombstone]]:
+        self._check_alive()
+        return self.disk.tombstones(after)
 
     def find_first_after(self, position: str) -> Milliseconds | None:
         self._check_alive()

@@ -1,4 +1,4 @@
-"""``webhook-sync webhooks``: list, follow, show and export the webhooks of a running master."""
+"""``webhook-sync webhooks``: list, follow, show, export and delete webhooks of a master."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from portable_core.cli.deletion import delete_webhooks
 from portable_core.cli.master_client import MasterClient, read_position
 from portable_core.cli.options import examples, master_options, range_options, source_option
 from portable_core.cli.output import printable
@@ -25,15 +26,16 @@ _WHOLE = 2**62
     "webhooks",
     epilog=examples(
         "webhook-sync webhooks list --since 1h",
-        "webhook-sync webhooks tail --source github",
         "webhook-sync webhooks show 1795481383002-3696577821",
         "webhook-sync webhooks export --since 7d > all.ndjson",
+        "webhook-sync webhooks delete 1795481383002-3696577821",
     ),
 )
 def webhooks_command() -> None:
-    """List, follow, show and export the webhooks of a running master."""
+    """List, follow, show, export and delete the webhooks of a running master."""
 
 
+webhooks_command.add_command(delete_webhooks)
 webhooks_command.add_command(list_webhooks)
 webhooks_command.add_command(tail_webhooks)
 

@@ -18,6 +18,7 @@ from portable_core.ports.arrivals import (
 )
 from portable_core.ports.clock import Clock
 from portable_core.ports.delivery_log import Delivery, DeliveryLog, LogEntry, LogListing
+from portable_core.ports.erasing import Erasing, Tombstone
 from portable_core.ports.master_state import (
     Lease,
     MasterState,
@@ -70,6 +71,7 @@ __all__ = [
     "Damage",
     "Delivery",
     "DeliveryLog",
+    "Erasing",
     "HashRange",
     "KeepWaiting",
     "Lease",
@@ -94,6 +96,7 @@ __all__ = [
     "StoreStatus",
     "SyncAnswer",
     "SyncRequest",
+    "Tombstone",
     "wait_on",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Protocol
@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from portable_core.epochs import MAX_LOSSES, Loss, Stint
+from portable_core.ports.erasing import Tombstone
 from portable_core.ports.values import (
     ALL_HASHES,
     STINT_PATTERN,
@@ -37,6 +38,7 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     ``continues``: whether the store is the one that has reported the stint of the request, or a
     later state of it; None if the request named none. ``ephemeral``: whether the store ends with
     its process. ``losses``: the parts of the store that have lost acknowledged webhooks.
+    ``erases``: whether the slave erases webhooks that an operator has deleted.
     """
 
     store: Annotated[str, msgspec.Meta(pattern=rf"\A{UUID_PATTERN}\Z")]
@@ -54,6 +56,7 @@ class SlaveInfo(msgspec.Struct, frozen=True):
     continues: bool | None = None
     ephemeral: bool = False
     losses: Annotated[tuple[Loss, ...], msgspec.Meta(max_length=MAX_LOSSES)] = ()
+    erases: bool = False
 
 
 #: Called in the caller's thread about twice a second while the other side sends nothing. An
@@ -126,6 +129,10 @@ class SlaveClient(Protocol):
 
         ``clock`` is what the master's clock shows; it may confirm the slave's.
         """
+        ...
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        """``POST /tombstones``: erase these webhooks on the slave, durably."""
         ...
 
     def exchange(self, request: SyncRequest) -> AbstractContextManager[SyncAnswer]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from portable_core.ports.erasing import Erasing
 from portable_core.ports.values import Milliseconds
 from portable_core.records import Pair, Record
 
@@ -65,7 +66,7 @@ class StoreStatus:
     quarantine: QuarantineSize | None = None
 
 
-class Store(Protocol):
+class Store(Erasing, Protocol):
     """Stores records. Safe to use from several threads.
 
     Nothing is opened, locked or started before :meth:`open`, which happens in the process that

@@ -10,6 +10,7 @@ from portable_core.errors import ClocksDiffer
 from portable_core.ports import KeepWaiting, Milliseconds, SlaveClient, SlaveInfo, SlaveState
 from portable_core.sync.agreement import check_agreement
 from portable_core.sync.clocks import NodeTime, diagnose, meet
+from portable_core.sync.erasing import hand_over_tombstones
 from portable_core.sync.merge import SyncContext
 from portable_core.sync.progress import Progress
 from portable_core.sync.resuming import describe_loss, find_open_losses, resume
@@ -48,7 +49,10 @@ def introduce(
     progress.horizon = info.horizon
     encodings = check_agreement(context.settings, context.algorithm, context.identifier, info)
     differing = _compare_clocks(context, client.name, info, progress, before, now)
-    return Introduction(info, _resume(client.name, state, info), encodings, differing)
+    resumed = _resume(client.name, state, info)
+    anew = resumed.cursor is None
+    hand_over_tombstones(context.store, client, info, progress, keep_waiting, anew=anew)
+    return Introduction(info, resumed, encodings, differing)
 
 
 def _compare_clocks(

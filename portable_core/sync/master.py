@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
-from portable_core.errors import LeaseHeld, NotFound, WebhookSyncError
+from portable_core.errors import LeaseHeld, NotFound
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.sync.clocks import PeerClocks
+from portable_core.sync.erasing import ErasedKeys, Erasing
 from portable_core.sync.floor import drop_complete
 from portable_core.sync.losses import Losses
-from portable_core.sync.merge import RecordMerger, SyncContext
+from portable_core.sync.merge import RecordMerger, SyncContext, divide_records
 from portable_core.sync.observer import Observer
 from portable_core.sync.other_rules import OtherRules
 from portable_core.sync.progress import Progress
@@ -43,10 +44,6 @@ _MARK_INTERVAL_S = 1.0
 
 _CLOSE_S = 2.0
 
-#: A batch of a hand-over: at most so many records, and no more after so many bytes.
-_BATCH_RECORDS = 500
-_BATCH_BYTES = 8 * 2**20
-
 
 class Master:
     """The role of the master around a receiver. Safe to use from any number of threads."""
@@ -59,8 +56,13 @@ class Master:
         *,
         observer: Observer | None = None,
         find_holds: Callable[[], list[ConsumerHold]] = list,
+        drop_dead_letters: Callable[[str, str], int] = lambda id_, key: 0,
     ) -> None:
-        """``find_holds`` returns what the registered consumers have not got."""
+        """Make the role of the master.
+
+        - ``find_holds``: returns what the registered consumers have not got.
+        - ``drop_dead_letters``: drops those with an id or a key, and returns their number.
+        """
         self.receiver = receiver
         self.clients = {client.name: client for client in clients}
         self._store = store
@@ -73,6 +75,8 @@ class Master:
         self._stopping = threading.Event()
         self.quarantine = Quarantine(receiver, store, self._hold, self._find_missing)
         self.losses = Losses(receiver, store, self._hold)
+        self.erasing = Erasing(receiver, store, self._hold, drop_dead_letters)
+        self._erased_keys = ErasedKeys(store)
         self.retention = MasterRetention(receiver, store, self.clients, self._hold_idle, find_holds)
 
     @property
@@ -226,7 +230,7 @@ class Master:
         received = reached = 0
         with self._turns.request(slave):
             # Between two batches no lease is held: a slave that stalls delays no sync.
-            for batch in _divide(records):
+            for batch in divide_records(records):
                 try:
                     with self._turns.hand_over(slave), self._lease(lambda: True) as context:
                         merger = RecordMerger(context, slave, reached, progress, refuse=True)
@@ -324,27 +328,9 @@ class Master:
             self.receiver.recent_keys,
             self.receiver.store_uuid,
             self._peer_clocks,
+            erased_keys=self._erased_keys.read(),
         )
         try:
             yield context
         finally:
             store.release_lease(context.lease)
-
-
-def _divide(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Return the records in batches. The records before an error are in the last batch."""
-    batch: list[Record] = []
-    size = 0
-    try:
-        for record in records:
-            batch.append(record)
-            size += record.size
-            if len(batch) >= _BATCH_RECORDS or size >= _BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-    except WebhookSyncError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch

@@ -7,7 +7,7 @@ in the master. :attr:`RecordMerger.reached` passes a record only after that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from portable_core.errors import (
@@ -15,6 +15,7 @@ from portable_core.errors import (
     MalformedStream,
     QuarantineFull,
     RecordRefused,
+    WebhookSyncError,
 )
 from portable_core.ingest.identifier import Identifier
 from portable_core.ingest.plausible_clock import PlausibleClock
@@ -47,6 +48,11 @@ SAVE_BYTES = 8 * 2**20
 SAVE_INTERVAL_S = 1.0
 
 
+#: A batch of a hand-over: at most so many records, and no more after so many bytes.
+_BATCH_RECORDS = 500
+_BATCH_BYTES = 8 * 2**20
+
+
 @dataclass(slots=True)
 class SyncContext:
     """What the steps of one sync share. ``lease`` is replaced when it is renewed.
@@ -55,7 +61,7 @@ class SyncContext:
     whether the sync should continue. If it should not because a hand-over waits in this process,
     ``give_way`` lets that go first and returns True, with another lease; ``interruptions`` counts
     that, and what was read from the store before may have changed. ``master`` is the UUID of the
-    master's store.
+    master's store. ``erased_keys`` are the keys of webhooks that an operator has deleted.
     """
 
     settings: Settings
@@ -71,6 +77,7 @@ class SyncContext:
     master: str
     peer_clocks: PeerClocks = field(default_factory=PeerClocks)
     interruptions: int = 0
+    erased_keys: frozenset[str] = frozenset()
 
 
 class LimitReached(Exception):
@@ -259,8 +266,11 @@ class RecordMerger:
         return fitting, rest
 
     def _drop_represented(self) -> None:
-        """Drop the records whose webhook is in the store under another identity rule."""
-        dropped = self._context.other_rules.find_represented(self._records)
+        """Drop the records whose webhook was deleted, or is in the store under another rule."""
+        keys = self._context.erased_keys
+        dropped = {record.pair for record in self._records if record.meta.key in keys}
+        rest = [record for record in self._records if record.pair not in dropped]
+        dropped |= self._context.other_rules.find_represented(rest)
         if dropped:
             hashes = {pair.hash for pair in dropped}
             self._progress.represented += len(dropped)
@@ -295,3 +305,22 @@ class RecordMerger:
             else:
                 self._count_saved([record])
                 self._recent[record.pair.hash] = record.pair.timestamp
+
+
+def divide_records(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Return the records in batches. The records before an error are in the last batch."""
+    batch: list[Record] = []
+    size = 0
+    try:
+        for record in records:
+            batch.append(record)
+            size += record.size
+            if len(batch) >= _BATCH_RECORDS or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    except WebhookSyncError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

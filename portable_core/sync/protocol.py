@@ -32,6 +32,8 @@ SYNC_PATH = "/sync"
 RECORDS_PATH = "/records"
 MASTERS_PATH = "/masters"
 QUARANTINE_PATH = "/quarantine"
+#: Tombstones that a slave is to erase.
+TOMBSTONES_PATH = "/tombstones"
 LOSSES_PATH = "/losses"
 #: The master's pairs of ``start`` to ``end``, for comparisons by other programs.
 PAIRS_PATH = "/pairs"

@@ -33,6 +33,7 @@ from portable_core.ports import (
     Store,
     SyncAnswer,
     SyncRequest,
+    Tombstone,
     wait_on,
 )
 from portable_core.records import MAX_INTEGER, Pair, Record
@@ -113,7 +114,11 @@ class ProviderLogClient:
             hash=master.algorithm,
             encodings=tuple(ENCODINGS),
             rules={name: rule.text for name, rule in rules.items()},
+            erases=True,
         )
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        """Do nothing: the log is the provider's; the key of a tombstone keeps its record out."""
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

@@ -216,6 +216,7 @@ class Slave:
             continues=continues,
             losses=describe_damages(self.receiver.store.losses()),
             ephemeral=self._settings.ephemeral,
+            erases=self._settings.store.kind.erases,
         )
 
     def answer(self, query: SyncQuery, theirs: Iterable[Sequence[Pair]]) -> Answer:

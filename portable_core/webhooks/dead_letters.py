@@ -137,6 +137,19 @@ class DeadLetters:
             with self.target() as send:
                 retry_dead_letter(store, send, letter)
 
+    def drop_webhook(self, id: str, key: str) -> int:
+        """Remove the dead letters of a webhook, by its id or its key; return their number."""
+        opened = self.open_store()
+        if opened is None:
+            return 0
+        with opened as store:
+            ids = [
+                letter.id
+                for letter in store.list_dead_letters()
+                if letter.id == id or (key and letter.record.meta.key == key)
+            ]
+            return sum(store.drop_dead_letter(each) for each in ids)
+
     def drop(self, id: str) -> None:
         """Remove a dead letter; do nothing if it is gone."""
         opened = self.open_store()

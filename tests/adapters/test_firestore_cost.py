@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.epochs import Stint
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
+from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, Tombstone, wait_on
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
 from portable_core.sync.master import Master
@@ -51,6 +51,9 @@ class DirectClient:
         clock: int | None = None,
     ) -> SlaveInfo:
         return self._slave.describe(stint, clock)
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        raise AssertionError("no webhook was deleted")
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

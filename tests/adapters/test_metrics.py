@@ -32,6 +32,7 @@ from portable_core.ports import (
     StoreStatus,
     SyncAnswer,
     SyncRequest,
+    Tombstone,
     wait_on,
 )
 from portable_core.records import Meta, Record
@@ -85,6 +86,9 @@ class LocalClient:
         if self.error is not None:
             raise self.error
         return self.slave.describe(stint, clock)
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        raise AssertionError("no webhook was deleted")
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +13,7 @@ from portable_core.epochs import Stint
 from portable_core.errors import LeaseHeld
 from portable_core.ingest.receiver import Receiver
 from portable_core.payload_hash.canonical import hash_payload
-from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
+from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, Tombstone, wait_on
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync.master import LEASE_MS, Master
@@ -54,6 +54,9 @@ class SilentSlave:
         self._stay_silent("describe", keep_waiting)
         now = self._clock.now()
         return SlaveInfo(UUID, 1, FIRST, now, now, 120_000, "crc32c", tuple(ENCODINGS))
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        raise AssertionError("no webhook was deleted")
 
     @contextmanager
     def exchange(self, request: SyncRequest) -> Iterator[SyncAnswer]:

@@ -29,7 +29,7 @@ from portable_core.sync.protocol import (
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 ID = "0123456789abcdef" * 2
 #: Members that slaves of older releases do not send.
-NEWER = {"rules", "ranges", "clock", "stint", "continues", "ephemeral", "losses"}
+NEWER = {"rules", "ranges", "clock", "stint", "continues", "ephemeral", "losses", "erases"}
 INFO = SlaveInfo(UUID, 7, 5, 1000, 1001, 120_000, "crc32c", ("application/json", "a/b"))
 
 

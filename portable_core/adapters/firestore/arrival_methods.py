@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from portable_core.adapters.firestore import consumers
 from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
 from portable_core.adapters.firestore.reading import Reader
 from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
-from portable_core.ports import BEGINNING, Arrival, ConsumerState, Milliseconds
+from portable_core.ports import BEGINNING, Arrival, ConsumerState, Milliseconds, Tombstone
 
 _NO_RETENTION = "a master on Firestore removes no records. Use FIRESTORE_TTL_S and a TTL policy."
 
@@ -41,6 +41,12 @@ class FirestoreArrivals:
 
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
         raise StoreError(_NO_RETENTION)
+
+    def erase(self, tombstones: Sequence[Tombstone]) -> int:
+        raise StoreError("records on Firestore cannot be erased yet. Delete their documents there.")
+
+    def tombstones(self, after: int = 0) -> Iterator[tuple[int, Tombstone]]:
+        return iter(())
 
     def consumers(self) -> dict[str, ConsumerState]:
         return consumers.read_consumers(self._database)

@@ -10,6 +10,10 @@ from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.arrival_routes import add_arrival_routes
 from portable_core.adapters.flask_app.console import add_console
 from portable_core.adapters.flask_app.consumer_routes import add_consumer_routes
+from portable_core.adapters.flask_app.erasing_routes import (
+    add_deletion_routes,
+    add_tombstone_routes,
+)
 from portable_core.adapters.flask_app.losses_routes import add_losses_routes
 from portable_core.adapters.flask_app.master_routes import add_master_routes
 from portable_core.adapters.flask_app.openapi import add_description
@@ -55,12 +59,14 @@ def create_app(
     add_description(app, node.settings.role)
     if node.slave is not None:
         add_slave_routes(app, node, node.slave)
+        add_tombstone_routes(app, node, node.receiver)
     if node.feed is not None and node.consumers is not None:
         add_arrival_routes(app, node, node.feed, node.consumers)
         add_consumer_routes(app, node, node.consumers)
     if node.master is not None:
         add_master_routes(app, node, node.master)
         add_losses_routes(app, node, node.master)
+        add_deletion_routes(app, node, node.master)
         add_console(app, node, node.master, connect)
     return app
 

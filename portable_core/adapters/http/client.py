@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
+
+import msgspec
 
 from portable_core.adapters.http.connection import shorten
 from portable_core.adapters.http.exchange import Timeouts
@@ -22,7 +24,8 @@ from portable_core.errors import (
     SlaveRefused,
     SlaveUnreachable,
 )
-from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, wait_on
+from portable_core.ports import KeepWaiting, SlaveInfo, SyncAnswer, SyncRequest, Tombstone, wait_on
+from portable_core.sync.erasing import ErasedDocument, TombstoneDocument
 from portable_core.sync.protocol import (
     QUERY_CLOCK,
     QUERY_SLAVE,
@@ -31,6 +34,7 @@ from portable_core.sync.protocol import (
     STORE_HEADER,
     SYNC_PATH,
     THROUGH_HEADER,
+    TOMBSTONES_PATH,
     format_stint,
     format_sync_query,
     info_from_json,
@@ -106,6 +110,26 @@ class HttpSlaveClient(_Client):
             except ValueError as error:
                 raise AnswerInvalid(
                     f"{peer.label}: GET {SYNC_PATH}: {shorten(str(error))}"
+                ) from error
+
+    def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:
+        peer, limits = self._peer, self._limits
+        documents = [
+            TombstoneDocument(each.pair.hash, each.pair.timestamp, each.key) for each in tombstones
+        ]
+        with peer.ask(
+            "POST",
+            TOMBSTONES_PATH,
+            limits,
+            content_type="application/json",
+            body=[msgspec.json.encode(documents)],
+            keep_waiting=keep_waiting,
+        ) as exchange:
+            try:
+                convert_document(peer.read_document(exchange, limits.idle_s), ErasedDocument)
+            except ValueError as error:
+                raise AnswerInvalid(
+                    f"{peer.label}: POST {TOMBSTONES_PATH}: {shorten(str(error))}"
                 ) from error
 
     @contextmanager

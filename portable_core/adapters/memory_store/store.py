@@ -22,6 +22,7 @@ from portable_core.ports import (
     Milliseconds,
     StoreInfo,
     StoreStatus,
+    Tombstone,
 )
 from portable_core.records import Pair, Record
 
@@ -64,6 +65,7 @@ class MemoryStore(MemoryMasterState):
         self._bytes = 0
         self._marks: dict[str, int] = {}
         self._gaps: list[tuple[Milliseconds, Milliseconds]] = []
+        self._tombstones: dict[Pair, Tombstone] = {}
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -226,7 +228,27 @@ class MemoryStore(MemoryMasterState):
     def fetch(self, pairs: Sequence[Pair]) -> Iterator[Record]:
         with self._lock:
             self._check_open()
-            return iter([self._records[pair] for pair in pairs if pair in self._records])
+            found = [self._records[pair] for pair in pairs if pair in self._records]
+            return iter([record for record in found if record.erased is None])
+
+    def erase(self, tombstones: Sequence[Tombstone]) -> int:
+        with self._lock:
+            self._check_open()
+            erased = 0
+            for tombstone in tombstones:
+                pair = tombstone.pair
+                self._tombstones.setdefault(pair, tombstone)
+                record = self._records.get(pair)
+                if record is not None and record.erased is None:
+                    self._bytes -= record.size
+                    self._records[pair] = Record(pair, b"", erased=tombstone.at)
+                    erased += 1
+            return erased
+
+    def tombstones(self, after: int = 0) -> Iterator[tuple[int, Tombstone]]:
+        with self._lock:
+            self._check_open()
+            return iter(list(enumerate(self._tombstones.values(), 1))[after:])
 
     def latest(self, before: Milliseconds, limit: int) -> list[Pair]:
         with self._lock:
@@ -247,7 +269,7 @@ class MemoryStore(MemoryMasterState):
                 found = [
                     Arrival(f"{item[0]:x}", self._records[item[1]])
                     for item in items
-                    if self._is_current(*item)
+                    if self._is_current(*item) and self._records[item[1]].erased is None
                 ]
             if not items:
                 return

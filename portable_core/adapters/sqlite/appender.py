@@ -44,6 +44,8 @@ _RecordRows = list[tuple[int, str, bytes]]
 #: More bytes than a commit adds to a file and its write-ahead log, besides twice its records.
 _COMMIT_BYTES = 64 * 1024
 
+_ERASE_SQL = f"UPDATE {TABLE} SET value = ? WHERE key = ?"  # noqa: S608 -- no outside text in it
+
 #: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
 
@@ -236,6 +238,20 @@ class Appender:
 
     def measure_logs(self) -> int:
         return self._open.measure_logs()
+
+    # -- erasing -----------------------------------------------------------------------------------
+
+    def erase(self, name: str, rows: Sequence[tuple[str, bytes]], until: float) -> None:
+        """Replace the values of some keys of a file, overwrite the old ones, close the file.
+
+        So no write-ahead log has an old value. The rows stay where they are.
+        """
+        with self._writing(name, until) as writer:
+            writer.query("PRAGMA secure_delete=ON", until)
+            writer.commit([(_ERASE_SQL, (value, key)) for key, value in rows], until)
+        self._open.close(0, until)
+        if self.ended:
+            self.resolve_pending()
 
     # -- closing files -----------------------------------------------------------------------------
 

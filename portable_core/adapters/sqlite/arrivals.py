@@ -120,9 +120,10 @@ class ArrivalScanner:
         return True
 
     def _unpack(self, file: DataFile, key: bytes, value: bytes) -> Record | None:
-        """Return a row's record; None if the row is damaged."""
+        """Return a row's record; None if the row is damaged or the record was erased."""
         try:
-            return unpack_value(parse_sort_key(key.decode()), value)
+            record = unpack_value(parse_sort_key(key.decode()), value)
+            return record if record.erased is None else None
         except (StoreDamaged, ValueError) as error:
             self._note_damage(FileDamaged(file.name, str(error)))
             return None

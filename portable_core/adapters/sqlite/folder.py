@@ -24,6 +24,7 @@ from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.scanner import Scanner
 from portable_core.adapters.sqlite.search_index import SqliteSearchIndex
 from portable_core.adapters.sqlite.state import State
+from portable_core.adapters.sqlite.tombstones import SqliteTombstones
 from portable_core.errors import StoreError
 from portable_core.ports import StoreInfo
 from portable_core.records import Record
@@ -83,6 +84,7 @@ class SqliteFolder:
         self._state = State(self._folder, self._reader, self._clock, read_only=self._read_only)
         self._master = SqliteMasterState(self._state)
         self._quarantine = SqliteQuarantine(self._state, self._reader, self._master)
+        self._tombstones = SqliteTombstones(self._state, self._reader)
         self._registry = Registry(self._folder, self._state, self._reader)
         self._checker = Checker(self._check_files)
         self._scanner = Scanner(self._reader, self._registry, self._check_open)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from portable_core.adapters.sqlite.files import HOUR_MS, DataFile, FileDamaged
 from portable_core.adapters.sqlite.retention import find_first_hour, find_size_cut
+from portable_core.adapters.sqlite.scanner import make_erased_row
 from portable_core.adapters.sqlite.search_methods import SqliteSearchMethods
+from portable_core.errors import StoreError
 from portable_core.ports import (
     ConsumerState,
     Lease,
@@ -14,11 +17,13 @@ from portable_core.ports import (
     QuarantineEntry,
     QuarantineSize,
     SlaveState,
+    Tombstone,
 )
+from portable_core.records import Pair
 
 
 class SqliteMasterMethods(SqliteSearchMethods):
-    """Leases, slaves' states, consumers, retention, the quarantine. Safe to use from any thread."""
+    """Leases, slaves' states, consumers, removal, the quarantine. Safe to use from any thread."""
 
     def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
         until = self._until()
@@ -58,6 +63,40 @@ class SqliteMasterMethods(SqliteSearchMethods):
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
         self._check_open()
         return find_size_cut(self._folder, self._state.files, limit, before)
+
+    def erase(self, tombstones: Sequence[Tombstone]) -> int:
+        until = self._until()
+        with self._appending(until):
+            self._tombstones.save(tombstones, until)
+            found: dict[str, list[tuple[str, bytes]]] = {}
+            erased: set[Pair] = set()
+            for tombstone in tombstones:
+                pair = tombstone.pair
+                for file in self._find_holders(pair):
+                    row = make_erased_row(pair, tombstone.at)
+                    found.setdefault(file.name, []).append(row)
+                    erased.add(pair)
+            for name, rows in found.items():
+                self._erase_in_file(name, rows)
+            return len(erased)
+
+    def _find_holders(self, pair: Pair) -> list[DataFile]:
+        """Return the files with a record of this pair that is not erased."""
+        hour = pair.timestamp // HOUR_MS * HOUR_MS
+        files = self._state.files.list_readable(hour, hour + HOUR_MS)
+        return [file for file in files if self._scanner.holds(file, pair)]
+
+    def _erase_in_file(self, name: str, rows: Sequence[tuple[str, bytes]]) -> None:
+        until = self._until()
+        try:
+            self._appender.erase(name, rows, until)
+        except FileDamaged as error:
+            self._registry.note_damage(error, until)
+            raise StoreError(f"{name}: is damaged, so nothing was erased in it.") from error
+
+    def tombstones(self, after: int = 0) -> Iterator[tuple[int, Tombstone]]:
+        self._check_open()
+        return self._tombstones.iterate(after)
 
     def delete_quarantined(self, lease: Lease, id_: str) -> bool:
         self._check_open()

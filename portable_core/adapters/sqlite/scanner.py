@@ -17,6 +17,7 @@ from portable_core.records import (
     Record,
     format_sort_key,
     format_sort_key_floor,
+    pack_value,
     parse_sort_key,
     unpack_value,
 )
@@ -44,10 +45,22 @@ class Scanner:
             yield from parse_keys(keys)
 
     def records(
-        self, files: Sequence[DataFile], start: Milliseconds, end: Milliseconds
+        self,
+        files: Sequence[DataFile],
+        start: Milliseconds,
+        end: Milliseconds,
+        *,
+        erased: bool = False,
     ) -> Iterator[Record]:
+        """Yield the records; with ``erased``, those that were erased too."""
         for holders, keys in self._scan(files, start, end):
-            yield from self._read(holders, keys)
+            found = self._read(holders, keys)
+            yield from (record for record in found if erased or record.erased is None)
+
+    def holds(self, file: DataFile, pair: Pair) -> bool:
+        """Return whether a file has a record of this pair that is not erased."""
+        key = format_sort_key(pair).encode()
+        return any(r is not None and r.erased is None for r in self._read_file(file, [key]))
 
     def _scan(
         self, files: Sequence[DataFile], start: Milliseconds, end: Milliseconds
@@ -75,7 +88,7 @@ class Scanner:
         """Read the records of these pairs from the files of their hours."""
         for hour, same_hour in groupby(pairs, key=lambda pair: pair.timestamp // HOUR_MS):
             keys = [format_sort_key(pair).encode() for pair in same_hour]
-            yield from self._read(files[hour], keys)
+            yield from (r for r in self._read(files[hour], keys) if r.erased is None)
 
     def _read(self, files: Sequence[DataFile], keys: Sequence[bytes]) -> Iterator[Record]:
         """Return the records of these keys, in their order; skip removed and damaged records."""
@@ -134,6 +147,11 @@ class Scanner:
 
     def _note_damage(self, error: FileDamaged) -> None:
         self._registry.note_damage(error, time.monotonic() + _NOTE_DAMAGE_S)
+
+
+def make_erased_row(pair: Pair, at: Milliseconds) -> tuple[str, bytes]:
+    """Return the key and the value of the row of a record that was erased at this time."""
+    return format_sort_key(pair), pack_value(Record(pair, b"", erased=at))
 
 
 def format_bounds(start: int, end: int) -> tuple[str, str]:

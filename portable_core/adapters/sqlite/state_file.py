@@ -1,7 +1,7 @@
 """The file ``state.sqlite3``.
 
 It has one table of small JSON values, which are also kept in memory, except those of the data files
-(``known_files.py``); and the tables of the quarantine (``master_state.py``).
+(``known_files.py``); and the tables of the quarantine and of the tombstones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from portable_core.errors import StoreDamaged, StoreError
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
-_TABLES = ("state", "quarantine", "quarantine_order")
+_TABLES = ("state", "quarantine", "quarantine_order", "tombstones")
 _SECTIONS = ("store", "mark", "slave")
 
 #: The section of the data files, which may be many.
@@ -137,6 +137,7 @@ class StateFile:
         try:
             self._writer.open(until)
             self._writer.query(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}", until)
+            self._writer.query("PRAGMA secure_delete=ON", until)  # for records in quarantine
         except FileDamaged as error:
             raise StoreDamaged(f"{error}. Restart to set the file aside.") from error
 

@@ -184,7 +184,7 @@ class SqliteStore(SqliteMasterMethods):
             split = [file for file in old if file.start < cut]
             if any(file.extent.first < floor for file in split):
                 self._appender.begin_file(hour, {file.name for file in split}, self._until())
-                kept = self._scanner.records(split, hour * HOUR_MS, cut)
+                kept = self._scanner.records(split, hour * HOUR_MS, cut, erased=True)
                 while batch := list(islice(kept, _KEPT_RECORDS)):
                     self._append(batch, self._until())
             if old:
