@@ -151,8 +151,16 @@ class DeliveryLogs:
     @property
     def secrets(self) -> tuple[str, ...]:
         return tuple(
-            line for log in self.logs.values() for line in (log.token, *log.key.splitlines())
+            text
+            for log in self.logs.values()
+            for text in (log.token, *_find_long_lines(log.key))
+            if text
         )
+
+
+def _find_long_lines(key: str) -> list[str]:
+    """Return the lines of a key in PEM that nothing else contains."""
+    return [line for line in key.splitlines() if len(line) > 20 and not line.startswith("-----")]
 
 
 def parse_delivery_logs(value: str) -> DeliveryLogs:

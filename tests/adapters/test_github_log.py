@@ -109,6 +109,29 @@ def test_only_deliveries_without_a_success_are_read() -> None:
         assert [json.loads(record.payload) for record in read(node)] == [{"number": 4}]
 
 
+def test_a_success_after_the_list_was_read_counts() -> None:
+    with run() as (github, node):
+        failed = github.add({"number": 1}, ago(1.5))
+        assert sync(node, "log").records_received == 0  # its time has not come
+        wait(3)
+        github.add({"number": 1}, ago(2), status=200, guid=failed["guid"], redelivery=True)
+        github.api.forget()
+        assert sync(node, "log").records_received == 0
+        assert github.api.forget() == [LIST]
+
+
+def test_few_webhooks_are_in_memory_at_once() -> None:
+    windows = []
+    for count in (1, 150):
+        with run() as (github, node):
+            for number in range(count):
+                github.add({"number": number}, ago(30) + number)
+            report = sync(node, "log")
+            assert (report.error, report.saved) == ("", count)
+            windows.append(report.windows)
+    assert windows[1] >= windows[0] + 2
+
+
 def test_all_deliveries_are_read_where_the_log_says_so() -> None:
     with run("&read=all") as (github, node):
         kept = github.add({"number": 1}, ago(30), status=200)
@@ -151,6 +174,59 @@ def test_a_later_attempt_is_a_repeat_by_its_key() -> None:
         assert sync(node, "log").saved == 0
 
 
+def test_two_failed_attempts_of_one_webhook_are_one_record() -> None:
+    with run() as (github, node):
+        first = github.add({"number": 1}, ago(50))
+        github.add({"number": 1}, ago(40), guid=first["guid"], redelivery=True)
+        github.add({"number": 1}, ago(20), guid=first["guid"], redelivery=True)
+        report = sync(node, "log")
+        assert (report.error, report.saved) == ("", 1)
+        (record,) = read(node)
+        assert abs(record.pair.timestamp - ago(50)) < 1000
+
+
+def test_a_body_that_no_node_would_accept_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with run(MAX_BODY_BYTES="200") as (github, node):
+        large = github.add({"text": "x" * 300}, ago(50))
+        github.add({"number": 1}, ago(40))
+        github.deliveries[-1]["request"]["payload"] = None
+        array = github.add({"number": 2}, ago(30))
+        github.api.intercept = lambda request: (
+            ApiAnswer(200, b'{"request":{"headers":{},"payload":[1]}}')
+            if request.path.endswith(str(array["id"]))
+            else None
+        )
+        github.add({"number": 3}, ago(20))
+        report = sync(node, "log")
+        assert (report.error, report.saved) == ("", 1)
+        left_out = [line for line in caplog.messages if "is left out" in line]
+        assert len(left_out) == 2
+        assert str(large["id"]) in left_out[0]
+        assert str(array["id"]) in left_out[1]
+        state = node.receiver.store.slave_states()["log"]  # type: ignore[attr-defined]
+        assert state.cursor > ago(19)
+
+
+def test_an_app_reads_its_own_log(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    none = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    (tmp_path / "k").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, none))
+    with run_github("/app/hook/deliveries") as github:
+        github.add({"number": 1}, ago(30))
+        options = f"app=77&key=file:{tmp_path / 'k'}&base={github.api.url}"
+        github.api.respond = lambda request: refuse(401, "no")
+        github.api.intercept = lambda request: (
+            github.respond(
+                request._replace(headers={**request.headers, "authorization": f"Bearer {TOKEN}"})
+            )
+            if request.headers["authorization"].count(".") == 2
+            else None
+        )
+        with run_master(f"log=github:app?{options}") as node:
+            assert sync(node, "log").saved == 1
+
+
 @pytest.mark.parametrize("rate", [0, 1])
 def test_pages_are_read_down_to_what_is_known(rate: int) -> None:
     with run() as (github, node):
@@ -189,7 +265,7 @@ def interrupt(status: int, message: str, **headers: str) -> Callable[[ApiRequest
 @pytest.mark.parametrize(
     ("answer", "kind", "text"),
     [
-        (interrupt(401, "Bad credentials"), "LogRefused", "401: Bad credentials"),
+        (interrupt(401, f"Bad credentials {TOKEN}"), "LogRefused", "401: Bad credentials [secret]"),
         (interrupt(404, "Not Found"), "LogRefused", "404: Not Found"),
         (interrupt(403, "Resource not accessible"), "LogRefused", "403: Resource not"),
         (interrupt(502, "Server Error"), "LogRefused", "502: Server Error"),

@@ -15,7 +15,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
-from portable_core.adapters.providers.api import ApiResponse, ProviderApi, TooLarge
+from portable_core.adapters.providers.api import ProviderApi
+from portable_core.adapters.providers.connection import ApiResponse, TooLarge
 from portable_core.adapters.providers.github_credentials import GithubCredentials
 from portable_core.errors import AnswerInvalid, BadRequest, LogRefused
 from portable_core.ports import Clock, Delivery, KeepWaiting, LogEntry, LogListing, Milliseconds

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from portable_core.adapters.providers.api import ApiResponse, ProviderApi, TooLarge
+from portable_core.adapters.providers.api import ProviderApi
+from portable_core.adapters.providers.connection import ApiResponse, TooLarge
 from portable_core.errors import BadRequest
 from portable_core.ports import (
     Clock,
