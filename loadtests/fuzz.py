@@ -84,6 +84,14 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "signature-stripe": (b"t=1700000000,v1=" + b"0" * 64,),
     "signature-standard": (b"msg_1\x001700000000\0v1," + b"A" * 43 + b"=",),
     "signature-hmac-sha256@X-Signature": (b"A" * 43 + b"=", b"0" * 64),
+    "signature-livekit": (
+        b"eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3MDAwMDAxMDAsInNoYTI1NiI6IngifQ.QUFBQQ",
+        b"eyJhbGciOiJub25lIn0.eyJleHAiOjE3MDAwMDAxMDB9.",
+    ),
+    "jwk-set": (
+        b'{"keys":[{"kty":"RSA","kid":"a","use":"sig","n":"AQAB","e":"Aw"},'
+        b'{"kty":"EC","crv":"P-256","kid":"b","x":"AQ","y":"Ag"}]}',
+    ),
     "token": (b"Bearer a-token", b"bearer  x.y.z"),
     "id-token": (
         b"Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImEiLCJ0eXAiOiJKV1QifQ."

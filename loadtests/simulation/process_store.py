@@ -262,7 +262,7 @@ class ProcessStore:
         self._check_alive()
         return self.disk.slave_states()
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
         self._write("save_slave", lambda: self.disk.save_slave(lease, name, state))
 
     def save_records(self, lease: Lease, records: Sequence[Record]) -> None:

@@ -90,7 +90,10 @@ def read_jwk_set(document: bytes) -> Mapping[str, str]:
 
     Keys of other kinds than RSA and P-256 are left out (RFC 7517, section 5).
     """
-    parsed = json.loads(document)
+    try:
+        parsed = json.loads(document)
+    except RecursionError:
+        raise ValueError("the response has too many levels") from None
     keys = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(keys, list):
         raise ValueError("the response is not a JWK set")
