@@ -35,6 +35,7 @@ _COMMANDS = {
     "restore": "portable_core.cli.restore",
     "send": "portable_core.cli.send",
     "serve": "portable_core.cli.serve",
+    "slaves": "portable_core.cli.slaves",
     "sources": "portable_core.cli.sources",
     "status": "portable_core.cli.status",
     "sync": "portable_core.cli.sync",

@@ -41,6 +41,7 @@ _STATES = {
     "slave-late": "late",
     "slave-warning": "warning",
     "never-synced": "never synced",
+    "slave-removed": "removed",
 }
 
 #: Of a master of an older release, which does not report what is late for it.
@@ -159,14 +160,12 @@ def _show(
     for name, slave in slaves.items():
         report = _read_report(name, slave)
         own = [each.name for each in conditions if each.subject == name]
-        removed = (slave.url or slave.log) is None and status.conditions is not msgspec.UNSET
         table.add_row(
             printable(name),
             format_time(slave.completed or None),
             format_time((report and report.started) or None),
             "–" if report is None else str(report.saved),
-            next((_STATES[each] for each in own if each in _STATES), "")
-            or ("not in SLAVES" if removed else "complete"),
+            next((_STATES[each] for each in own if each in _STATES), "complete"),
         )
     console.print(table)
 

@@ -111,8 +111,8 @@ class MasterState(Protocol):
 
     def slave_states(self) -> dict[str, SlaveState]: ...
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
-        """Save the state of a slave; it is durable on return."""
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
+        """Save the state of a slave, or forget it (None); the change is durable on return."""
         ...
 
     def save_records(self, lease: Lease, records: Sequence[Record]) -> None:

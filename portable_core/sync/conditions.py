@@ -20,6 +20,7 @@ from portable_core.ingest.receiver import NodeStatus
 from portable_core.ingest.refusals import Refusal
 from portable_core.ports import Milliseconds, SlaveState
 from portable_core.sync.advice import advise
+from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master_marks import MasterMark
 from portable_core.sync.report import read_report
@@ -130,6 +131,11 @@ KINDS: Mapping[str, Kind] = {
         "a-node-does-not-accept-webhooks",
     ),
     "clock": Kind("warning", "Check the clock of this machine.", "a-clock-is-wrong"),
+    "slave-removed": Kind(
+        "notice",
+        "Forget it with webhook-sync slaves forget, or list it in SLAVES again.",
+        "a-slave-was-removed",
+    ),
     "identity-rule": Kind(
         "notice",
         "Add an identity rule for the source to SOURCES_FILE on every node.",
@@ -261,6 +267,15 @@ def _find_in_slaves(view: NodeView) -> Iterator[Condition]:
         yield _make("no-slave", "no slave is configured")
     for name, state in view.slaves.items():
         yield from find_slave_conditions(view.now, view.late_ms, name, state)
+    for name, state in view.gone.items():
+        lost = find_open_losses(state.losses)
+        more = f"; {describe_losses(lost)}" if lost else ""
+        known = "it was never synced"
+        if state.cursor is not None:
+            until = format_moment(slave_complete_until(state))
+            known = f"its webhooks before {until} are in the master"
+        text = f"no longer configured; {known}{more}"
+        yield _make("slave-removed", text, name)
 
 
 def find_slave_conditions(

@@ -31,6 +31,7 @@ from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.retention import ConsumerHold, MasterRetention
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
+from portable_core.sync.slaves import Slaves
 from portable_core.sync.turns import Turns
 
 #: How long a lease is valid without being renewed, and how often a running sync renews it.
@@ -78,6 +79,7 @@ class Master:
         self.erasing = Erasing(receiver, store, self._hold, drop_dead_letters)
         self._erased_keys = ErasedKeys(store)
         self.retention = MasterRetention(receiver, store, self.clients, self._hold_idle, find_holds)
+        self.slaves = Slaves(store, self.clients, self._hold)
 
     @property
     def store(self) -> MasterStore:

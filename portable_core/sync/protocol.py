@@ -35,6 +35,7 @@ QUARANTINE_PATH = "/quarantine"
 #: Tombstones that a slave is to erase.
 TOMBSTONES_PATH = "/tombstones"
 LOSSES_PATH = "/losses"
+SLAVES_PATH = "/slaves"
 #: The master's pairs of ``start`` to ``end``, for comparisons by other programs.
 PAIRS_PATH = "/pairs"
 

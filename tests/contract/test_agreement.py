@@ -312,7 +312,7 @@ class StoreMachine(RuleBasedStateMachine):
         self, data: st.DataObject, records: list[Record], name: str, cursor: int
     ) -> None:
         lease = data.draw(st.sampled_from(self.leases[-3:]))
-        state = SlaveState(cursor, "store", cursor, None, {"cursor": [cursor]})
+        state = SlaveState(cursor, "store", cursor, None, {"cursor": [cursor]}) if cursor else None
         item = Quarantined(
             f"id-{cursor}", name, cursor, "reason", Record(Pair(1, cursor), b"{", Meta())
         )
@@ -327,7 +327,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.save_records(lease, records)
         self.model.add(records)
         self.store.save_slave(lease, name, state)
-        self.model.slaves[name] = state
+        self.model.slaves.pop(name, None)
+        if state is not None:
+            self.model.slaves[name] = state
         self.store.save_quarantine(lease, [item])
         self.model.quarantine.setdefault(item.id, item)
 

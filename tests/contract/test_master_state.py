@@ -182,6 +182,9 @@ def test_states_of_slaves(place: Place) -> None:
     states["slave-4"] = SlaveState(9, "3f", 1, 1)
     for name in ("slave-1", "slave-4"):
         store.save_slave(lease, name, states[name])
+    del states["slave.2"]
+    store.save_slave(lease, "slave.2", None)
+    store.save_slave(lease, "never-known", None)
     assert store.slave_states() == states
     store.close()
     store = place.connect()

@@ -108,6 +108,15 @@ def with_a_damaged_file(nodes: Nodes) -> NodeProcess:
     return master
 
 
+def with_a_removed_slave(nodes: Nodes) -> NodeProcess:
+    _, master = make_pair(nodes)
+    assert sync(master).status == 200
+    master.stop()
+    master.env = {**master.env, "SLAVES": "beta=http://127.0.0.1:9"}
+    start(master)
+    return master
+
+
 def with_a_bad_record(nodes: Nodes) -> NodeProcess:
     _, master = make_pair(nodes)
     assert sync(master).status == 200
@@ -210,6 +219,7 @@ FAULTS: dict[str, Fault] = {
     "slave-late": without_a_scheduler,
     "slave-lost": with_a_loss,
     "part-damaged": with_a_damaged_file,
+    "slave-removed": with_a_removed_slave,
     "quarantine": with_a_bad_record,
     "master-late": with_a_late_master,
     "records-removed": with_too_small_a_store,

@@ -17,7 +17,7 @@ from portable_core.records import Pair, format_sort_key
 from portable_core.settings import Role
 from portable_core.sources.schemes import sign
 from tests.adapters.test_description import CONSOLE
-from tests.support.nodes.sync_nodes import Nodes, put_loss, start
+from tests.support.nodes.sync_nodes import Nodes, put_loss, put_removed, start
 from tests.support.requests.sync_requests import Headers, Login, Question, ask, list_described
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "authentication.md"
@@ -225,8 +225,9 @@ def test_every_endpoint_accepts_only_the_right_credentials(tmp_path: Path) -> No
             SYNC_AUTH="none",
             CONSOLE_TOKEN=CONSOLES[1],
         )
-        put_loss(master)
-        put_loss(free_master)
+        for node in (master, free_master):
+            put_loss(node)
+            put_removed(node)
         start(alpha, free, master, free_master)
         slaves, masters = NodePair("slave", alpha, free), NodePair("master", master, free_master)
         tables: dict[Role, list[Row]] = {

@@ -71,8 +71,8 @@ class WatchedStore(MemoryStore):
         self._span = span
         self.cursors: list[int] = []
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
-        if state.cursor is not None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
+        if state is not None and state.cursor is not None:
             self.cursors.append(state.cursor)
             assert not find_unrepresented(self._watched, self, state.cursor, self._span)
         super().save_slave(lease, name, state)

@@ -96,6 +96,7 @@ CAUSES: dict[str, Callable[[], NodeView]] = {
     "quarantine": lambda: with_store(quarantine=QuarantineSize(2, 200)),
     "buffer-full": lambda: replace(WELL, fill=0.51),
     "clock": lambda: replace(WELL, status=replace(STATUS, clock=ClockStatus(60_000, NOW - 5))),
+    "slave-removed": lambda: replace(WELL, gone={"a": state()}),
     "identity-rule": lambda: with_slave(state(similar={"hub": ["/attempt"]})),
     "webhooks-refused": lambda: replace(WELL, refusals=(REFUSAL,)),
 }
@@ -121,6 +122,15 @@ def test_a_cause_has_its_condition_and_no_other(name: str) -> None:
     subjects["retention-waits"] = "a"
     assert condition.subject == subjects.get(name, "")
     assert is_well([condition]) == (kind.severity == "notice")
+
+
+def test_a_removed_slave_raises_no_alarm_whatever_its_state() -> None:
+    failed = replace(state(error="no"), cursor=NOW - 2 * LATE_MS, losses=(LOSS,))
+    for gone in (failed, SlaveState(), state(warning="clocks")):
+        (condition,) = find_conditions(replace(WELL, gone={"a": gone}))
+        assert (condition.name, condition.severity) == ("slave-removed", "notice")
+        assert ("never synced" in condition.text) == (gone.cursor is None)
+        assert ("may be lost" in condition.text) == bool(gone.losses)
 
 
 def test_the_most_severe_comes_first() -> None:

@@ -8,9 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from portable_core.adapters.firestore.client import Database
-from portable_core.adapters.firestore.documents import (
-    write_document,
-)
+from portable_core.adapters.firestore.documents import delete_document, write_document
 from portable_core.adapters.firestore.leases import commit_fenced, make_fence
 from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.epochs import NotedLoss, Stint
@@ -50,11 +48,18 @@ def _read_losses(text: str) -> tuple[NotedLoss, ...]:
     return msgspec.json.decode(text, type=tuple[NotedLoss, ...]) if text else ()
 
 
-def save_slave(database: Database, lease: Lease, name: str, state: SlaveState) -> None:
-    """Save a slave's state. Raise ``LeaseLost``, or ``StoreError`` if no document can hold it."""
+def save_slave(database: Database, lease: Lease, name: str, state: SlaveState | None) -> None:
+    """Save a slave's state, or forget it (None).
+
+    Raises ``LeaseLost``, or ``StoreError`` if no document can hold it.
+    """
+    document = database.name(_SLAVES, "s-" + quote(name, safe=""))
+    if state is None:
+        commit_fenced(database, lease, [make_fence(database, lease), delete_document(document)])
+        return
     try:
         write = write_document(
-            database.name(_SLAVES, "s-" + quote(name, safe="")),
+            document,
             {
                 "key": name,
                 "cursor": state.cursor,

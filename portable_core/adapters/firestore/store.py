@@ -326,7 +326,7 @@ class FirestoreStore(FirestoreArrivals):
     def slave_states(self) -> dict[str, SlaveState]:
         return slaves.read_slaves(self._database)
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
         slaves.save_slave(self._database, lease, name, state)
 
     def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:

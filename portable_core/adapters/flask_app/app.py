@@ -19,6 +19,7 @@ from portable_core.adapters.flask_app.master_routes import add_master_routes
 from portable_core.adapters.flask_app.openapi import add_description
 from portable_core.adapters.flask_app.problems import add_problem_handlers
 from portable_core.adapters.flask_app.slave_routes import add_slave_routes
+from portable_core.adapters.flask_app.slaves_routes import add_slaves_routes
 from portable_core.adapters.flask_app.webhooks import WebhookMiddleware
 from portable_core.errors import NotFound
 from portable_core.ingest.admission import WEBHOOK_PATH
@@ -67,6 +68,7 @@ def create_app(
         add_master_routes(app, node, node.master)
         add_losses_routes(app, node, node.master)
         add_deletion_routes(app, node, node.master)
+        add_slaves_routes(app, node, node.master)
         add_console(app, node, node.master, connect)
     return app
 

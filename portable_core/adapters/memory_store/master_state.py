@@ -74,9 +74,12 @@ class MemoryMasterState:
             self._check_open()
             return dict(self._slaves)
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
         with self._lock:
             self._check_lease(lease)
+            if state is None:
+                self._slaves.pop(name, None)
+                return
             report: Mapping[str, object] = dict(state.report)
             self._slaves[name] = replace(state, report=report)
 

@@ -43,7 +43,7 @@ class SqliteMasterMethods(SqliteSearchMethods):
         with self._refreshed():
             return self._master.slave_states()
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
         self._check_open()
         self._master.save_slave(lease, name, state, self._until())
 

@@ -72,22 +72,10 @@ class SqliteMasterState:
     def slave_states(self) -> dict[str, SlaveState]:
         return {name: _decode_slave(slave) for name, slave in self._state.slaves().items()}
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState, until: float) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None, until: float) -> None:
         with self._state.writing(until):
             self.check_lease(lease)
-            value: dict[str, object] = {
-                "cursor": state.cursor,
-                "store": state.store,
-                "generation": state.generation,
-                "window": state.window,
-                "report": dict(state.report),
-            }
-            if state.part is not None:
-                value["part"] = list(state.part)
-            if state.stint is not None:
-                value["stint"] = list(state.stint)
-            if state.losses:
-                value["losses"] = msgspec.to_builtins(state.losses)
+            value = None if state is None else _encode_slave(state)
             self._state.commit_with_files({("slave", name): value}, until)
 
     def consumers(self) -> dict[str, ConsumerState]:
@@ -101,6 +89,23 @@ class SqliteMasterState:
             if state is not None:
                 saved[name] = [state.position, state.saved]
             self._state.commit({("store", _CONSUMERS): saved}, until)
+
+
+def _encode_slave(state: SlaveState) -> dict[str, object]:
+    value: dict[str, object] = {
+        "cursor": state.cursor,
+        "store": state.store,
+        "generation": state.generation,
+        "window": state.window,
+        "report": dict(state.report),
+    }
+    if state.part is not None:
+        value["part"] = list(state.part)
+    if state.stint is not None:
+        value["stint"] = list(state.stint)
+    if state.losses:
+        value["losses"] = msgspec.to_builtins(state.losses)
+    return value
 
 
 def _decode_slave(value: Mapping[str, Any]) -> SlaveState:

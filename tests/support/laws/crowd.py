@@ -75,7 +75,7 @@ class _WatchedStore(ProcessStore):
 
     check: Callable[[], None]
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
         try:
             super().save_slave(lease, name, state)
         finally:

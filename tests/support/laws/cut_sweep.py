@@ -102,7 +102,7 @@ class _WatchedStore(ProcessStore):
 
     trial: Trial
 
-    def save_slave(self, lease: Lease, name: str, state: SlaveState) -> None:
+    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
         try:
             super().save_slave(lease, name, state)
         finally:

@@ -126,6 +126,14 @@ def put_loss(node: NodeProcess) -> None:
         store.release_lease(lease)
 
 
+def put_removed(node: NodeProcess) -> None:
+    """Let the store of a master, which does not run, know the slave gone."""
+    with open_store(Path(node.env["STORE"].removeprefix("sqlite:"))) as store:
+        lease = store.acquire_lease("test", 0, 1)
+        store.save_slave(lease, "gone", SlaveState(cursor=1))
+        store.release_lease(lease)
+
+
 def ask(node: NodeProcess, method: str, path: str, timeout_s: float = 60) -> Answer:
     """Ask a node something that needs the token."""
     request = urllib.request.Request(

@@ -1,0 +1,54 @@
+"""The slaves that a master knows: those in ``SLAVES``, and those that were in it before.
+
+The state of a slave stays when the slave leaves ``SLAVES``: a slave that comes back under its name
+continues where it was. An operator forgets it once it will not come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from portable_core.errors import Conflict, NotFound
+from portable_core.ports import MasterStore
+from portable_core.sync.quarantine import Hold
+from portable_core.sync.resuming import find_open_losses
+from portable_core.sync.status import SlaveDocument
+
+
+class SlavesDocument(msgspec.Struct, frozen=True):
+    """The document of ``GET /slaves``: by name, first those in ``SLAVES``."""
+
+    slaves: Mapping[str, SlaveDocument]
+
+
+class Slaves:
+    """What operators do with the slaves of one master. Safe to use from any thread."""
+
+    def __init__(self, store: MasterStore, configured: Collection[str], hold: Hold) -> None:
+        self._store = store
+        self._configured = configured
+        self._hold = hold
+
+    def forget(self, name: str) -> None:
+        """Forget the state of a slave that is no longer in ``SLAVES``, durably.
+
+        Raises ``NotFound`` for an unknown slave, ``Conflict`` for one in ``SLAVES`` or with losses
+        that no operator has acknowledged.
+        """
+        if name in self._configured:
+            raise Conflict(
+                f"slaves: {name[:80]!r} is in SLAVES or PROVIDER_LOGS. Remove it there and restart "
+                "the master first."
+            )
+        with self._hold() as context:
+            state = self._store.slave_states().get(name)
+            if state is None:
+                raise NotFound(f"slaves: no slave has the name {name[:80]!r}")
+            if find_open_losses(state.losses):
+                raise Conflict(
+                    f"slaves: {name[:80]!r} has losses that are not acknowledged. Run webhook-sync "
+                    f"losses acknowledge {name[:80]} --all first."
+                )
+            self._store.save_slave(context.lease, name, None)
