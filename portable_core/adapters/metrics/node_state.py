@@ -17,6 +17,8 @@ from portable_core.settings import Settings
 from portable_core.sync.completeness import slave_complete_until
 from portable_core.sync.conditions import Condition
 from portable_core.sync.consumer import ConsumerDocument
+from portable_core.sync.master import Master
+from portable_core.sync.provider_log import ProviderLogClient
 from portable_core.sync.report import read_report
 from portable_core.sync.resuming import find_open_losses
 
@@ -51,6 +53,8 @@ class NodeCollector(Collector):
             metrics += _describe_status(view.status, node)
             if view.slaves is not None:
                 metrics += _describe_slaves(view.slaves, view.status.now, self._successes)
+            if node.master is not None:
+                metrics.append(_describe_logs(node.master))
             if node.consumers is not None:
                 metrics.append(_describe_consumers(view.consumers))
         yield _gauge(
@@ -206,6 +210,18 @@ def _describe_slaves(
     yield lost
     yield success
     yield skew
+
+
+def _describe_logs(master: Master) -> Metric:
+    requests = CounterMetricFamily(
+        "webhook_sync_log_requests",
+        "Requests to the provider of a delivery log.",
+        labels=["log"],
+    )
+    for client in master.clients.values():
+        if isinstance(client, ProviderLogClient):
+            requests.add_metric([client.name], client.log.requests)
+    return requests
 
 
 def _describe_consumers(consumers: Iterable[ConsumerDocument]) -> Metric:

@@ -1,4 +1,4 @@
-"""One connection to a provider, for one request at a time, which its caller can give up.
+"""One connection to a provider, for one request at a time, which its caller can stop.
 
 A response is read whole, up to a limit, and never as a stream: payloads are cut out of it byte for
 byte, which a streaming parser such as ijson does not allow (it replaces lone surrogates, and its C
@@ -190,7 +190,7 @@ class ProviderConnection:
 
 
 class _Sending:
-    """A request in a thread of its own, so that its caller can renew a lease, or give up.
+    """A request in a thread of its own, so that its caller can renew a lease, or stop waiting.
 
     ``ended``: whether the caller no longer waits.
     """
