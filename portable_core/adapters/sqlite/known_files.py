@@ -251,7 +251,7 @@ class KnownFiles:
         with self._mutex:
             for name, extent in extents.items():
                 if name in self._others:
-                    self._others[name] = replace(self._others[name], extent=extent)
+                    self._others[name] = self._others[name].with_extent(extent)
 
     def _put(self, file: DataFile) -> None:
         self._remove(file.hour, file.number)

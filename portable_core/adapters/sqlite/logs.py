@@ -55,7 +55,7 @@ def hold_log(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def read_log_inode(path: Path) -> int:
+def read_log_inode(path: Path | str) -> int:
     """Return the inode of the log of a data file; 0 without one."""
     try:
         return os.stat(f"{path}-wal").st_ino

@@ -45,6 +45,7 @@ class OpenFiles:
         """
         self._before_close = before_close
         self._folder = folder
+        self._prefix = f"{folder}/"  # of paths that each append needs
         self._reader = reader
         #: The writers with the inodes of their files, least recently used first.
         self._writers: OrderedDict[str, tuple[Writer, int]] = OrderedDict()
@@ -97,7 +98,7 @@ class OpenFiles:
 
     def _has_log(self, name: str) -> bool:
         log = self._logs.get(name, 0)
-        return not log or read_log_inode(self._folder / name) == log
+        return not log or read_log_inode(self._prefix + name) == log
 
     def rescue(self, name: str, until: float) -> None:
         """Close a file after moving what its connection still has of the log into it."""
@@ -110,7 +111,7 @@ class OpenFiles:
 
     def _read_inode(self, name: str) -> int:
         try:
-            return os.stat(self._folder / name).st_ino
+            return os.stat(self._prefix + name).st_ino
         except FileNotFoundError as error:
             raise FileDamaged(name, "the file is missing") from error
         except OSError as error:
@@ -147,5 +148,5 @@ class OpenFiles:
         size = 0
         for name in self._writers:
             with suppress(OSError):  # no write-ahead log
-                size += os.stat(f"{self._folder}/{name}-wal").st_size
+                size += os.stat(f"{self._prefix}{name}-wal").st_size
         return size

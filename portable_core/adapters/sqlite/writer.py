@@ -73,6 +73,12 @@ def build_inserts(table: str, rows: Sequence[tuple[int, str, bytes]]) -> Iterabl
         yield _INSERT_SQL.format(table, places), [value for row in chunk for value in row]
 
 
+def _use_simple_queue(thread: Any) -> None:
+    """Exchange the queue of statements for one in C: a statement costs half as much."""
+    waited_on, thread.reqs = thread.reqs, SimpleQueue()
+    waited_on.put(("SELECT 1", (), None, None))  # the thread looks for the queue after each one
+
+
 def _unchanged(value: bytes) -> bytes:
     return value
 
@@ -185,6 +191,7 @@ class Writer:
                     if self._abandoned:
                         database.close(do_log=False, force=True)
                     else:
+                        _use_simple_queue(database.conn)
                         self._database = database
 
     def _make_tables(self, plain: sqlite3.Connection) -> None:
