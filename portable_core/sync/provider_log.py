@@ -40,6 +40,7 @@ from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sources.delivery_logs import LogSettings
 from portable_core.sync.floor import read_floor
+from portable_core.sync.merge import LimitReached
 from portable_core.sync.provider_log_lookup import (
     drop_repeats,
     find_by_identifier,
@@ -50,10 +51,10 @@ from portable_core.wire.negotiation import ENCODINGS, read_batches
 
 logger = logging.getLogger(__name__)
 
-#: One response looks at so many entries, and has so many webhooks or bytes, at most. Entries of one
-#: millisecond are never divided.
+#: One response looks at so many entries, needs so many requests for single ones, and has so many
+#: bytes, at most. Entries of one millisecond are never divided.
 MOST_ENTRIES = 1000
-MOST_WEBHOOKS = 64
+MOST_READ = 64
 MOST_BYTES = 16 * 2**20
 
 #: The namespace of the UUIDs that stand for logs.
@@ -128,9 +129,9 @@ class ProviderLogClient:
         found, through = self._read_entries(listing.entries, listing.through, wait)
         records = self._choose(found, request) if found else []
         encoding = ENCODINGS[request.media_type]
-        yield SyncAnswer(
-            self._store, 0, through, request.media_type, encoding.encode_records(records)
-        )
+        # In one chunk: what was read is stored even if the turn ends now.
+        chunk = b"".join(encoding.encode_records(records))
+        yield SyncAnswer(self._store, 0, through, request.media_type, iter((chunk,)))
 
     def close(self) -> None:
         self.log.close()
@@ -148,7 +149,8 @@ class ProviderLogClient:
     ) -> tuple[list[_Found], Milliseconds]:
         """Read the first entries. Return their records, and the time before which all are read.
 
-        An error after some entries ends the reading; the next request raises it.
+        An error or the end of the turn after some entries ends the reading; the next request
+        raises it.
         """
         if len(entries) > MOST_ENTRIES:
             through = entries[MOST_ENTRIES].timestamp
@@ -160,13 +162,15 @@ class ProviderLogClient:
                 entries = [entry for entry in entries if entry.timestamp < through]
         known = self._find_known(entries)
         found: list[_Found] = []
-        size = 0
+        size = reads = 0
         for timestamp, group in groupby(entries, key=lambda entry: entry.timestamp):
-            if len(found) >= MOST_WEBHOOKS or size >= MOST_BYTES:
+            if reads >= MOST_READ or size >= MOST_BYTES:
                 return found, timestamp
+            missing = [entry for entry in group if entry.webhook not in known]
+            reads += sum(entry.delivery is None for entry in missing)
             try:
-                more = list(self._read_group([e for e in group if e.webhook not in known], wait))
-            except SlaveError:
+                more = list(self._read_group(missing, wait))
+            except (SlaveError, LimitReached):
                 if timestamp == entries[0].timestamp:
                     raise
                 return found, timestamp

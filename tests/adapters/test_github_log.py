@@ -20,7 +20,7 @@ from portable_core.records import Meta, Pair, Record, Recovery
 from portable_core.sync.provider_log import ProviderLogClient
 from portable_core.sync.report import SlaveReport
 from portable_core.webhooks.arrivals import encode_arrival
-from tests.support.providers.api_server import ApiAnswer, ApiRequest
+from tests.support.providers.api_server import CLOCK, ApiAnswer, ApiRequest
 from tests.support.providers.github import (
     TOKEN,
     GithubStandIn,
@@ -130,6 +130,27 @@ def test_few_webhooks_are_in_memory_at_once() -> None:
             assert (report.error, report.saved) == ("", count)
             windows.append(report.windows)
     assert windows[1] >= windows[0] + 2
+
+
+def test_a_turn_that_ends_keeps_what_was_read() -> None:
+    with run(SYNC_SLAVE_S="60") as (github, node):
+        for number in range(30):
+            github.add({"number": number}, ago(30) + number)
+
+        def pass_time(request: ApiRequest) -> None:
+            CLOCK.sleep(7)  # some nine requests in a turn
+
+        github.api.intercept = pass_time
+        saved: list[int] = []
+        while sum(saved) < 30:
+            report = sync(node, "log")
+            assert report.error == ""
+            assert report.saved > 0
+            saved.append(report.saved)
+        assert len(saved) > 2
+        reads = [path for path in github.api.forget() if path != LIST]
+        assert len(reads) <= 30 + len(saved)  # the last one of a turn may be repeated
+        assert len(read(node)) == 30
 
 
 def test_all_deliveries_are_read_where_the_log_says_so() -> None:
