@@ -31,7 +31,7 @@ from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.retention import ConsumerHold, MasterRetention
 from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
-from portable_core.sync.slaves import Slaves
+from portable_core.sync.slaves import Slaves, adopt_state
 from portable_core.sync.turns import Turns
 
 #: How long a lease is valid without being renewed, and how often a running sync renews it.
@@ -135,6 +135,7 @@ class Master:
                     if reason:
                         reports.append(self._leave_out(name, state, reason))
                         continue
+                    state = adopt_state(context, self.clients[name], states, self.clients)
                     limits = self._allot(deadline, first=not reports)
                     reports.append(self._sync_slave(context, name, state, limits, progress))
                 self.retention.retain_in_sync()
