@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from portable_core.cli.captured_request import Captured, parse_request
-from portable_core.cli.configured_sources import check_source_name, read_sources
+from portable_core.cli.configured_sources import add_keys, check_source_name, read_sources
 from portable_core.cli.options import MOMENT, examples
 from portable_core.cli.output import printable
 from portable_core.errors import BadRequest, MalformedPayload, SettingsError
@@ -136,7 +136,7 @@ def check_command(source: str, file: str, at: int | None, as_json: bool) -> None
     request = SourceRequest(
         captured.read_headers, captured.body, captured.method, captured.query, url
     )
-    report = _check(configured.sources, source, captured, request, now_ms)
+    report = _check(add_keys(configured), source, captured, request, now_ms)
     if as_json:
         click.echo(json.dumps(report))
     else:

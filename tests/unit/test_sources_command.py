@@ -13,6 +13,15 @@ from portable_core.cli.main import main
 from portable_core.errors import BadRequest
 from portable_core.sources.presets import PRESETS
 from portable_core.sources.schemes import sign
+from tests.support.nodes.oidc_issuer import (
+    ACCOUNT,
+    AUDIENCE,
+    Answer,
+    make_claims,
+    make_jwk,
+    make_token,
+    serve,
+)
 
 SECRET = "hunter2hunter2"
 BODY = b'{"a":1}'
@@ -72,6 +81,23 @@ def test_a_captured_request_is_explained() -> None:
     code, report = check("hub", capture(sign(f"github:{SECRET}", b"[1]"), b"[1]"))
     assert (code, report["decision"]) == (1, "refused")
     assert "not an object" in report["reason"]
+
+
+def test_a_captured_token_is_checked_with_published_keys(tmp_path: Path) -> None:
+    document = json.dumps({"keys": [make_jwk("k1")]}).encode()
+    with serve(lambda request: Answer(document)) as url:
+        file = tmp_path / "sources.toml"
+        file.write_text(
+            f'[push]\nsecrets = ["env:EXPECTED"]\nsignature.jwt = {{ prefix = "Bearer ", '
+            f'keys = "{url}/", expected = ["email", "aud"] }}\n'
+        )
+        env = {"SOURCES_FILE": str(file), "EXPECTED": f"{ACCOUNT} {AUDIENCE}"}
+        for key, code in (("k1", 0), ("k2", 1)):
+            token = make_token(make_claims(), key=key)
+            request = capture({"Authorization": f"Bearer {token}"}, target="/webhook/push")
+            result = run("sources", "check", "push", "-", "--json", stdin=request, env=env)
+            assert result.exit_code == code, result.output
+    assert "not published" in result.stdout
 
 
 def test_a_captured_request_is_checked_at_its_time() -> None:
