@@ -18,7 +18,7 @@ from portable_core.settings import Role, Settings
     "serve",
     epilog=examples(
         "SYNC_TOKENS=secret STORE=sqlite:./data webhook-sync serve --role slave",
-        "webhook-sync serve --role master --host 127.0.0.1",
+        "webhook-sync serve --role master --host 127.0.0.1 --port 8081",
         "webhook-sync serve --role master --sync-every 60",
         "webhook-sync serve --role master --check",
     ),
@@ -27,6 +27,7 @@ from portable_core.settings import Role, Settings
     "--role", type=click.Choice(["slave", "master"]), required=True, help="Role of the node."
 )
 @click.option("--host", help="Name or IP address to listen on; default: HOST, else all addresses.")
+@click.option("--port", help="Port to listen on; default: PORT, else 8080.")
 @click.option(
     "--sync-every",
     metavar="SECONDS",
@@ -40,7 +41,12 @@ from portable_core.settings import Role, Settings
     "running node is not disturbed.",
 )
 def serve_command(
-    role: str, host: str | None, sync_every: str | None, env_file: Path | None, check: bool
+    role: str,
+    host: str | None,
+    port: str | None,
+    sync_every: str | None,
+    env_file: Path | None,
+    check: bool,
 ) -> None:
     """Run a slave or a master. All settings come from the environment, or from a file.
 
@@ -50,6 +56,8 @@ def serve_command(
 
     checked = check_role(role)
     env = read_env(env_file)
+    if port is not None:
+        env["PORT"] = port
     if sync_every is not None:
         if checked != "master":
             raise click.UsageError("--sync-every is an option of a master")

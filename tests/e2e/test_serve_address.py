@@ -77,3 +77,12 @@ def test_a_port_that_is_being_left_is_waited_for() -> None:
         sock.close()
     timer.join()
     assert listener.fileno() == -1
+
+
+def test_the_port_of_the_command_has_precedence() -> None:
+    env = {"PORT": "1", "SYNC_TOKENS": "secret", "STORE": "memory:"}
+    command = ["serve", "--role", "slave", "--host", "192.0.2.1", "--port"]
+    result = CliRunner().invoke(main, [*command, "8123"], env=env)
+    assert "cannot listen on 192.0.2.1, port 8123" in result.output
+    result = CliRunner().invoke(main, [*command, "x"], env=env)
+    assert (result.exit_code, "PORT: " in result.output) == (1, True)

@@ -16,6 +16,7 @@ from portable_core.adapters.flask_app.console.access import (
     go_to,
 )
 from portable_core.adapters.flask_app.console.dead_letter_pages import DeadLetterPages
+from portable_core.adapters.flask_app.console.guesses import Guesses
 from portable_core.adapters.flask_app.console.jobs import Replays, SyncJob
 from portable_core.adapters.flask_app.console.overview import read_overview
 from portable_core.adapters.flask_app.console.pages import frame, make_blueprint
@@ -27,6 +28,7 @@ from portable_core.adapters.flask_app.quarantine_routes import add_quarantine_ro
 from portable_core.adapters.flask_app.sse import EVENT_STREAM
 from portable_core.errors import NotFound
 from portable_core.node import Node
+from portable_core.ports import Clock
 from portable_core.sync.master import Master
 from portable_core.webhooks.delivery_request import Connect
 
@@ -62,7 +64,7 @@ def add_console(app: Flask, node: Node, master: Master, connect: Connect | None)
     add_feed_routes(app, node, master, pages)
     add_quarantine_routes(app, node, master, pages)
     pages.add_routes(app)
-    _add_login(app, access)
+    _add_login(app, access, node.receiver.clock)
     _add_overview(app, node, master, access)
     ReplayPages(node, access, replays, connect).add_routes(app)
     DeadLetterPages(node, access).add_routes(app)
@@ -84,15 +86,19 @@ def is_from_another_site() -> bool:
     )
 
 
-def _add_login(app: Flask, access: Access) -> None:
-    def show_login(wrong: bool = False) -> Response:
+def _add_login(app: Flask, access: Access, clock: Clock) -> None:
+    guesses = Guesses()
+
+    def show_login(wrong: bool = False, wait_s: int = 0) -> Response:
         following = check_next(request.values.get("next", "/"))
         if is_from_another_site():
             return Response(render_template("arrival.html", next=following))
         if "again" in request.args and access.identify().logged_in:
             return go_to(following)
-        page = render_template("login.html", wrong=wrong, next=following)
-        response = Response(page, 401 if wrong else 200)
+        page = render_template("login.html", wrong=wrong, wait_s=wait_s, next=following)
+        response = Response(page, 429 if wait_s else 401 if wrong else 200)
+        if wait_s:
+            response.headers["Retry-After"] = str(wait_s)
         visitor = access.identify()
         if not visitor.logged_in:
             access.set_cookie(response, Visitor(visitor.csrf, False))
@@ -100,9 +106,14 @@ def _add_login(app: Flask, access: Access) -> None:
 
     def log_in() -> object:
         access.check_form()
+        address = request.remote_addr or ""
+        wait_s = guesses.begin(address, clock.monotonic())
+        if wait_s:  # a right token is not accepted either: the response must not show it
+            return show_login(wait_s=wait_s)
         if not access.check_token(request.form.get("token", "").strip()):
-            logger.warning("a login to the console failed: wrong token")
+            logger.warning("a login to the console failed: wrong token, from %s", address)
             return show_login(wrong=True)
+        guesses.end(address)
         response = go_to(check_next(request.form.get("next", "/")))
         access.log_in(response)
         return response
