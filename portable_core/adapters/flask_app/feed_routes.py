@@ -86,7 +86,8 @@ def add_feed_routes(app: Flask, node: Node, master: Master, pages: Pages | None)
         enter()
         if kind == NDJSON:
             return _answer_feed(node, master)
-        search, before = read_search(request.args), read_before(request.args)
+        search = read_search(request.args, node.receiver.clock.now())
+        before = read_before(request.args)
         limit, finder = read_limit(request.args), node.require_finder()
         found = finder.find_by_id(search) if before is None else None
         if found is not None:

@@ -8,7 +8,7 @@ from werkzeug.datastructures import MultiDict
 
 from portable_core.errors import BadRequest
 from portable_core.payload_hash.identity import KEY_DIGITS
-from portable_core.ports import HashRange
+from portable_core.ports import HashRange, Milliseconds
 from portable_core.records import MAX_INTEGER, Pair, parse_id
 from portable_core.sync.protocol import parse_hashes, parse_integer
 from portable_core.text import parse_time
@@ -19,18 +19,22 @@ Query = MultiDict[str, str]
 #: The values of ``origin``, with whether a record is recovered.
 _ORIGINS = {"direct": False, "recovered": True}
 
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
-def read_search(query: Query) -> Search:
+def read_search(query: Query, now: Milliseconds) -> Search:
     """Return the search of these parameters: ``start``, ``end``, ``source``, ``event``, ``hash``,
     ``key``, ``id``, ``value``, ``origin``, ``slave``.
 
-    Times are milliseconds or ISO 8601. Raises ``BadRequest``.
+    Times are milliseconds or ISO 8601. With ``last``, such as ``2h``, the search starts so long
+    before ``now``, unless ``start`` is later. Raises ``BadRequest``.
     """
     hash_ = query.get("hash", "").strip()
     return Search(
-        start=_read_time(query, "start", 0),
+        start=max(_read_time(query, "start", 0), _read_last(query, now)),
         end=_read_time(query, "end", FOREVER),
         source=read_source(query),
         hash=parse_bounded("hash", hash_) if hash_ else None,
@@ -50,6 +54,17 @@ def read_source(query: Query) -> str | None:
     """
     source = query.get("source", "").strip()
     return None if not source else "" if source == "-" else source
+
+
+def _read_last(query: Query, now: Milliseconds) -> Milliseconds:
+    """Return the time that lies the duration ``last`` before ``now``; 0 without one."""
+    last = query.get("last", "").strip()
+    match = _DURATION.fullmatch(last)
+    if match is None:
+        if last:
+            raise BadRequest(f"last: must be a duration such as 15m, 2h or 7d (got {last[:40]!r})")
+        return 0
+    return max(0, now - int(match[1]) * _UNITS_MS[match[2]])
 
 
 def _read_origin(query: Query) -> bool | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from portable_core.adapters.flask_app.console.volumes import SourceChart, read_charts
 from portable_core.errors import LogUnreachable, SlaveUnreachable
 from portable_core.ingest.receiver import NodeStatus
 from portable_core.ingest.refusals import Refusal
@@ -101,6 +102,7 @@ class Overview:
 
     conditions: Sequence[Condition]
     refusals: Sequence[Refusal]
+    charts: Sequence[SourceChart]
 
     @property
     def own(self) -> list[Condition]:
@@ -138,6 +140,7 @@ def read_overview(node: Node, master: Master) -> Overview:
         view.consumers,
         conditions,
         node.refusals.list_all()[:_LAST_REFUSALS],
+        read_charts(node.require_finder().index, now),
     )
 
 

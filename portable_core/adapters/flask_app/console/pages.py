@@ -30,6 +30,7 @@ def make_blueprint(access: Access, *, forwards: bool) -> Blueprint:
     )
     filters: dict[str, Callable[..., str]] = {
         "time": partial(format_time, zone=" UTC"),
+        "exact_time": texts.format_exact_time,
         "iso": texts.format_iso,
         "duration": texts.format_duration,
         "size": format_size,
@@ -39,6 +40,8 @@ def make_blueprint(access: Access, *, forwards: bool) -> Blueprint:
     }
     for name, function in filters.items():
         blueprint.add_app_template_filter(function, name)
+
+    blueprint.add_app_template_global(add_filter)
 
     @blueprint.app_context_processor
     def provide() -> dict[str, object]:
@@ -57,6 +60,15 @@ def change_query(**changes: str) -> str:
     """Return the query of this page with some values changed; empty ones are left out."""
     values = {**request.args.to_dict(), **changes}
     return urlencode({name: value for name, value in values.items() if value})
+
+
+def add_filter(name: str, value: str) -> str:
+    """Return a query of the list of webhooks: that of this page, if this is the list, with one
+    more filter, from the newest webhook on.
+    """
+    if request.path.rstrip("/").endswith("/webhooks"):
+        return change_query(**{name: value, "before": ""})
+    return urlencode({name: value})
 
 
 def frame(access: Access, view: View, *, public: bool = False) -> View:

@@ -69,7 +69,7 @@ class ReplayPages:
                 "start, end: missing. A replay may send many webhooks; name both ends of its time "
                 "range."
             )
-        search = read_search(form)
+        search = read_search(form, self._node.receiver.clock.now())
         if search.start >= search.end:
             raise BadRequest("start, end: the end must be after the start")
         return self._run(form.get("url", ""), self._read_range(search), self._count(search))

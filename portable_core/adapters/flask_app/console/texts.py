@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from portable_core.text import format_time
+
 #: Keys that TOML accepts without quotes.
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -19,6 +21,12 @@ def format_iso(milliseconds: int) -> str:
     except (ValueError, OverflowError, OSError):
         return ""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_exact_time(milliseconds: int) -> str:
+    """Return ``2026-01-31 09:05:07.123 UTC``; milliseconds beyond the calendar."""
+    text = format_time(milliseconds)
+    return text if text.endswith("ms") else f"{text}.{milliseconds % 1000:03} UTC"
 
 
 def format_duration(milliseconds: float) -> str:

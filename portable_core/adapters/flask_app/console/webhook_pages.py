@@ -24,6 +24,17 @@ from portable_core.webhooks.search import Page, find_record
 #: Characters of a payload that are shown; the download has all of them.
 SHOWN_CHARACTERS = 200_000
 
+#: The presets of the search's time: values of ``last``, and what a person reads.
+SPANS = (
+    ("", "any"),
+    ("15m", "last 15 minutes"),
+    ("1h", "last hour"),
+    ("6h", "last 6 hours"),
+    ("24h", "last 24 hours"),
+    ("7d", "last 7 days"),
+    ("30d", "last 30 days"),
+)
+
 _QUARANTINE_ROWS = 100
 _QUARANTINE_CHARACTERS = 2000
 
@@ -71,7 +82,7 @@ class WebhookPages:
     def _show_list(self) -> object:
         problem, page = "", Page()
         try:
-            search = read_search(request.args)
+            search = read_search(request.args, self._node.receiver.clock.now())
             self._node.receiver.open()
             finder = self._node.require_finder()
             found = finder.find_by_id(search)
@@ -80,7 +91,16 @@ class WebhookPages:
             page = finder.read_page(search, read_before(request.args))
         except BadRequest as error:
             problem = str(error)
-        body = render_template("webhooks.html", page=page, query=request.args, problem=problem)
+        settings = self._node.settings
+        body = render_template(
+            "webhooks.html",
+            page=page,
+            query=request.args,
+            problem=problem,
+            spans=SPANS,
+            sources=sorted(settings.sources.names),
+            slaves=sorted(self._master.clients),
+        )
         return Response(body, 400 if problem else 200)
 
     def _show_webhook(self, webhook: str) -> str:
@@ -91,6 +111,7 @@ class WebhookPages:
         return render_template(
             "webhook.html",
             record=record,
+            event=finder.names.event(record),
             copies=find_copies(finder, record),
             similar=find_similar_rows(finder, record),
             text=text,

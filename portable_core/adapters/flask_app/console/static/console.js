@@ -7,6 +7,20 @@ stale.className = "problem";
 stale.setAttribute("role", "alert");
 let shownAt = new Date();
 
+// Show times in the zone of the browser, with the time in UTC as a hint.
+function localise(root) {
+  for (const time of root.querySelectorAll("time")) {
+    const moment = new Date(time.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    const local = new Date(moment.getTime() - moment.getTimezoneOffset() * 60000).toISOString();
+    const text = local.replace("T", " ").slice(0, time.hasAttribute("data-exact") ? 23 : 19);
+    const zone = moment.toLocaleTimeString(undefined, { timeZoneName: "short" }).split(" ").pop();
+    time.title = time.textContent;
+    time.textContent = `${text} ${zone}`;
+  }
+}
+localise(document);
+
 function nameOf(element) {
   return element.getAttribute("href") || element.getAttribute("aria-label") || element.textContent;
 }
@@ -20,6 +34,7 @@ async function refresh() {
     const focused = live.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     // The fragment is a template of this host, rendered with everything in it escaped.
     live.innerHTML = text;
+    localise(live);
     if (focused !== null) {
       const again = [...live.querySelectorAll("a, button, [tabindex]")].find((e) => nameOf(e) === focused);
       if (again) again.focus({ preventScroll: true });
