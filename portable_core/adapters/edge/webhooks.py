@@ -84,7 +84,8 @@ class _Arrival:
         self._handler = handler
         self.error: BaseException | None = None
         self.headers = RequestHeaders(request.headers, request.fields)
-        self.held = 0
+        #: The bytes that count against the limit of the source; None before they do.
+        self.held: int | None = None
         self.request = request
         self.result: Pair | Answer | None = None
         self.source = source
@@ -190,7 +191,7 @@ class WebhookHandler:
             self._receive_elsewhere(self._large_bodies, arrival, payload, query)
         else:
             self._receive(arrival, payload, query)
-            if arrival.held:
+            if arrival.held is not None:  # 0 bytes are to be committed too
                 self._commit_when_quiet()
 
     def _receive_elsewhere(
@@ -270,7 +271,7 @@ class WebhookHandler:
         held: defaultdict[str, int] = defaultdict(int)
         for _ in range(len(self._done)):
             arrival = self._done.popleft()
-            held[arrival.source] += arrival.held
+            held[arrival.source] += arrival.held or 0
             try:
                 if isinstance(arrival.result, Pair):
                     answer = self._admission.respond(arrival.source, arrival.result)
