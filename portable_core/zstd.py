@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import BinaryIO, cast
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -12,6 +16,9 @@ if sys.version_info >= (3, 14):
     def compress(data: bytes, level: int = 3) -> bytes:
         """Return the data as one frame, which states its size."""
         return zstd.compress(data, level)
+
+    def _open(file: BinaryIO) -> BinaryIO:
+        return zstd.open(file, "rb")
 
     def _measure(frame: bytes) -> int | None:
         return zstd.get_frame_info(frame).decompressed_size
@@ -32,12 +39,26 @@ else:
         """Return the data as one frame, which states its size."""
         return zstandard.ZstdCompressor(level=level).compress(data)
 
+    def _open(file: BinaryIO) -> BinaryIO:
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return io.BufferedReader(cast(io.RawIOBase, reader))
+
     def _measure(frame: bytes) -> int | None:
         size = zstandard.frame_content_size(frame)
         return None if size < 0 else size
 
     def _decompress(frame: bytes) -> bytes:
         return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+
+
+@contextmanager
+def read_frames(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Yield a file with the data of all frames of a file; an error in them is a ``ValueError``."""
+    try:
+        with closing(_open(file)) as opened:
+            yield opened
+    except (_Error, EOFError) as error:
+        raise ValueError(f"not whole frames of Zstandard: {error}") from error
 
 
 def decompress(frame: bytes, limit: int) -> bytes:

@@ -183,6 +183,10 @@ class ProcessStore:
         self._check_alive()
         return self.disk.find_earlier(position, count)
 
+    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        self._check_alive()
+        self.disk.import_records(lease, records)
+
     def erase(self, tombstones: Sequence[Tombstone]) -> int:
         self._check_alive()
         return self.disk.erase(tombstones)

@@ -17,6 +17,7 @@ from portable_core.cli.output import drop_output, printable
 from portable_core.errors import AnswerInvalid, WebhookSyncError
 
 _COMMANDS = {
+    "archive": "portable_core.cli.archive",
     "backup": "portable_core.cli.backup",
     "completion": "portable_core.cli.completion",
     "consumers": "portable_core.cli.consumers",
@@ -25,6 +26,7 @@ _COMMANDS = {
     "doctor": "portable_core.cli.doctor",
     "forward": "portable_core.cli.forward",
     "hash": "portable_core.cli.hash",
+    "import": "portable_core.cli.import_archive",
     "init": "portable_core.cli.init",
     "losses": "portable_core.cli.losses",
     "masters": "portable_core.cli.masters",

@@ -91,7 +91,15 @@ class MasterClient:
         if not (self.token.isascii() and self.token.isprintable()):
             raise SettingsError("--token: contains characters that are not printable ASCII")
 
-    def open(self, path: str, query: Mapping[str, str], accept: str, *, method: str = "GET") -> Any:
+    def open(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        accept: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> Any:
         """Return the response to a request.
 
         Raises ``NodeSilent`` without a response or for a rejected request, and ``Unavailable`` if
@@ -99,10 +107,13 @@ class MasterClient:
         """
         parameters = {name: value for name, value in query.items() if value}
         headers = {"Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = "application/octet-stream"
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(  # noqa: S310  # the scheme was checked
             f"{self.url}{path}" + (f"?{urlencode(parameters)}" if parameters else ""),
+            data=body,
             headers=headers,
             method=method,
         )
@@ -127,10 +138,15 @@ class MasterClient:
         )
 
     def read(
-        self, path: str, query: Mapping[str, str] | None = None, *, method: str = "GET"
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> bytes:
         """Return the whole body of the response. Raises what :meth:`open` raises."""
-        with self.open(path, query or {}, "application/json", method=method) as response:
+        with self.open(path, query or {}, "application/json", method=method, body=body) as response:
             try:
                 return bytes(response.read())
             except (HTTPException, OSError) as error:

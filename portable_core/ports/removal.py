@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from portable_core.ports.master_state import Lease
 from portable_core.ports.values import Milliseconds
+from portable_core.records import Record
 
 
 class Removal(Protocol):
-    """What a store knows about the records that retention may remove.
+    """What a store knows about the records that retention may remove; and bringing them back.
 
     A shared store may raise ``StoreError``: its kind then has ``master_retention`` False.
     """
@@ -18,6 +21,14 @@ class Removal(Protocol):
 
         It may be earlier than the first of them by the length of a part. The position is one in the
         order of arrival; raises as :meth:`.ArrivalOrder.arrivals` does.
+        """
+        ...
+
+    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        """Store records that were removed from a store, durably, under the lease. Idempotent.
+
+        They come before all others in the order of arrival, in the order of their pairs: a consumer
+        that is past the beginning does not get them.
         """
         ...
 

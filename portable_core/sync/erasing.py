@@ -99,16 +99,17 @@ class Erasing:
         self._hold = hold
         self._drop_dead_letters = drop_dead_letters
 
-    def delete(self, pair: Pair) -> DeletionDocument:
+    def delete(self, pair: Pair, key: str | None = None) -> DeletionDocument:
         """Delete a webhook and what else the master has of it. Raises ``NotFound``.
 
-        Idempotent: a webhook that was deleted before is deleted again.
+        Idempotent: a webhook that was deleted before is deleted again. ``key``: that of a webhook
+        which is in an archive alone; the tombstone keeps it from being imported.
         """
         with self._hold() as context:
             self._receiver.flush()
             record = next(iter(self._store.fetch([pair])), None)
             if record is None:
-                tombstone = self._find_tombstone(pair)
+                tombstone = self._find_tombstone(pair, key)
             else:
                 tombstone = Tombstone(pair, record.meta.key, self._receiver.clock.now())
             # What is elsewhere first: after an error, the record is still there to be found.
@@ -124,10 +125,12 @@ class Erasing:
         logger.warning("the webhook %s was deleted by an operator", format_id(pair))
         return DeletionDocument(format_id(pair), records, len(quarantined), letters)
 
-    def _find_tombstone(self, pair: Pair) -> Tombstone:
+    def _find_tombstone(self, pair: Pair, key: str | None) -> Tombstone:
         for _, tombstone in self._store.tombstones():
             if tombstone.pair == pair:
                 return tombstone
+        if key is not None:
+            return Tombstone(pair, key, self._receiver.clock.now())
         raise NotFound(f"webhook: the master has no webhook {format_id(pair)}")
 
 

@@ -18,6 +18,7 @@ from portable_core.errors import LeaseHeld, NotFound
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, SlaveClient, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
+from portable_core.sync.archiving import Archiving
 from portable_core.sync.clocks import PeerClocks
 from portable_core.sync.erasing import ErasedKeys, Erasing
 from portable_core.sync.floor import drop_complete
@@ -80,6 +81,7 @@ class Master:
         self._erased_keys = ErasedKeys(store)
         self.retention = MasterRetention(receiver, store, self.clients, self._hold_idle, find_holds)
         self.slaves = Slaves(store, self.clients, self._hold)
+        self.archiving = Archiving(receiver, store, self.retention, self._hold_idle, self._hold)
 
     @property
     def store(self) -> MasterStore:

@@ -156,6 +156,15 @@ class MasterRetention:
             except StoreError as error:
                 logger.warning("retention is postponed: %s", error)
 
+    def plan_before(self, before: Milliseconds) -> RemovalPlan:
+        """Return what of the records before a time nothing needs any more, not even a consumer."""
+        holds = self._find_holds()
+        return plan_removal(before, self._find_complete(), holds, MAX_INTEGER, lambda safe: 0)
+
+    def remove(self, cut: Milliseconds) -> None:
+        """Remove the records before a time. The caller holds turn and lease."""
+        self._remove(RemovalPlan(cut))
+
     def describe_waits(self) -> dict[str, str]:
         """Return by slave or consumer, for people, why records that are due are kept."""
         texts: dict[str, str] = {}
@@ -224,7 +233,9 @@ def describe_wait(wait: Wait, expiry_ms: Milliseconds) -> str:
     """Return, for people, why records that are due are kept."""
     until = format_moment(wait.until)
     if not wait.is_consumer:
-        return f"retention waits: complete only up to {until}"
+        return f"records are kept: complete only up to {until}"
+    if expiry_ms == MAX_INTEGER:
+        return f"has got the records before {until} only"
     rest_h = max(expiry_ms - wait.idle_ms, 0) / HOUR_MS
     return (
         f"retention keeps the records from {until} on for this consumer, and no longer than "

@@ -9,7 +9,8 @@ from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
 from portable_core.adapters.firestore.reading import Reader
 from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
-from portable_core.ports import BEGINNING, Arrival, ConsumerState, Milliseconds, Tombstone
+from portable_core.ports import BEGINNING, Arrival, ConsumerState, Lease, Milliseconds, Tombstone
+from portable_core.records import Record
 
 _NO_RETENTION = "a master on Firestore removes no records. Use FIRESTORE_TTL_S and a TTL policy."
 
@@ -41,6 +42,9 @@ class FirestoreArrivals:
 
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
         raise StoreError(_NO_RETENTION)
+
+    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        raise StoreError("records cannot be imported into Firestore yet.")
 
     def erase(self, tombstones: Sequence[Tombstone]) -> int:
         raise StoreError("records on Firestore cannot be erased yet. Delete their documents there.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.archive_routes import add_archive_routes
 from portable_core.adapters.flask_app.arrival_routes import add_arrival_routes
 from portable_core.adapters.flask_app.console import add_console
 from portable_core.adapters.flask_app.consumer_routes import add_consumer_routes
@@ -69,6 +70,7 @@ def create_app(
         add_losses_routes(app, node, node.master)
         add_deletion_routes(app, node, node.master)
         add_slaves_routes(app, node, node.master)
+        add_archive_routes(app, node, node.master)
         add_console(app, node, node.master, connect)
     return app
 

@@ -20,6 +20,9 @@ from portable_core.sync.erasing import (
 from portable_core.sync.master import Master
 from portable_core.sync.protocol import TOMBSTONES_PATH
 
+#: The value of ``key`` for a webhook without one.
+NO_KEY = "-"
+
 _MAX_BODY_BYTES = 256 * MOST_AT_ONCE
 
 
@@ -29,7 +32,9 @@ def add_deletion_routes(app: Flask, node: Node, master: Master) -> None:
     @app.delete(f"{WEBHOOKS_PATH}/<webhook>")
     def delete_webhook(webhook: str) -> Response:
         node.authenticate(request.headers.get("Authorization"))
-        return answer_json(master.erasing.delete(parse_id(webhook)))
+        pair, key = parse_id(webhook), request.args.get("key")
+        key = "" if key == NO_KEY else key
+        return answer_json(master.erasing.delete(pair, key))
 
 
 def add_tombstone_routes(app: Flask, node: Node, receiver: Receiver) -> None:

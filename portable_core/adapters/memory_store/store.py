@@ -5,13 +5,13 @@ The object itself is the database: it keeps everything when it is closed and ope
 
 from __future__ import annotations
 
-import re
 import uuid
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 
 from portable_core.adapters.memory_store.master_state import OVERHEAD, MemoryMasterState
-from portable_core.errors import BadRequest, SettingsError
+from portable_core.adapters.memory_store.positions import format_number, parse_number
+from portable_core.errors import SettingsError
 from portable_core.listeners import Listeners
 from portable_core.ports import (
     BEGINNING,
@@ -26,22 +26,12 @@ from portable_core.ports import (
 )
 from portable_core.records import Pair, Record
 
-#: A position in the order of arrival: the number of a record in hexadecimal.
-_POSITION = re.compile(r"[1-9a-f][0-9a-f]{0,12}")
-
 #: Pairs that an iterator reads while it holds the lock.
 _BATCH = 1024
 
 
 #: The unit of :meth:`MemoryStore.find_size_cut`.
 HOUR_MS = 3_600_000
-
-
-def parse_number(position: str) -> int:
-    """Return the number of a position. Raises ``BadRequest``."""
-    if position and not _POSITION.fullmatch(position):
-        raise BadRequest("after: is not a position. Use one that the feed gave.")
-    return int(position or "0", 16)
 
 
 class MemoryStore(MemoryMasterState):
@@ -117,6 +107,17 @@ class MemoryStore(MemoryMasterState):
         if not in_order:
             self._order.sort()  # merges two sorted runs in linear time
         self._listeners.notify()
+
+    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        with self._lock:
+            self._check_lease(lease)
+            for record in sorted(records, key=lambda record: record.pair):
+                if record.pair not in self._records:
+                    self._records[record.pair] = record
+                    self._arrival[record.pair] = 0
+                    insort(self._sequence, (0, record.pair))
+                    insort(self._order, record.pair)
+                    self._bytes += record.size + OVERHEAD
 
     def prune(self, before: Milliseconds) -> int:
         """Remove exactly the records older than ``before``; return their bytes."""
@@ -257,30 +258,30 @@ class MemoryStore(MemoryMasterState):
             return self._order[max(high - limit, 0) : high][::-1]
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
-        number = parse_number(after)
+        place = parse_number(after)
         with self._lock:
             self._check_open()
             last = self._arrivals
         while True:
             with self._lock:
                 self._check_open()
-                low = bisect_left(self._sequence, (number + 1, Pair(0, 0)))
+                low = bisect_right(self._sequence, place)
                 items = [item for item in self._sequence[low : low + _BATCH] if item[0] <= last]
                 found = [
-                    Arrival(f"{item[0]:x}", self._records[item[1]])
+                    Arrival(format_number(*item), self._records[item[1]])
                     for item in items
                     if self._is_current(*item) and self._records[item[1]].erased is None
                 ]
             if not items:
                 return
             yield from found
-            number = items[-1][0]
+            place = items[-1]
 
     def find_first_after(self, position: str) -> Milliseconds | None:
-        after = parse_number(position)
+        place = parse_number(position)
         with self._lock:
             self._check_open()
-            later = self._sequence[bisect_left(self._sequence, (after + 1, Pair(0, 0))) :]
+            later = self._sequence[bisect_right(self._sequence, place) :]
             return min((p.timestamp for n, p in later if self._is_current(n, p)), default=None)
 
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
@@ -303,7 +304,7 @@ class MemoryStore(MemoryMasterState):
             return cut
 
     def find_earlier(self, position: str, count: int) -> str:
-        number = max(int(position or "0", 16) - count, 0)
+        number = max(parse_number(position)[0] - count, 0)
         return f"{number:x}" if number else BEGINNING
 
     def newest_arrival(self) -> str:

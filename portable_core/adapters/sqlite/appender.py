@@ -23,14 +23,13 @@ from portable_core.adapters.sqlite.files import (
     measure_size,
     read_closed_fingerprint,
     remove_database,
-    sync_folder,
     translate_error,
 )
 from portable_core.adapters.sqlite.logs import read_salts
 from portable_core.adapters.sqlite.open_files import OpenFiles
 from portable_core.adapters.sqlite.places import Places
 from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make_extent
-from portable_core.adapters.sqlite.registry import Registry, describe_file
+from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.saved_logs import SavedLogs, touch
 from portable_core.adapters.sqlite.state import State
 from portable_core.adapters.sqlite.writer import Writer, build_inserts
@@ -44,10 +43,17 @@ _RecordRows = list[tuple[int, str, bytes]]
 #: More bytes than a commit adds to a file and its write-ahead log, besides twice its records.
 _COMMIT_BYTES = 64 * 1024
 
-_ERASE_SQL = f"UPDATE {TABLE} SET value = ? WHERE key = ?"  # noqa: S608 -- no outside text in it
-
 #: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
+
+
+def group_by_hour(records: Sequence[Record]) -> list[tuple[int, list[tuple[str, bytes]]]]:
+    """Return the keys and values of records by their hours, in the order of the hours."""
+    hours: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
+    for record in records:
+        row = (format_sort_key(record.pair), pack_value(record))
+        hours[record.pair.timestamp // HOUR_MS].append(row)
+    return sorted(hours.items())
 
 
 class Appender:
@@ -83,16 +89,13 @@ class Appender:
     def append(self, records: Sequence[Record], until: float) -> None:
         """Commit the records, one commit for each hour, and make them visible all at once."""
         self.resolve_pending()
-        hours: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
-        for record in records:
-            row = (format_sort_key(record.pair), pack_value(record))
-            hours[record.pair.timestamp // HOUR_MS].append(row)
+        hours = group_by_hour(records)
         # One hour after the other: of a batch that fails, the rows whose outcome is still open
         # have the last places. The next batch waits for that outcome.
         place = self._places.allocate(len(records), until) if records else 0
         extents: dict[str, Extent] = {}
         try:
-            for hour, values in sorted(hours.items()):
+            for hour, values in hours:
                 rows = [(place + number, *value) for number, value in enumerate(values)]
                 place += len(rows)
                 name, extent = self._append_to_hour(hour, rows, until)
@@ -112,15 +115,19 @@ class Appender:
         for _ in range(_MAX_ATTEMPTS):
             file = self._choose_file(hour) or self._make_file(hour, until)
             try:
-                with self._writing(file.name, until) as writer:
-                    statements = build_inserts(TABLE, rows)
-                    extent_query = (EXTENT_SQL, (file.extent.rows,))
-                    (row,) = writer.commit(statements, until, then=extent_query)
-                    self._note_growth(file.name, rows)
-                    return file.name, make_extent(row, file.extent)
+                return file.name, self._insert(file, rows, until)
             except FileDamaged as error:
                 self._registry.note_damage(error, until)
         raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
+
+    def _insert(self, file: DataFile, rows: _RecordRows, until: float) -> Extent:
+        """Insert rows into a file; return its extent then."""
+        with self._writing(file.name, until) as writer:
+            statements = build_inserts(TABLE, rows)
+            extent_query = (EXTENT_SQL, (file.extent.rows,))
+            (row,) = writer.commit(statements, until, then=extent_query)
+            self._note_growth(file.name, rows)
+            return make_extent(row, file.extent)
 
     def _note_growth(self, name: str, rows: _RecordRows) -> None:
         size = sum(len(key) + len(value) for _, key, value in rows)
@@ -239,20 +246,6 @@ class Appender:
     def measure_logs(self) -> int:
         return self._open.measure_logs()
 
-    # -- erasing -----------------------------------------------------------------------------------
-
-    def erase(self, name: str, rows: Sequence[tuple[str, bytes]], until: float) -> None:
-        """Replace the values of some keys of a file, overwrite the old ones, close the file.
-
-        So no write-ahead log has an old value. The rows stay where they are.
-        """
-        with self._writing(name, until) as writer:
-            writer.query("PRAGMA secure_delete=ON", until)
-            writer.commit([(_ERASE_SQL, (value, key)) for key, value in rows], until)
-        self._open.close(0, until)
-        if self.ended:
-            self.resolve_pending()
-
     # -- closing files -----------------------------------------------------------------------------
 
     @property
@@ -315,37 +308,3 @@ class Appender:
         self._open.close(0, until)
         if self.ended:
             self.resolve_pending()
-
-    # -- removing ----------------------------------------------------------------------------------
-
-    def remove(self, files: Sequence[DataFile], until: float) -> int:
-        """Remove files; return their bytes.
-
-        The state first marks the files as in transition. If this process crashes during the
-        removal, the next one completes it (:meth:`finish_removals`).
-        """
-        size = sum(measure_size(self._folder / file.name) for file in files)
-        self.retire(files, until)
-        self.finish_removals(until)
-        return size
-
-    def retire(self, files: Sequence[DataFile], until: float) -> None:
-        """Mark files as in transition, so that the next :meth:`finish_removals` removes them."""
-        self.resolve_pending()
-        marked = [replace(file, in_transition=True) for file in files]
-        lost = [describe_file(file) for file in files if file.damage or file.loss]
-        values = {file.name: encode_file(file) for file in marked}
-        self._state.save_files(values, until, removed=lost)
-        self._files.put(*marked)
-        for file in marked:
-            self._open.abandon(file.name)
-            self._reader.forget(file.name)
-
-    def finish_removals(self, until: float) -> None:
-        names = [file.name for file in self._files.list_others() if file.in_transition]
-        if names:
-            for name in names:
-                remove_database(self._folder / name)
-            sync_folder(self._folder)
-            self._state.save_files(dict.fromkeys(names), until)
-            self._files.drop(names)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from portable_core.adapters.sqlite.appender import Appender
 from portable_core.adapters.sqlite.arrivals import ArrivalScanner
+from portable_core.adapters.sqlite.changer import Changer
 from portable_core.adapters.sqlite.checker import Checker
 from portable_core.adapters.sqlite.files import RESTORING_ADVICE, RESTORING_NAME
 from portable_core.adapters.sqlite.lock import FolderLock
@@ -92,7 +92,7 @@ class SqliteFolder:
         self._arrivals = ArrivalScanner(
             self._state.files, self._reader, self._registry, self._places, self._scanner
         )
-        self._appender = Appender(
+        self._appender = Changer(
             self._folder,
             self._registry,
             self._state,

@@ -19,7 +19,7 @@ from portable_core.ports import (
     SlaveState,
     Tombstone,
 )
-from portable_core.records import Pair
+from portable_core.records import Pair, Record
 
 
 class SqliteMasterMethods(SqliteSearchMethods):
@@ -59,6 +59,17 @@ class SqliteMasterMethods(SqliteSearchMethods):
         self._check_open()
         start = self._places.parse(position)
         return find_first_hour(self._state.files.list_after(start.place), start.pair)
+
+    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        until = self._until()
+        with self._appending(until):
+            self._master.check_lease(lease)
+            self._places.note_older(until)
+            try:
+                self._appender.append_older(records, until)
+            except FileDamaged as error:
+                self._registry.note_damage(error, until)
+                raise StoreError(f"{error}. Try again.") from error
 
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
         self._check_open()

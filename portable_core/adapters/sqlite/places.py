@@ -2,7 +2,8 @@
 
 The one writer numbers the records of all files in the order of their commits, so within a file the
 places grow, and reading after a place is a search by rowid. A rowid below :data:`FIRST_PLACE` is of
-a record that an older version stored: these records come first, in the order of their pairs.
+a record that an older version stored, or that was imported: these records come first, in the order
+of their pairs.
 
 A place is never used twice. Blocks of places are reserved durably before they are used, and the
 rest of a block stays unused after a crash. Each process that writes begins a **stretch**: its first
@@ -96,6 +97,13 @@ class Places:
             }
             self._state.commit({("store", PLACES): value}, until)
             self._bound = bound
+
+    def note_older(self, until: float) -> None:
+        """Note that there will be records without a place: those that are imported."""
+        if not self.has_older:
+            with self._state.writing(until):
+                value = {**self._saved(), "older": True}
+                self._state.commit({("store", PLACES): value}, until)
 
     # -- positions ---------------------------------------------------------------------------------
 
