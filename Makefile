@@ -150,6 +150,10 @@ mixed: setup ## Run nodes beside those of another version (EARLIER=FOLDER, with 
 containers: setup ## Build and run the images; print their sizes and start times.
 	$(BIN)/pytest -s tests/e2e/test_containers.py
 
+.PHONY: guide
+guide: setup ## Run docs/two-machines.md on two machines with systemd (root, mmdebstrap).
+	$(BIN)/pytest -s tests/e2e/test_two_machines.py
+
 .PHONY: providers
 providers: setup ## Make docs/providers/presets.md from the table of presets.
 	$(BIN)/python -m tests.support.provider_pages

@@ -76,10 +76,11 @@ def _examine_disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _examine_descriptors() -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= LEAST_DESCRIPTORS:
-        return Finding("ok", "open files", f"a limit of {soft}")
-    text = f"a limit of {soft}: raise it (ulimit -n), each connection needs one"
+    """Examine the limit to which a node raises its own at the start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= LEAST_DESCRIPTORS:
+        return Finding("ok", "open files", f"a limit of {hard}")
+    text = f"a limit of {hard}: raise it (ulimit -Hn), each connection needs one"
     return Finding("warning", "open files", text)
 
 

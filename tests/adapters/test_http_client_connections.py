@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import socket
@@ -11,13 +12,16 @@ import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from portable_core.adapters.http.client import HttpSlaveClient
+from portable_core.adapters.http.connection import ExchangeConnector
 from portable_core.errors import SlaveError, SlaveUnreachable
 from tests.support.nodes.hostile_slave import HostileSlave, Talk
 from tests.support.nodes.http_clients import (
@@ -186,6 +190,34 @@ def test_tls_streams_breaks_and_ends_likewise(
             assert set(received.removesuffix(HALF)) == {ord("x")}
             assert type(error) is SlaveUnreachable
         slave.wait()
+
+
+def test_a_tls_connection_that_was_closed_twice_can_be_ended(
+    server_tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def abort(self: Any) -> None:
+        """Abort as in Python 3.11.2, which Debian 12 has."""
+        self._closed = True
+        self._ssl_protocol._abort()
+
+    monkeypatch.setattr("asyncio.sslproto._SSLProtocolTransport.abort", abort)
+
+    async def request(url: str) -> int:
+        link = ExchangeConnector(ssl.create_default_context(cafile=certificate), lambda: None)
+        async with aiohttp.ClientSession(connector=link) as session:
+            response = await session.get(url)
+            response.close()
+            assert link.transport is not None
+            link.transport.close()
+            link.end(reset=False)
+            return response.status
+
+    def handle(talk: Talk) -> None:
+        talk.read_head()
+        talk.send_head()
+
+    with HostileSlave(handle, server_tls) as slave:
+        assert asyncio.run(request(slave.url)) == 200
 
 
 def test_the_end_of_a_tls_connection_does_not_overtake_what_a_slow_caller_has_yet_to_read(

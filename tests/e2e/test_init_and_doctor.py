@@ -110,6 +110,23 @@ def test_two_nodes_by_the_files_of_init_recover_a_webhook(tmp_path: Path) -> Non
                 assert any(text in line["text"] and line["level"] == level for line in lines), lines
 
 
+def test_a_node_behind_a_proxy_of_its_machine(tmp_path: Path) -> None:
+    done = run(tmp_path, "init", "slave", "--behind-proxy", "--file", "new/folder/slave.env")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "new/folder/slave.env"
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    settings = parse_env_file(file)
+    assert (settings["HOST"], settings["TRUSTED_PROXIES"]) == ("127.0.0.1", "127.0.0.1")
+    with file.open("a") as lines:
+        lines.write("SOURCES=hub=github:SECRET\n")
+    done = run(tmp_path, "init", "master", "--token-from", str(file), "--file", "master.env")
+    assert done.returncode == 0, done.stderr
+    of_master = parse_env_file(tmp_path / "master.env")
+    assert of_master["SOURCES"] == "hub=github:SECRET"
+    assert of_master["SYNC_TOKENS"] == settings["SYNC_TOKENS"]
+    assert "HOST" not in of_master
+
+
 @pytest.mark.parametrize("text", ["NO VALUE", "1A=x", "export A=b", "=x"])
 def test_a_line_that_is_no_setting_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "x.env"

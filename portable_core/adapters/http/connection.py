@@ -64,7 +64,9 @@ class ExchangeConnector(aiohttp.TCPConnector):
                 self._socket.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
-        self.transport.abort()
+        # Before Python 3.11.4, asyncio raises if a TLS transport was closed twice.
+        with suppress(AttributeError):
+            self.transport.abort()
 
 
 class _Socket(socket.socket):

@@ -60,11 +60,6 @@ def read_block(language: str) -> str:
 @contextlib.contextmanager
 def run_proxy(language: str, folder: Path, node_port: int) -> Iterator[str]:
     """Return the address of a proxy in front of the node on a port of this machine."""
-    name, frame, arguments = _PROGRAMS[language]
-    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
-    if program is None:
-        give_up(f"{name} is not installed")
-    folder.mkdir()
     port = find_free_port()
     block = read_block(language).replace("10.0.0.5:8080", f"127.0.0.1:{node_port}")
     for listening, here in (
@@ -73,6 +68,18 @@ def run_proxy(language: str, folder: Path, node_port: int) -> Iterator[str]:
         (":80 {", f"http://127.0.0.1:{port} {{"),
     ):
         block = block.replace(listening, here)
+    with start_proxy(language, folder, block, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def start_proxy(language: str, folder: Path, block: str, port: int) -> Iterator[None]:
+    """Run a proxy with this configuration, which listens on the port."""
+    name, frame, arguments = _PROGRAMS[language]
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
+    if program is None:
+        give_up(f"{name} is not installed")
+    folder.mkdir()
     file = folder / "configuration"
     file.write_text(frame.format(folder=folder, block=block))
     process = subprocess.Popen(
@@ -83,7 +90,7 @@ def run_proxy(language: str, folder: Path, node_port: int) -> Iterator[str]:
     )
     try:
         _wait_until_open(port, process)
-        yield f"http://127.0.0.1:{port}"
+        yield
     finally:
         process.terminate()
         process.wait(timeout=10)
