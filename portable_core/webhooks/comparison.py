@@ -116,3 +116,35 @@ def _write_value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_write_value, value))}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLine:
+    """A name with its value in each of several records; None for an absent value."""
+
+    name: str
+    values: Sequence[str | None]
+
+    @property
+    def marks(self) -> Sequence[bool]:
+        """For each record, whether its value is another one than that of the first."""
+        return [value != self.values[0] for value in self.values]
+
+
+def compare_all(records: Sequence[Record]) -> tuple[list[SharedLine], list[SharedLine]]:
+    """Return the members of the bodies, and the metadata, in which some record differs from the
+    first one.
+    """
+    found = [compare_records(records[0], other) for other in records[1:]]
+    bodies, heads = [each.body for each in found], [each.head for each in found]
+    return _join_lines(bodies), _join_lines(heads)
+
+
+def _join_lines(compared: Sequence[Sequence[Line]]) -> list[SharedLine]:
+    by_name = [{line.name: line for line in lines} for lines in compared]
+    firsts = {line.name: line.one for lines in reversed(compared) for line in lines}
+    joined = []
+    for name in dict.fromkeys(line.name for lines in compared for line in lines):
+        others = [lines[name].other if name in lines else firsts[name] for lines in by_name]
+        joined.append(SharedLine(name, [firsts[name], *others]))
+    return joined

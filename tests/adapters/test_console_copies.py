@@ -106,6 +106,47 @@ def test_bodies_and_headers_are_compared_side_by_side(client: Client) -> None:
     assert client.get(f"/webhooks/{one}/compare/x", headers=HTML).status_code == 400
 
 
+def test_copies_are_shown_side_by_side(client: Client) -> None:
+    key = "a" * 32
+    ids = add(
+        client,
+        make(0, 7, b'{"id":1,"attempt":1}', key=key),
+        make(9000, 7, b'{"id":1,"attempt":2}', True, key=key),
+        make(9999, 7, b'{"id":1,"attempt":1}', key=key, headers={"x-a": HOSTILE}),
+        make(10, 7, b'{"other":1}', key="b" * 32),
+    )
+    page = read(client, f"/webhooks/{ids[1]}/copies")
+    assert f'href="/webhooks/{ids[0]}/copies"' in read(client, f"/webhooks/{ids[0]}")
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', page)
+    assert heads == ["Record", "1", "2 (this one)", "3"]
+    assert re.findall(r'href="/webhooks/(\d+-\d+)"', page) == ids[:3]
+    text = read_text(page)
+    assert "/attempt 1 2 1" in text
+    assert "9 s later" in text
+    assert "header x-a absent absent" in text
+    assert page.count('class="other"') == 2
+    assert not re.search(r"<script(?! src)|<style|style=|\son\w+=", page)
+    alone = read(client, f"/webhooks/{ids[3]}/copies")
+    assert "No other record has this key." in alone
+    assert client.get("/webhooks/1-1/copies", headers=HTML).status_code == 404
+
+
+def test_a_webhook_can_be_copied_as_text(client: Client) -> None:
+    small, large = add(
+        client,
+        make(0, 7, json.dumps({"x": HOSTILE}).encode(), headers={"x-a": "1"}),
+        make(5, 8, b'{"x":"%s"}' % (b"y" * 70_000)),
+    )
+    page = read(client, f"/webhooks/{small}")
+    line, curl = (
+        html.unescape(t) for t in re.findall(r"<textarea[^>]*>(.*?)</textarea>", page, re.S)
+    )
+    assert json.loads(line)["data"] == {"x": HOSTILE}
+    assert 'curl --globoff "$URL"' in curl
+    assert "-H 'x-a: 1'" in curl
+    assert "textarea" not in read(client, f"/webhooks/{large}")
+
+
 def test_everything_in_a_comparison_is_text(client: Client) -> None:
     one, other = add(
         client,

@@ -36,6 +36,7 @@ CONSOLE = {
     ("post", "/console/sync"),
     ("get", "/webhooks/{webhook}/payload"),
     ("get", "/webhooks/{webhook}/compare/{other}"),
+    ("get", "/webhooks/{webhook}/copies"),
     ("get", "/quarantine/{item}/payload"),
     ("get", "/replays"),
     ("post", "/replays"),

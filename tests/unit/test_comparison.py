@@ -10,6 +10,7 @@ from portable_core.webhooks.comparison import (
     MOST_MEMBERS,
     Comparison,
     Line,
+    compare_all,
     compare_records,
 )
 
@@ -87,3 +88,25 @@ def test_metadata_that_differs_is_named() -> None:
         Line("header x-new", None, "n"),
     ]
     assert comparison.equal_headers == 1
+
+
+def test_several_records_are_compared_with_the_first() -> None:
+    bodies = (b'{"a":1,"n":1}', b'{"a":1,"n":2}', b'{"a":1,"n":1,"x":true}')
+    metas = (Meta("s", {"h": "1"}), Meta("s", {"h": "1"}), Meta("s", {"h": "2", "i": "3"}))
+    records = [Record(Pair(1, 1), *parts) for parts in zip(bodies, metas, strict=True)]
+    body, head = compare_all(records)
+    assert [(line.name, line.values) for line in body] == [
+        ("/n", ["1", "2", "1"]),
+        ("/x", [None, None, "true"]),
+    ]
+    assert [(line.name, line.values) for line in head] == [
+        ("header h", ["1", "1", "2"]),
+        ("header i", [None, None, "3"]),
+    ]
+    assert [line.marks for line in (*body, *head)] == [
+        [False, True, False],
+        [False, False, True],
+        [False, False, True],
+        [False, False, True],
+    ]
+    assert compare_all(records[:1]) == ([], [])

@@ -16,7 +16,9 @@ from portable_core.node import Node
 from portable_core.ports import Quarantined
 from portable_core.records import format_id, parse_id
 from portable_core.sync.master import Master
-from portable_core.webhooks.comparison import compare_records
+from portable_core.webhooks.comparison import compare_all, compare_records
+from portable_core.webhooks.copying import MAX_COPIED_BYTES, format_curl
+from portable_core.webhooks.feed import encode_line
 from portable_core.webhooks.payload_text import indent, is_structured
 from portable_core.webhooks.related import find_copies, find_similar_rows
 from portable_core.webhooks.search import Page, find_record
@@ -34,6 +36,9 @@ SPANS = (
     ("7d", "last 7 days"),
     ("30d", "last 30 days"),
 )
+
+#: The most records that are shown side by side.
+_MOST_BESIDE = 5
 
 _QUARANTINE_ROWS = 100
 _QUARANTINE_CHARACTERS = 2000
@@ -70,6 +75,7 @@ class WebhookPages:
         """Add the routes that only browsers use."""
         for path, view in (
             ("/webhooks/<webhook>/payload", self._download),
+            ("/webhooks/<webhook>/copies", self._show_copies),
             ("/webhooks/<webhook>/compare/<other>", self._compare),
             ("/quarantine/<path:item>/payload", self._download_quarantined),
         ):
@@ -108,6 +114,7 @@ class WebhookPages:
         finder = self._node.require_finder()
         record = find_record(finder.store, parse_id(webhook))
         text, whole = indent(record.payload, SHOWN_CHARACTERS)
+        is_small = len(record.payload) <= MAX_COPIED_BYTES
         return render_template(
             "webhook.html",
             record=record,
@@ -117,6 +124,27 @@ class WebhookPages:
             text=text,
             whole=whole,
             targets=self._node.settings.replay_targets,
+            line=encode_line(record).decode().rstrip() if is_small else "",
+            curl=format_curl(record) if is_small else "",
+        )
+
+    def _show_copies(self, webhook: str) -> str:
+        """Show a webhook beside its nearest copies."""
+        self._node.receiver.open()
+        finder = self._node.require_finder()
+        record = find_record(finder.store, parse_id(webhook))
+        time = record.pair.timestamp
+        found = [related.row.pair for related in find_copies(finder, record)]
+        nearest = sorted(found, key=lambda pair: abs(pair.timestamp - time))[: _MOST_BESIDE - 1]
+        records = sorted([record, *finder.store.fetch(nearest)], key=lambda each: each.pair)
+        body, head = compare_all(records)
+        return render_template(
+            "copies.html",
+            name=format_id(record.pair),
+            records=records,
+            body=body,
+            head=head,
+            more=len(found) - len(nearest),
         )
 
     def _compare(self, webhook: str, other: str) -> str:

@@ -21,6 +21,20 @@ function localise(root) {
 }
 localise(document);
 
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  const area = document.getElementById(button.dataset.copy);
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    area.select();
+    try {
+      await navigator.clipboard.writeText(area.value);
+    } catch {
+      document.execCommand("copy"); // a page without TLS has no clipboard
+    }
+    button.textContent = "Copied";
+  });
+}
+
 function nameOf(element) {
   return element.getAttribute("href") || element.getAttribute("aria-label") || element.textContent;
 }
