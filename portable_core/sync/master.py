@@ -31,7 +31,8 @@ from portable_core.sync.quarantine import Quarantine
 from portable_core.sync.reconcile import find_missing
 from portable_core.sync.report import HandOverReport, SlaveReport, SyncReport, read_report
 from portable_core.sync.retention import ConsumerHold, MasterRetention
-from portable_core.sync.slave_sync import SlaveLimits, SlaveSync
+from portable_core.sync.slave_limits import SlaveLimits
+from portable_core.sync.slave_sync import SlaveSync
 from portable_core.sync.slaves import Slaves, adopt_state
 from portable_core.sync.turns import Turns
 

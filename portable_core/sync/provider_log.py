@@ -40,6 +40,7 @@ from portable_core.records import MAX_INTEGER, Pair, Record
 from portable_core.settings import Settings
 from portable_core.sources.delivery_logs import LogSettings
 from portable_core.sync.floor import read_floor
+from portable_core.sync.log_gap import LogInfo
 from portable_core.sync.merge import LimitReached
 from portable_core.sync.provider_log_lookup import (
     drop_repeats,
@@ -105,7 +106,7 @@ class ProviderLogClient:
         master, now = self._master, self._master.now()
         reached = max(0, now - self.configured.kind.reach_ms)
         rules = master.identifier.rules
-        return SlaveInfo(
+        return LogInfo(
             store=self._store,
             generation=0,
             first=max(reached, read_floor(master.store)),
@@ -116,6 +117,7 @@ class ProviderLogClient:
             encodings=tuple(ENCODINGS),
             rules={name: rule.text for name, rule in rules.items()},
             erases=True,
+            reached=reached,
         )
 
     def erase(self, tombstones: Sequence[Tombstone], keep_waiting: KeepWaiting = wait_on) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +33,7 @@ from portable_core.ports import (
 from portable_core.sync.copies import CopyFinder
 from portable_core.sync.floor import begin_at_floor, read_floor
 from portable_core.sync.introduction import introduce
+from portable_core.sync.log_gap import note_gap
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, TooManyPairs
 from portable_core.sync.parts import expect_collisions
 from portable_core.sync.progress import Progress
@@ -44,32 +44,14 @@ from portable_core.sync.resuming import (
     find_open_losses,
 )
 from portable_core.sync.sending import PairSender
+from portable_core.sync.slave_limits import (
+    COLLISIONS,
+    LIMIT_REACHED,
+    LIMIT_TOO_LOW,
+    SlaveLimits,
+)
 from portable_core.sync.windows import Step, StepOutcome, WindowLimits, WindowPlan
 from portable_core.wire.negotiation import ENCODINGS, Encoding
-
-_LIMIT_REACHED = "a limit of this sync was reached; the next one continues"
-
-_LIMIT_TOO_LOW = (
-    "Limit reached: nothing could be saved within SYNC_SLAVE_S, SYNC_SLAVE_RECORDS and "
-    "SYNC_SLAVE_BYTES (or SYNC_BUDGET_S); the slave is too slow, or they are too low"
-)
-
-_COLLISIONS = (
-    "some {count:.0f} of the webhooks that were compared share their hash with another one by "
-    "chance; one of them is not recovered if only the slave has it. Use HASH=blake2b"
-)
-
-
-class SlaveLimits(NamedTuple):
-    """How much of one sync a slave may use. ``deadline`` is a reading of ``Clock.monotonic``.
-
-    ``whole_turn``: the deadline leaves the slave its full time, not the rest of the sync's budget.
-    """
-
-    deadline: float
-    records: int
-    bytes: int
-    whole_turn: bool
 
 
 class SlaveSync:
@@ -124,19 +106,19 @@ class SlaveSync:
             progress.fail(error)
         except LimitReached:
             if progress.saved or self._gained:
-                progress.warn(_LIMIT_REACHED)
+                progress.warn(LIMIT_REACHED)
             elif self._used_its_turn():
                 # The next sync would end here as well.
-                progress.fail(_LIMIT_TOO_LOW, LimitReached.__name__)
+                progress.fail(LIMIT_TOO_LOW, LimitReached.__name__)
             else:
                 # The turn does not count, so that the slave is among the first next time.
-                progress.warn(_LIMIT_REACHED)
+                progress.warn(LIMIT_REACHED)
                 self._turn_started = self._last_report.started
         if self._differing and not progress.error:
             progress.fail(ClocksDiffer(self._differing))
         progress.similar = self._copies.find_members()
         if progress.expected_collisions >= 1 and not progress.warning:
-            progress.warn(_COLLISIONS.format(count=progress.expected_collisions))
+            progress.warn(COLLISIONS.format(count=progress.expected_collisions))
         losses = find_open_losses(self._state.losses)
         progress.losses = len(losses)
         if losses:
@@ -171,7 +153,7 @@ class SlaveSync:
         start = max(self._state.cursor or 0, end if info.first is None else min(info.first, end))
         self._state = replace(self._state, cursor=start)
         floor = min(read_floor(self._context.store), end)
-        self._state = begin_at_floor(before, self._state, info, floor)
+        self._state = note_gap(before, begin_at_floor(before, self._state, info, floor), info)
         if info.first is None:
             return
         plan = self._make_plan(info)

@@ -23,6 +23,10 @@ from portable_core.ports import Clock, Delivery, KeepWaiting, LogEntry, LogListi
 from portable_core.sources.delivery_logs import LogSettings
 
 _PAGE = 100
+
+#: The most entries that are remembered; the latest ones beyond are read again later.
+MOST_KEPT = 200_000
+
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 
 
@@ -67,6 +71,18 @@ class _Reading:
     entries: dict[str, LogEntry] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
     succeeded: set[str] = field(default_factory=set)
+
+    def drop_latest(self) -> None:
+        """Drop the later half of the entries: the reading is then one up to their time."""
+        ordered = sorted(self.entries.values(), key=lambda entry: entry.timestamp)
+        middle = ordered[len(ordered) // 2].timestamp
+        kept = [entry for entry in ordered if entry.timestamp < middle]
+        if kept:
+            self.time, self.etag = min(self.time, middle), ""
+            self.entries = {entry.id: entry for entry in kept}
+            self.failed = {}
+            for entry in kept:
+                self.failed.setdefault(entry.webhook, []).append(entry.id)
 
 
 @dataclass(slots=True)
@@ -179,6 +195,8 @@ class GithubLog:
             time = _parse_time(item.delivered_at)
             oldest = time if oldest is None else min(oldest, time)
             self._sort(reading, item, time)
+        if len(reading.entries) > MOST_KEPT:
+            reading.drop_latest()
         slack = self._configured.delay_ms
         done = oldest is None or oldest < reading.floor - slack
         reading.cursor = "" if done else _find_cursor(response.headers)
