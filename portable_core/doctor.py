@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from portable_core.adapters.http.client import HttpSlaveClient
-from portable_core.errors import WebhookSyncError
+from portable_core.errors import Unavailable, WebhookSyncError
 from portable_core.ingest.identifier import Identifier
 from portable_core.ingest.receiver import name_algorithm
 from portable_core.log_clients import make_log
@@ -28,7 +28,7 @@ from portable_core.sync.advice import advise
 from portable_core.sync.agreement import check_agreement
 from portable_core.sync.clocks import NodeTime, diagnose
 from portable_core.text import format_size
-from portable_core.wiring import build_clients, find_version
+from portable_core.wiring import build_clients, build_source_keys, find_version
 
 #: Less free space than this part of the disk, and fewer descriptors, are warnings.
 LEAST_FREE = 0.05
@@ -59,6 +59,7 @@ def examine(role: Role, env: Mapping[str, str], host: str | None = None) -> Iter
     yield Finding("ok", "settings", f"a {role} would start")
     yield from _examine_disk(settings)
     yield _examine_descriptors()
+    yield from _examine_keys(settings)
     if role == "master":
         yield from _examine_slaves(settings)
         yield from _examine_logs(settings)
@@ -82,6 +83,20 @@ def _examine_descriptors() -> Finding:
         return Finding("ok", "open files", f"a limit of {hard}")
     text = f"a limit of {hard}: raise it (ulimit -Hn), each connection needs one"
     return Finding("warning", "open files", text)
+
+
+def _examine_keys(settings: Settings) -> Iterator[Finding]:
+    """Fetch the public keys with which senders sign."""
+    keys = build_source_keys(settings)
+    for address in sorted(settings.sources.key_addresses):
+        assert keys is not None  # noqa: S101  # there are addresses
+        try:
+            count = keys.count(address)
+        except Unavailable as error:
+            text = f"{address}: {error.__cause__}. Webhooks of its sources get a 503."
+            yield Finding("fault", "keys", text)
+        else:
+            yield Finding("ok" if count else "fault", "keys", f"{address}: {count} keys")
 
 
 def _examine_slaves(settings: Settings) -> Iterator[Finding]:

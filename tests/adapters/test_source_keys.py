@@ -19,6 +19,7 @@ from google.oauth2 import id_token
 
 from portable_core.adapters.authentication.key_set import MIN_AGE_S, RENEW_S, UNKNOWN_KEY_S
 from portable_core.adapters.authentication.source_keys import SourceKeys, read_jwk_set
+from portable_core.doctor import examine
 from portable_core.errors import Unavailable
 from portable_core.sources.decision import Admit, Refuse
 from portable_core.sources.encodings import ENCODINGS
@@ -253,6 +254,27 @@ def test_a_source_of_one_s_own_has_keys_of_its_own(tmp_path: Path) -> None:
         for sent, expected in ((body, Admit), (body + b" ", Refuse)):
             request = SourceRequest(lambda _: [token], sent)
             assert isinstance(sources.decide("s", request, _now_ms()), expected)
+
+
+def test_the_doctor_names_keys_that_cannot_be_fetched(tmp_path: Path) -> None:
+    publisher = Publisher("k1", "k2")
+    with serve(publisher) as url:
+        file = tmp_path / "sources.toml"
+        file.write_text(
+            f'[s]\nsecrets = ["env:EXPECTED"]\nsignature.jwt = {{ keys = "{url}/keys", '
+            'expected = ["aud"] }\n'
+        )
+        env = {"STORE": f"sqlite:{tmp_path / 'store'}", "SYNC_TOKENS": "t" * 20, "EXPECTED": "me"}
+        env |= {"SOURCES_FILE": str(file), "OTHER_VARIABLES": "EXPECTED"}
+
+        def examine_keys() -> list[tuple[str, str]]:
+            return [(f.level, f.text) for f in examine("slave", env) if f.subject == "keys"]
+
+        assert examine_keys() == [("ok", f"{url}/keys: 2 keys")]
+        publisher.status = 404
+        ((level, text),) = examine_keys()
+        assert level == "fault"
+        assert "the response has status 404. Webhooks of its sources get a 503." in text
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,13 @@ class KeySet:
             raise make_unavailable()
         return None, fresh and now - self._tried < UNKNOWN_KEY_S
 
-    def fetch_again(self) -> None:
-        """Fetch the keys, unless that was just done. Raises ``Unavailable``."""
+    def fetch_again(self) -> int:
+        """Fetch the keys, unless that was just done; return their number.
+
+        Raises ``Unavailable``, whose cause is the reason.
+        """
         with self._lock:
-            self._refresh()
+            return len(self._refresh().by_id)
 
     def renew(self) -> float:
         """Fetch the keys if they expire soon; return the seconds until that is due again."""

@@ -67,6 +67,10 @@ class SourceKeys:
         self._wake.set()
         raise Unavailable("the keys of this source are being fetched; send the webhook again")
 
+    def count(self, address: str) -> int:
+        """Return the number of keys of an address. Raises ``Unavailable``."""
+        return self._sets[address].fetch_again()
+
     def _run(self) -> None:
         while True:
             self._wake.clear()
