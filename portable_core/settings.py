@@ -99,6 +99,7 @@ class Settings(SettingsTable):
             *map(_describe_injected, injected),
             *_find_warnings(role, given, names),
             *_find_unsigned(known.sources),
+            *_find_plain_logs(known.provider_logs),
         )
         settings = cls(warnings=warnings, **vars(known))
         for check in _CHECKS:
@@ -178,6 +179,15 @@ def _resolve_logs(logs: DeliveryLogs, read_secret: Callable[[str], str]) -> Deli
         return logs.resolve(read_secret)
     except ValueError as error:
         raise SettingsError(f"PROVIDER_LOGS: {error}") from None
+
+
+def _find_plain_logs(logs: DeliveryLogs) -> Iterator[str]:
+    for log in logs.logs.values():
+        if log.is_exposed:
+            yield (
+                f"PROVIDER_LOGS: {log.name} sends its token to {log.base} without encryption. Use "
+                "https://."
+            )
 
 
 def _find_secrets(value: object) -> Iterator[str]:

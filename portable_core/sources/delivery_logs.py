@@ -91,6 +91,9 @@ DEFAULT_DELAY_S = 60
 _NO_SOURCE = "-"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+#: Hosts to which plain HTTP cannot be read on its way.
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 _REFERENCE = re.compile(r"(env|file):.+")
 _DELAY = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 
@@ -126,6 +129,12 @@ class LogSettings:
     def place(self) -> str:
         """The text that names the log: its kind, address and target."""
         return f"{self.kind.name} {self.base} {self.target}"
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether the secret can be read on its way."""
+        parts = urlsplit(self.base)
+        return parts.scheme == "http" and parts.hostname not in _LOOPBACK
 
     def resolve(self, read_secret: Callable[[str], str]) -> LogSettings:
         """Return the log with its secrets. Raises ``ValueError``, which quotes no secret."""

@@ -81,6 +81,12 @@ def test_a_name_is_that_of_one_slave_or_log() -> None:
         read(f"{GITHUB}?token=env:T", SLAVES="hub=http://a.example")
 
 
+def test_plain_http_beyond_this_machine_is_a_warning() -> None:
+    assert read(f"{GITHUB}?token=env:T&base=http://localhost:8000").warnings == ()
+    (warning,) = read(f"{GITHUB}?token=env:T&base=http://git.example/api/v3").warnings
+    assert warning.startswith("PROVIDER_LOGS: hub sends its token to http://git.example/api/v3")
+
+
 def test_a_slave_does_not_need_the_secrets_of_a_log() -> None:
     env = {"STORE": "memory:", "SYNC_AUTH": "none", "PROVIDER_LOGS": f"{GITHUB}?token=env:NOTHING"}
     (warning,) = Settings.from_env("slave", env).warnings
