@@ -25,6 +25,8 @@ from portable_core.sync.completeness import slave_complete_until, synced_until
 from portable_core.sync.master import Master
 from portable_core.sync.resuming import LOSSES_WARNING
 from portable_core.sync.slave import Slave
+from portable_core.webhooks.names import Names
+from portable_core.webhooks.search import Finder
 from tests.support.stores.disk_rig import DiskRig
 from tests.support.stores.samples import HOUR
 from tests.support.stores.sqlite_damages import overwrite
@@ -158,7 +160,14 @@ def client(rig: DiskRig) -> Iterator[tuple[FlaskClient, Master]]:
         def authenticate(header: str | None) -> None:
             assert header == "Bearer abc"
 
-        node = Node(settings, master.receiver, authenticate, lambda *_: Admit(), master=master)
+        node = Node(
+            settings,
+            master.receiver,
+            authenticate,
+            lambda *_: Admit(),
+            master=master,
+            finder=Finder(master.store, Names({})),
+        )
         app = create_app(node, expose=lambda accept: metrics.expose(node, accept))
         yield app.test_client(), master
 

@@ -17,19 +17,23 @@ from tests.support.wheel import ROOT, build_wheel, install_wheel
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-#: The modules that need an extra, by the extra.
+#: How the names of the modules begin that need an extra, by the extra.
 MODULES = {
-    "firestore": "portable_core.adapters.firestore",
-    "oidc": "portable_core.adapters.authentication.oidc",
-    "functions": "portable_core.functions.main",
+    "firestore": ["portable_core.adapters.firestore"],
+    "oidc": [
+        "portable_core.adapters.authentication.oidc",
+        "portable_core.adapters.authentication.key_set",
+        "portable_core.adapters.authentication.source_keys",
+    ],
+    "functions": ["portable_core.functions.main"],
 }
 
-#: Prints the modules of the package below a prefix that cannot be imported.
+#: Prints the modules of the package with these prefixes that cannot be imported.
 IMPORT_ALL = """
 import importlib, os, pkgutil, portable_core, sys
 os.environ.update(FUNCTION_TARGET="slave", STORE="memory:", SYNC_AUTH="none")
 for module in pkgutil.walk_packages(portable_core.__path__, "portable_core.", lambda name: None):
-    if module.name.startswith(sys.argv[1]) and module.name != "portable_core.__main__":
+    if module.name.startswith(tuple(sys.argv[1:])) and module.name != "portable_core.__main__":
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError:
@@ -48,29 +52,30 @@ def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_wheel(wheel, tmp_path_factory.mktemp("base") / "env")
 
 
-def list_missing(bin: Path, prefix: str = "portable_core.") -> list[str]:
-    """Return the modules below ``prefix`` that an environment cannot import."""
-    done = subprocess.run(
-        [bin / "python", "-P", "-c", IMPORT_ALL, prefix], capture_output=True, text=True, timeout=60
-    )
+def list_missing(bin: Path, *prefixes: str) -> list[str]:
+    """Return the modules with these prefixes that an environment cannot import."""
+    command = [str(bin / "python"), "-P", "-c", IMPORT_ALL, *prefixes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
 def test_the_base_imports_every_module_but_those_of_the_extras(base: Path) -> None:
-    missing = list_missing(base)
-    for prefix in MODULES.values():
+    missing = list_missing(base, "portable_core.")
+    prefixes = tuple(prefix for each in MODULES.values() for prefix in each)
+    for prefix in prefixes:
         assert [name for name in missing if name.startswith(prefix)], prefix
-    assert [name for name in missing if not name.startswith(tuple(MODULES.values()))] == []
+    assert [name for name in missing if not name.startswith(prefixes)] == []
 
 
 @pytest.mark.parametrize("extra", MODULES)
 def test_an_extra_brings_what_its_modules_import(extra: str, wheel: Path, tmp_path: Path) -> None:
     bin = install_wheel(wheel, tmp_path / "env", extras=[extra])
-    assert list_missing(bin, MODULES[extra]) == []
+    assert list_missing(bin, *MODULES[extra]) == []
 
 
 OIDC = {"SYNC_AUTH": "oidc", "OIDC_AUDIENCE": "https://a.example", "OIDC_ACCOUNTS": "a@b.example"}
+KEYED = {"SOURCES": "s=pubsub-oidc:a@b.example https://a.example"}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,12 @@ OIDC = {"SYNC_AUTH": "oidc", "OIDC_AUDIENCE": "https://a.example", "OIDC_ACCOUNT
         (
             {"STORE": "memory:", "ALLOW_EPHEMERAL": "1", **OIDC},
             "SYNC_AUTH",
+            "google-auth[requests]",
+            "oidc",
+        ),
+        (
+            {"STORE": "memory:", "ALLOW_EPHEMERAL": "1", "SYNC_AUTH": "none", **KEYED},
+            "SOURCES",
             "google-auth[requests]",
             "oidc",
         ),
