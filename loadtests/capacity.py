@@ -243,9 +243,9 @@ def count_master(
 ) -> Documents:
     """It reads its segments, with a span on either side of each window, for every slave.
 
-    Retention is as long as on a slave; what it removes is read and deleted.
+    A TTL policy deletes what was written, without reads.
     """
-    return _count(rate, instances, linger_s, _compared() + 1, copies)
+    return _count(rate, instances, linger_s, _compared(), copies)
 
 
 def count_slave(rate: float, instances: int, linger_s: float, *, copies: bool = False) -> Documents:

@@ -48,7 +48,6 @@ STORE_KINDS: Mapping[str, StoreKind] = {
             outlives_instance=True,
             default_linger_ms=750,  # each commit costs money: docs/firestore.md, "Cost"
             master_retention=False,
-            erases=False,
         ),
     )
 }

@@ -177,9 +177,13 @@ def hand_over_tombstones(
     A slave that cannot erase is a warning, and an error of this request, too: the sync continues.
     """
     mark = f"{_SENT}{client.name}"
-    if anew and store.mark(mark):
+    if next(store.tombstones(), None) is None:
+        return
+    sent = store.mark(mark)
+    if anew and sent:
         store.set_mark(mark, 0)
-    numbered = store.tombstones(store.mark(mark))
+        sent = 0
+    numbered = store.tombstones(sent)
     while batch := list(islice(numbered, MOST_AT_ONCE)):
         if not info.erases:
             progress.warn(CANNOT_ERASE, "CannotErase")

@@ -154,7 +154,7 @@ def test_what_a_status_and_a_check_of_health_cost(store: FirestoreStore) -> None
     clock.sleep(10)
     spent = Spent(store)
     receiver.status()
-    assert spent() == ({"meta": 1, "gaps": 1, "segments": 2, "quarantine": 1}, {}, {}, 0)
+    assert spent() == ({"meta": 1, "gaps": 1, "segments": 2, "quarantine": 2}, {}, {}, 0)
     spent = Spent(store)
     receiver.check()
     assert spent() == ({}, {}, {"meta": 1}, 1)
@@ -189,8 +189,8 @@ def test_a_sync_reads_pairs_and_of_records_only_samples(store: FirestoreStore) -
     assert report.ok
     assert report.slaves[0].pairs_sent == 1000
     reads, writes, deletes, _ = spent()
-    assert reads == {"segments": 20, "meta": 1, "leases": 1, "slaves": 1, "marks": 2}
-    assert sum(reads.values()) <= 25
+    small = {"meta": 1, "leases": 1, "slaves": 1, "marks": 2}
+    assert reads == {"segments": 20, **small}
     assert writes == {"leases": 4, "slaves": 2, "marks": 1}
     assert deletes == {"leases": 2}
 

@@ -12,7 +12,7 @@ import pytest
 from portable_core.adapters.firestore import FirestoreStore
 from portable_core.adapters.firestore.client import Database
 from portable_core.adapters.firestore.queries import RangeQuery
-from portable_core.ports import ConsumerState, Quarantined, SlaveState
+from portable_core.ports import ConsumerState, Quarantined, SlaveState, Tombstone
 from portable_core.records import MAX_INTEGER, Pair, Record
 from tests.support.firestore_emulator import PROJECT, opened_database
 from tests.support.stores.former_firestore import FormerWriter
@@ -75,6 +75,7 @@ def use_all_of(store: FirestoreStore) -> None:
     store.save_quarantine(lease, [Quarantined("id", "s", 1000, "reason", record)])
     list(store.quarantine())
     store.release_lease(lease)
+    store.erase([Tombstone(record.pair, "", 1)])
     store.prune_to_size(1)
     store.prune(MAX_INTEGER)
     store.status()

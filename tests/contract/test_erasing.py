@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-import pytest
-
 from portable_core.ports import BEGINNING, MasterStore, Tombstone
 from portable_core.records import MAX_INTEGER
-from portable_core.store_kinds import STORE_KINDS
 from tests.support.stores.samples import DAY, NOON, make_record, make_records
 from tests.support.stores.stores import ALGORITHM, Place
 
 ALL = (0, MAX_INTEGER + 1)
 
 
-@pytest.fixture
-def erasing(store: MasterStore) -> MasterStore:
-    if store.shared and not STORE_KINDS["firestore"].erases:
-        pytest.skip("this kind of store cannot erase; a master reports that")
-    return store
-
-
-def test_an_erased_record_is_gone_and_its_pair_stays(erasing: MasterStore) -> None:
+def test_an_erased_record_is_gone_and_its_pair_stays(store: MasterStore) -> None:
     records = [*make_records(5), *make_records(5, NOON + DAY)]
-    erasing.append(records)
-    before = [arrival.position for arrival in erasing.arrivals()]
-    end = erasing.newest_arrival()
+    store.append(records)
+    before = [arrival.position for arrival in store.arrivals()]
+    end = store.newest_arrival()
     gone = [records[1], records[7]]
-    assert erasing.erase([Tombstone(r.pair, r.meta.key, NOON) for r in gone]) == 2
+    assert store.erase([Tombstone(r.pair, r.meta.key, NOON) for r in gone]) == 2
     left = [record for record in records if record not in gone]
-    assert list(erasing.records(*ALL)) == left
-    assert list(erasing.pairs(*ALL)) == [record.pair for record in records]
-    assert list(erasing.fetch([record.pair for record in records])) == left
-    arrivals = list(erasing.arrivals())
+    assert list(store.records(*ALL)) == left
+    assert list(store.pairs(*ALL)) == [record.pair for record in records]
+    assert list(store.fetch([record.pair for record in records])) == left
+    arrivals = list(store.arrivals())
     assert [arrival.record for arrival in arrivals] == left
     assert [arrival.position for arrival in arrivals] == [
         position for number, position in enumerate(before) if number not in (1, 7)
     ]
-    assert [a.record for a in erasing.arrivals(before[1])] == left[1:]
-    assert erasing.newest_arrival() == end
-    erasing.append([records[1]])  # from a slave, again
-    assert list(erasing.records(*ALL)) == left
-    erasing.append(make_records(1, NOON + 2 * DAY))
-    assert len(list(erasing.arrivals(end))) == 1
+    assert [a.record for a in store.arrivals(before[1])] == left[1:]
+    assert store.newest_arrival() == end
+    store.append([records[1]])  # from a slave, again
+    assert list(store.records(*ALL)) == left
+    store.append(make_records(1, NOON + 2 * DAY))
+    assert len(list(store.arrivals(end))) == 1
 
 
 def test_tombstones_are_numbered_and_outlive_the_process(place: Place) -> None:
     store = place.connect()
     store.open(ALGORITHM)
-    if store.shared:
-        store.close()
-        pytest.skip("this kind of store cannot erase; a master reports that")
     record, other = make_record(NOON, 3), make_record(NOON + 5, 4)
     store.append([record])
     first, second = Tombstone(record.pair, "k", 5), Tombstone(other.pair, "", 6)

@@ -1,4 +1,4 @@
-"""The methods of a store for the order of arrival and its consumers."""
+"""The methods of a store for the order of arrival, its consumers, and deleted webhooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from portable_core.adapters.firestore import consumers
 from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
+from portable_core.adapters.firestore.erasing import Eraser
 from portable_core.adapters.firestore.reading import Reader
 from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
@@ -16,12 +17,13 @@ _NO_RETENTION = "a master on Firestore removes no records. Use FIRESTORE_TTL_S a
 
 
 class FirestoreArrivals:
-    """The order of arrival, and registered consumers."""
+    """The order of arrival, registered consumers, and deleted webhooks."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._source = reader.source
         self._database = reader.source.database
+        self._eraser = Eraser(reader)
         self._listeners = Listeners()
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
@@ -47,10 +49,10 @@ class FirestoreArrivals:
         raise StoreError("records cannot be imported into Firestore yet.")
 
     def erase(self, tombstones: Sequence[Tombstone]) -> int:
-        raise StoreError("records on Firestore cannot be erased yet. Delete their documents there.")
+        return self._eraser.erase(tombstones)
 
     def tombstones(self, after: int = 0) -> Iterator[tuple[int, Tombstone]]:
-        return iter(())
+        return self._eraser.iterate(after)
 
     def consumers(self) -> dict[str, ConsumerState]:
         return consumers.read_consumers(self._database)

@@ -263,19 +263,25 @@ class Database:
 
     def sum(self, collection: str, field: str) -> int:
         """Return the sum of an integer field over all documents of a collection."""
-        return self.measure(collection, field)[1]
+        return self._aggregate(collection, {"sum": {"field": {"field_path": field}}})
 
-    def measure(self, collection: str, field: str) -> tuple[int, int]:
-        """Return the number of documents of a collection, and the sum of an integer field.
+    def count(self, collection: str) -> int:
+        """Return the number of documents of a collection.
+
+        It is a request of its own: one with a sum counts only documents with the summed field.
+        """
+        return self._aggregate(collection, {"count": {}})
+
+    def _aggregate(self, collection: str, aggregation: dict[str, Any]) -> int:
+        """Return the integer result of an aggregation.
 
         Firestore bills one read for each 1,000 documents; the operation counts include only one.
         """
         request = types.RunAggregationQueryRequest.pb()(parent=f"{self.path}/documents")
         query = request.structured_aggregation_query
         query.structured_query.from_.add(collection_id=collection)
-        query.aggregations.add(alias="sum", sum={"field": {"field_path": field}})
-        query.aggregations.add(alias="count", count={})
-        sums: list[tuple[int, int]] = []
+        query.aggregations.add(alias="it", **aggregation)
+        results: list[int] = []
 
         def request_stream(timeout: float) -> Iterator[Any]:
             return iter(
@@ -287,15 +293,14 @@ class Database:
                 )
             )
 
-        def add_sum(response: Any) -> None:
+        def add_result(response: Any) -> None:
             message = types.RunAggregationQueryResponse.pb(response)
             if message.HasField("result"):
-                found = message.result.aggregate_fields
-                sums.append((found["count"].integer_value, found["sum"].integer_value))
+                results.append(message.result.aggregate_fields["it"].integer_value)
 
-        self._read_stream(request_stream, add_sum)
+        self._read_stream(request_stream, add_result)
         self.operations.count_reads(collection, 1)
-        return sums[-1] if sums else (0, 0)
+        return results[-1] if results else 0
 
     def _read_stream(
         self, request_stream: Callable[[float], Iterator[Any]], handle: Callable[[Any], None]

@@ -112,7 +112,7 @@ def list_quarantine(database: Database, before: str | None, limit: int) -> list[
 
 def measure_quarantine(database: Database) -> QuarantineSize:
     """Return the size; records that a release without ``size`` set aside count no bytes."""
-    return QuarantineSize(*database.measure(_QUARANTINE, "size"))
+    return QuarantineSize(database.count(_QUARANTINE), database.sum(_QUARANTINE, "size"))
 
 
 def delete_quarantined(database: Database, lease: Lease, id_: str) -> bool:

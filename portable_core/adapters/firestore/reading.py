@@ -148,7 +148,7 @@ class Reader:
                     record = self._read_record(pair, documents.get(where[pair]), values)
                     if record is None and again:
                         record = self._read_elsewhere(pair, where[pair])
-                    if record is not None:
+                    if record is not None and record.erased is None:
                         yield record
                 elif next_former is not None and next_former.pair == pair:
                     yield next_former

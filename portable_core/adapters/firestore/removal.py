@@ -62,7 +62,7 @@ class Remover:
         for index, entry in enumerate(entries):
             if "data" in document.fields:
                 yield self._database.name(RECORDS, format_id(entry.pair))
-            for number in range(entry.parts):
+            for number in range(0 if entry.erased else entry.parts):
                 yield self._database.name(PARTS, format_value_part(segment, index, number))
 
     def finish(self) -> None:

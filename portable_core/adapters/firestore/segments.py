@@ -63,6 +63,9 @@ _ENTRY = struct.Struct(">QQIH")
 _PAIR = struct.Struct(">QQ")
 _OVERHEAD = 400  # bytes of the other fields
 
+#: Stands for the number of parts of a record that was erased.
+_ERASED = 2**16 - 1
+
 _LARGEST_SIZE = 2**32 - 1
 
 
@@ -84,6 +87,11 @@ class Entry(NamedTuple):
     @property
     def pair(self) -> Pair:
         return Pair(self.timestamp, self.hash)
+
+    @property
+    def erased(self) -> bool:
+        """Whether an operator has deleted the webhook."""
+        return self.parts == _ERASED
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -222,6 +230,30 @@ def read_values(document: Any) -> list[bytes]:
     if len(values) != len(document.fields["pairs"].bytes_value) // _ENTRY.size:
         raise StoreDamaged(f"the segment {document.name} is damaged: {len(values)} values")
     return values
+
+
+def erase_in_segment(document: Any, index: int, at: Milliseconds) -> Any:
+    """Return the ``Write`` of a segment whose record of this number was erased.
+
+    The pair, the places of the others and their order stay. The commit is rejected if the segment
+    was changed since it was read.
+    """
+    entries = read_segment_entries(document)
+    values = read_values(document)
+    entry = entries[index]
+    values[index] = pack_value(Record(entry.pair, b"", erased=at))
+    entries[index] = entry._replace(size=0, parts=_ERASED)
+    write = write_document(document.name, {})
+    fields = write.update.fields
+    for name in document.fields:
+        fields[name].CopyFrom(document.fields[name])
+    fields["records"].bytes_value = compress(msgpack.packb(values))
+    fields["pairs"].bytes_value = b"".join(
+        _ENTRY.pack(*each.pair, each.size, each.parts) for each in entries
+    )
+    fields["bytes"].integer_value = sum(each.size for each in entries)
+    write.current_document.update_time.CopyFrom(document.update_time)
+    return write
 
 
 def join_value(document: Any, entry: Entry, pieces: bytes) -> bytes:

@@ -102,6 +102,7 @@ class FirestoreStore(FirestoreArrivals):
             self._database.connect()
             try:
                 info, self._source.former = identity.open_identity(self._database, algorithm)
+                self._eraser.refresh()
                 return info
             except BaseException:
                 self._database.close()
@@ -184,7 +185,7 @@ class FirestoreStore(FirestoreArrivals):
         limit = TIMEOUT_S if deadline is None else deadline - min(self._margin_s, deadline / 10)
         started, since = time.time(), time.monotonic()
         builder = CommitBuilder(self._database, self._options, fence, writer.next_place)
-        unique = {record.pair: record for record in records}
+        unique = {record.pair: record for record in self._eraser.leave_out(records)}
         ordered = [unique[pair] for pair in sorted(unique)]
         commits = chain(builder.add_records(ordered), builder.finish(fence_alone=not ordered))
         for writes in commits:

@@ -6,6 +6,7 @@ const require = createRequire(import.meta.url);
 const { ServerCredentials } = require("@grpc/grpc-js");
 const {
   FirestoreServer,
+  FirestoreState,
   FirestoreStateCollection,
   FirestoreStateDocument,
 } = require("@firestore-emulator/server");
@@ -24,6 +25,28 @@ FirestoreStateCollection.prototype.getDocument = function (name) {
     {},
   );
   return this.documents[name];
+};
+
+// The package merges a document that is written without a mask into the one that is there, and ignores
+// preconditions on the time of the last change. These do what Firestore does.
+const { writeV1Document } = FirestoreState.prototype;
+FirestoreState.prototype.writeV1Document = function (date, write) {
+  if (write.has_update) {
+    const document = this.getDocument(write.update.name);
+    if (write.has_current_document && write.current_document.has_update_time) {
+      const { seconds, nanos } = write.current_document.update_time;
+      const expected = seconds * 1000 + nanos / 1e6;
+      const exists = document.metadata.hasExist;
+      const matches = exists && document.metadata.updatedAt.getTime() === expected;
+      write.current_document.exists = matches || !exists; // the opposite of what is there: rejected
+    }
+    const condition = write.has_current_document && write.current_document;
+    const accepted =
+      !condition || !condition.has_exists || condition.exists === document.metadata.hasExist;
+    const whole = !write.has_update_mask && write.update_transforms.length === 0;
+    if (accepted && whole) document.fields = {};
+  }
+  return writeV1Document.call(this, date, write);
 };
 
 const { server } = new FirestoreServer();
