@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from portable_core.adapters.providers.connection import ApiResponse, ProviderConnection
@@ -101,7 +101,6 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
 )
 
 
-@settings(max_examples=3 * settings().max_examples)  # one takes 3 ms
 @given(st.lists(STEPS, max_size=40))
 def test_what_no_node_received_is_in_the_master_once(steps: list[Step]) -> None:
     github = GithubStandIn(PATH)
