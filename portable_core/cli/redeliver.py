@@ -68,7 +68,7 @@ def _list(log: DeliveryLog, settings: Settings, since: int, until: int | None) -
     """Return the failed deliveries of the range, as far as the log reaches."""
     (configured,) = settings.provider_logs.logs.values()
     now = time.time_ns() // 1_000_000
-    start = max(since, now - configured.kind.reach_ms)
+    start = max(since, now - configured.reach_ms)
     end = now if until is None else min(until, now)
     entries: dict[str, LogEntry] = {}
     while start < end:

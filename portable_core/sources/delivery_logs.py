@@ -23,7 +23,7 @@ class LogKind:
 
     - ``targets``: by the form of a target, the regular expression that it matches.
     - ``address``: the address of the provider's interface, unless ``base`` names another.
-    - ``reach_ms``: for how long the log keeps a delivery.
+    - ``reach_ms``: for how long the log keeps a delivery, unless ``reach`` says otherwise.
     - ``identifier``: the value that names a webhook in all of its deliveries: ``header:<name>`` or
       ``body:<JSON Pointer>``.
     - ``knows_failures``: whether the log can list the deliveries that failed. Otherwise all are
@@ -82,7 +82,7 @@ LOG_KINDS: Mapping[str, LogKind] = MappingProxyType(
 )
 
 #: Options that every kind has.
-_OPTIONS = ("source", "token", "base", "read", "delay")
+_OPTIONS = ("source", "token", "base", "read", "delay", "reach")
 
 #: Until this long after a delivery the log may lack it, in seconds.
 DEFAULT_DELAY_S = 60
@@ -96,6 +96,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _REFERENCE = re.compile(r"(env|file):.+")
 _DELAY = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_REACH = re.compile(r"[1-9][0-9]{0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class LogSettings:
     - ``name``: its name in reports, state and commands.
     - ``source``: the source whose webhooks it lists.
     - ``read_all``: read the deliveries that succeeded, too.
+    - ``reach_ms``: for how long the log keeps a delivery.
     - ``token``, ``key``: secrets; references to them until :meth:`resolve`.
     - ``extra``: the options of its kind, but for ``key``.
     """
@@ -116,6 +118,7 @@ class LogSettings:
     base: str
     read_all: bool
     delay_ms: int
+    reach_ms: int
     token: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -212,6 +215,9 @@ def _parse_log(name: str, text: str) -> LogSettings:
     delay = options.pop("delay", str(DEFAULT_DELAY_S))
     if not _DELAY.fullmatch(delay):
         raise ValueError(f"delay: must be a number of seconds (got {delay[:40]!r})")
+    reach = options.pop("reach", str(kind.reach_ms // _DAY_MS))
+    if not _REACH.fullmatch(reach):
+        raise ValueError(f"reach: must be a number of days (got {reach[:40]!r})")
     base = _parse_address(options.pop("base", kind.address))
     token, key = options.pop("token", ""), options.pop("key", "")
     for option, reference in (("token", token), ("key", key)):
@@ -225,6 +231,7 @@ def _parse_log(name: str, text: str) -> LogSettings:
         base,
         read == "all",
         round(float(delay) * 1000),
+        int(reach) * _DAY_MS,
         token,
         key,
         options,

@@ -104,7 +104,7 @@ class ProviderLogClient:
     ) -> SlaveInfo:
         """Return how the log looks to a sync, without a request to the provider."""
         master, now = self._master, self._master.now()
-        reached = max(0, now - self.configured.kind.reach_ms)
+        reached = max(0, now - self.configured.reach_ms)
         rules = master.identifier.rules
         return LogInfo(
             store=self._store,
@@ -199,7 +199,7 @@ class ProviderLogClient:
             delivery = entry.delivery or self.log.read(entry, wait)
             record = None if delivery is None else self._make_record(entry, delivery)
             if record is not None:
-                span, reach = self._master.settings.span_ms, self.configured.kind.reach_ms
+                span, reach = self._master.settings.span_ms, self.configured.reach_ms
                 back = reach if entry.repeated else span
                 yield _Found(record, max(0, entry.timestamp - back))
 

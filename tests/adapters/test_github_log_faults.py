@@ -146,6 +146,14 @@ def test_no_delivery_is_passed_while_the_log_may_lack_it() -> None:
         assert late["id"]
 
 
+def test_the_reach_is_an_option() -> None:
+    for reach, saved in ((7, 2), (1, 1)):
+        with run(f"&reach={reach}") as (github, node):
+            github.add({"number": 1}, ago(5 * 24 * 60))
+            github.add({"number": 2}, ago(30))
+            assert sync(node, "log").saved == saved
+
+
 def test_nothing_before_the_floor_is_fetched_or_missed() -> None:
     with run() as (github, node):
         node.receiver.open()

@@ -27,6 +27,7 @@ def test_a_log_has_its_options_and_the_defaults_of_its_kind() -> None:
     hub, pay = logs["hub"], logs["pay"]
     assert (hub.source, hub.base, hub.read_all) == ("hub", "https://api.github.com", False)
     assert (hub.delay_ms, hub.token, hub.label) == (60_000, "a-secret", "github:acme/shop/hooks/1")
+    assert (hub.reach_ms, pay.reach_ms) == (3 * 86_400_000, 30 * 86_400_000)
     assert (pay.source, pay.read_all, pay.delay_ms, pay.extra) == ("", True, 1500, {"account": "a"})
 
 
@@ -52,6 +53,7 @@ def test_values_are_percent_encoded() -> None:
         (f"{GITHUB}?token=env:T&read=some", "read: must be failed or all"),
         ("till=square:events?token=env:T&read=failed", "read: must be all"),
         (f"{GITHUB}?token=env:T&delay=-1", "delay: must be"),
+        (f"{GITHUB}?token=env:T&reach=0", "reach: must be"),
         (f"{GITHUB}?token=env:T&base=ftp://x", "base: must be"),
         (f"{GITHUB}?token=env:T&base=https://user:pw@x", "base: must be"),
         (f"{GITHUB}?token=env:T&source=a/b", "source: is not"),
