@@ -76,6 +76,7 @@ def make_environment(attempt: Attempt[Webhook]) -> dict[str, str]:
         "TIMESTAMP": str(webhook.timestamp),
         "REPEAT": str(int(webhook.repeat)),
         "QUERY": quote_query(webhook.query),
+        "VIA": webhook.via,
         "HEADERS": json.dumps(dict(webhook.headers)),
         "ATTEMPT": str(attempt.attempt),
     }

@@ -26,6 +26,7 @@ WEBHOOK = Webhook(
     headers={"x-a": "caf\u00e9"},
     query="a=\u00e9&b",
     payload=b'{"a": 12.0}\x00\n' * 50_000,
+    via="github",
 )
 
 
@@ -53,6 +54,7 @@ def test_the_command_gets_the_payload_and_the_metadata(tmp_path: Path) -> None:
         "WEBHOOK_TIMESTAMP": "5",
         "WEBHOOK_REPEAT": "1",
         "WEBHOOK_QUERY": "a=%E9&b",
+        "WEBHOOK_VIA": "github",
         "WEBHOOK_ATTEMPT": "3",
     }
 

@@ -185,6 +185,16 @@ def test_an_app_gets_a_token_for_its_installation(tmp_path: Path) -> None:
         assert pem.decode() not in repr(node.settings)
 
 
+def test_slaves_come_before_logs() -> None:
+    """What a slave has is then in the master, and is not read from a log."""
+    with run(SLAVES="zeta=http://127.0.0.1:9") as (github, node):
+        assert node.master is not None
+        for _ in range(2):
+            assert [report.slave for report in node.master.sync().slaves] == ["zeta", "log"]
+            wait(2)
+        assert len(github.api.forget()) == 2
+
+
 def test_a_failing_log_stops_neither_slaves_nor_other_logs() -> None:
     with run_github() as good, run_github() as bad:
         good.add({"number": 1}, ago(30))
