@@ -77,7 +77,6 @@ def test_most_presets_know_the_event() -> None:
         "hmac-sha256",
         "mandrill",
         "messagebird",
-        "monday-app",
         "pubsub",
         "pubsub-oidc",
         "qstash",
