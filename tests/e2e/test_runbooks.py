@@ -124,9 +124,6 @@ def test_rename(site: Site) -> None:
     assert set(listed) == set(site.slaves)
     assert listed["gamma"]["store"] == store
     assert site.check() == set()
-    site.slaves["alpha"] = site.slaves.pop("gamma")
-    site.restart_master()
-    site.sync()
 
 
 def test_move(site: Site) -> None:
@@ -185,7 +182,8 @@ def test_replace_a_lost_disk(site: Site) -> None:
 
 
 def test_promote(site: Site) -> None:
-    alpha, beta = site.slaves.pop("alpha"), site.slaves["beta"]
+    beta = site.slaves["beta"]
+    alpha = site.slaves.pop(next(name for name in site.slaves if name in ("alpha", "gamma")))
     site.send(alpha, beta)
     store = site.read_status()["store"]["uuid"]
     lost = site.master
