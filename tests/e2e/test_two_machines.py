@@ -214,6 +214,15 @@ def test_the_page_ends_with_a_recovered_webhook(pair: Pair) -> None:
     wait_for_alerts(slave, set())
     note("the alert is gone")
 
+    backup, restore = page["Backup"].sh
+    master.run(backup)
+    master.run(restore)
+    for name in ("slave", "master"):
+        wait_for(master, f"python3 -c '{ASK}' https://{name}.example/health", '"status":"ok"')
+    assert "hub" in master.run("webhook-sync webhooks list")
+    print(master.run(page["Check"].sh[0]))
+    note("the backup is restored")
+
 
 def give_certificate(caddyfile: str) -> str:
     """Name the certificate of the test, which Caddy else fetches."""
