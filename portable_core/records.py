@@ -88,10 +88,14 @@ class Meta:
             mapping["source"] = self.source
         if self.headers:
             mapping["headers"] = dict(self.headers)
-        texts = (("query", self.query), ("key", self.key), ("rule", self.rule), ("via", self.via))
-        for name, text in texts:
-            if text:
-                mapping[name] = text
+        if self.query:
+            mapping["query"] = self.query
+        if self.key:
+            mapping["key"] = self.key
+        if self.rule:
+            mapping["rule"] = self.rule
+        if self.via:
+            mapping["via"] = self.via
         return mapping
 
     @classmethod

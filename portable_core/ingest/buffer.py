@@ -122,7 +122,7 @@ class Buffer:
         """
         if self._closed:
             raise Stopping("this node is being stopped; send the webhook again")
-        repeat = self._repeats.find(meta.key)
+        repeat = self._repeats.find(meta.key) if self._repeats else None
         if repeat is not None:
             self._repeats.collapsed += 1
             return repeat, True
@@ -133,7 +133,8 @@ class Buffer:
         since = self._clock.monotonic()
         pending = PendingRecord(Record(self._timestamps.next(hash_), payload, meta), size, since)
         self._pending.add(pending)
-        self._repeats.note(pending)
+        if self._timestamps.moved:
+            self._repeats.note(pending)
         return pending, False
 
     def reserve(self, pairs: Sequence[Pair]) -> None:

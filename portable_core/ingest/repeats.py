@@ -51,9 +51,7 @@ class Repeats:
         return pending if self._timestamps.find_lead() > self._bound else None
 
     def note(self, pending: PendingRecord) -> None:
-        """Remember the record that was added last if it pushed the timestamps ahead."""
-        if not self._timestamps.moved:
-            return
+        """Remember a record that has pushed the timestamps ahead."""
         passed = pending.record.pair.timestamp - self._timestamps.find_lead()
         while self._oldest and self._oldest[0].record.pair.timestamp < passed:
             forgotten = self._oldest.popleft()

@@ -130,7 +130,7 @@ class Appender:
             return make_extent(row, file.extent)
 
     def _note_growth(self, name: str, rows: _RecordRows) -> None:
-        size = sum(len(key) + len(value) for _, key, value in rows)
+        size = sum([len(key) + len(value) for _, key, value in rows])
         self._most_bytes[name] = (
             self._most_bytes.get(name, self.file_bytes) + 2 * size + _COMMIT_BYTES
         )
