@@ -1,6 +1,6 @@
 """The clients of a master's delivery logs, built from the settings.
 
-A master without a log imports neither the adapters nor what compares them.
+A master without a log imports none of the adapters for them.
 """
 
 from __future__ import annotations
