@@ -19,6 +19,7 @@ from portable_core.errors import MalformedPayload
 from portable_core.ingest.identifier import Identifier
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
+from portable_core.sync.floor import read_floor
 
 #: Identifies webhooks as the nodes of a history do.
 _identifier = Identifier("crc32c", b"", {})
@@ -302,6 +303,11 @@ class Oracle:
         key = _find_key(webhook.payload, webhook.meta)
         if any(_find_key(r.payload, r.meta) == key for r in self._master.fetch(near)):
             return
+        floor = read_floor(self._master)
+        removed = [pair for pair in near if pair.timestamp < floor]
+        stored = [value for pair in removed for value in self._stored[pair]]
+        if any(_find_key(payload, meta) == key for payload, meta in stored):
+            return  # retention has removed it
         raise Violation("bytes", f"{webhook} is there with another value")
 
 
