@@ -77,9 +77,9 @@ def test_invalid_forms_are_rejected(tmp_path: Path, kind: Kind) -> None:
                 if answer.status != status or text not in answer.body.decode():
                     faults[f"{path} {body[:60]}"] = (answer.status, answer.body[-300:])
 
-        try_all("/login", LOGINS)
         entered = fill(node.port, "/login", cookie, f"{form}&token={TOKEN}")
         assert entered.status == 303
+        try_all("/login", LOGINS)
         (cookie,) = entered.cookies
         form = read_form(exchange(node.port, ask("GET", "/", f"Cookie: {cookie}")))
         try_all("/replays", REPLAYS)

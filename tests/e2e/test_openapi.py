@@ -21,7 +21,7 @@ import pytest
 from portable_core.adapters.flask_app.openapi import DESCRIPTION_PATH, describe_surface
 from portable_core.demo.processes import Kind, NodeProcess
 from portable_core.problems import PROBLEM_TYPE
-from tests.support.nodes.sync_nodes import TOKEN, Nodes, put_loss, start
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, put_loss, put_removed, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +87,7 @@ def test_real_nodes_respond_as_described(tmp_path: Path, name: str, kind: Kind) 
         if name == "master":
             node = nodes.make_master({"alpha": slave.url}, kind)
             put_loss(node)
+            put_removed(node)
         start(*{slave, node})
         done, entries = run_schemathesis(tmp_path, node.url + DESCRIPTION_PATH)
         check_run(name, kind, done, entries)

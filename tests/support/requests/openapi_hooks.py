@@ -40,6 +40,8 @@ schemathesis.openapi.media_type(
     ),
 )
 
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
+
 
 @schemathesis.hook
 def map_query(context: Any, query: dict[str, Any] | None) -> dict[str, Any] | None:
