@@ -6,11 +6,10 @@ import configparser
 import copy
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from string import Template
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -149,31 +148,51 @@ def test_an_image_is_built_from_the_root_with_its_own_dockerfile(role: Role) -> 
 # -- elsewhere -------------------------------------------------------------------------------------
 
 
+def test_compose_is_what_its_published_schema_describes(tmp_path: Path) -> None:
+    text = (ROOT / "containers/compose.yaml").read_text()
+    assert check_compose(ROOT / "containers/compose.yaml") == 0
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(text.replace("  pids_limit:", "  pid_limit:"))
+    assert check_compose(wrong) == 1
+
+
+def check_compose(path: Path) -> int:
+    """Return the exit code of a check against the schema of the Compose specification."""
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    return subprocess.run(
+        [tool, "--builtin-schema", "vendor.compose-spec", path], capture_output=True, timeout=60
+    ).returncode
+
+
 def test_compose_runs_the_images_with_valid_settings() -> None:
     compose = yaml.safe_load((ROOT / "containers/compose.yaml").read_text())
     services = compose["services"]
-    assert set(services) == {"master", "slave-alpha", "slave-beta", "sync", "forward"}
+    assert set(services) == {"master", "slave-alpha", "slave-beta", "forward"}
     for name in ("master", "slave-alpha", "slave-beta"):
         service = services[name]
         role: Role = "master" if name == "master" else "slave"
-        environment = {**service["environment"], "SYNC_TOKENS": "secret", "SOURCES": ""}
+        secrets = {"SYNC_TOKENS": "secret", "SOURCES": "", "CONSOLE_TOKEN": "c" * 16}
+        environment = {n: secrets.get(n, value) for n, value in service["environment"].items()}
         assert list(find_settings_faults(role, environment, {})) == []
         assert service["build"] == {
             "context": "..",
             "dockerfile": f"containers/{role}/Dockerfile",
         }
-        assert service["volumes"] == [f"{name}:/data"]
+        assert service["volumes"][0] == f"{name}:/data"
+        settings = Settings.from_env(role, environment)
+        assert (settings.retention_bytes is not None) == (role == "slave")
+        assert (
+            bool(settings.console_token) == (settings.sync_every_ms == 60_000) == (role == "master")
+        )
+        assert {"mem_limit", "pids_limit"} <= set(service)
         assert service["ports"][0].endswith(":8080")
         assert service["read_only"] is True
         assert name in compose["volumes"]
-    sync = services["sync"]
-    assert sync["init"] is True, "nothing in it handles SIGTERM"
-    assert sync["depends_on"] == {"master": {"condition": "service_healthy"}}
+    assert services["master"]["volumes"] == ["master:/data", "backup:/backup"]
     assert services["master"]["healthcheck"]["test"][0] == "CMD"
-    assert sync["environment"] == {"SYNC_TOKENS": "${TRIGGER_TOKEN}"}, "one token, and no secret"
     forward = services["forward"]
     assert forward["profiles"] == ["forward"], "it needs the address of an application"
-    assert forward["depends_on"] == sync["depends_on"]
+    assert forward["depends_on"] == {"master": {"condition": "service_healthy"}}
     assert forward["environment"]["SYNC_TOKENS"] == "${TRIGGER_TOKEN}"
     check_forward_command(forward["entrypoint"], forward["environment"])
     assert forward["volumes"] == ["forward:/data"]
@@ -195,120 +214,6 @@ def check_forward_command(command: list[str], environment: dict[str, str]) -> No
     assert str(options["state_path"]).startswith("/data/")
     read = {parameter.envvar for parameter in forward_command.params} | {"MASTER_URL"}
     assert set(environment) <= read, "a variable that the command does not read"
-
-
-def read_kubernetes(name: str = "kubernetes.yaml") -> dict[tuple[str, str], Any]:
-    """The manifests by kind and name."""
-    text = Template((ROOT / "containers" / name).read_text()).substitute(SAMPLE)
-    parts = list(yaml.safe_load_all(text))
-    named = {(part["kind"], part["metadata"]["name"]): part for part in parts}
-    assert len(named) == len(parts)
-    return named
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_kubernetes_parts_belong_together(role: Role) -> None:
-    parts = read_kubernetes()
-    service, workload = parts["Service", f"webhook-{role}"], parts["StatefulSet", f"webhook-{role}"]
-    pod = workload["spec"]["template"]
-    [container] = pod["spec"]["containers"]
-    labels = pod["metadata"]["labels"]
-    assert service["spec"]["selector"] == workload["spec"]["selector"]["matchLabels"] == labels
-    assert service["metadata"]["name"] == workload["spec"]["serviceName"]
-    assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["containerPort"]
-    assert workload["spec"]["replicas"] == 1
-    claims = [claim["metadata"]["name"] for claim in workload["spec"]["volumeClaimTemplates"]]
-    assert container["volumeMounts"] == [{"name": claims[0], "mountPath": "/data"}]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    settings = {"SYNC_TOKENS": "secret"}
-    assert not list(find_settings_faults(role, environment, settings))
-    for slave in Settings.from_env(role, {**environment, **settings}).slaves:
-        assert is_service(parts, slave.url, slave.name)
-    for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/health", "port": 8080}
-    assert container["image"] == f"{SAMPLE['IMAGES']}/{role}:{SAMPLE['TAG']}"
-
-
-def test_the_job_of_kubernetes_calls_the_master() -> None:
-    parts = read_kubernetes()
-    job, master = parts["CronJob", "webhook-sync"], parts["StatefulSet", "webhook-master"]
-    [runner] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    [container] = master["spec"]["template"]["spec"]["containers"]
-    assert runner["image"] == container["image"]
-    assert runner["command"][:2] == ["webhook-sync", "sync"]
-    assert is_service(parts, runner["command"][-1], "webhook-master")
-    slaves = {name for kind, name in parts if kind == "Service"} - {"webhook-master"}
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert {entry.partition("=")[0] for entry in environment["SLAVES"].split(",")} == slaves
-
-
-def test_the_job_of_kubernetes_has_one_token_that_the_master_alone_accepts() -> None:
-    parts = read_kubernetes()
-    secrets = {}
-    for (_, name), part in parts.items():
-        if part["kind"] in PODS:
-            [container] = read_pod(part)["containers"]
-            secrets[name] = [entry["secretRef"]["name"] for entry in container.get("envFrom", ())]
-            for entry in container["env"]:
-                if "valueFrom" in entry:
-                    secrets[name].append(entry["valueFrom"]["secretKeyRef"])
-    assert secrets == {
-        "webhook-slave": ["webhook-slave"],
-        "webhook-master": ["webhook-master"],
-        "webhook-sync": [{"name": "webhook-trigger", "key": "TOKEN"}],
-    }
-
-
-PODS = {"StatefulSet": "spec/template/spec", "CronJob": "spec/jobTemplate/spec/template/spec"}
-
-
-def read_pod(part: Any) -> Any:
-    pod = part
-    for step in PODS[part["kind"]].split("/"):
-        pod = pod[step]
-    return pod
-
-
-def test_kubernetes_forwards_from_the_master() -> None:
-    [(name, part)] = read_kubernetes("kubernetes-forward.yaml").items()
-    assert name == ("StatefulSet", "webhook-forward")
-    assert part["spec"]["replicas"] == 1
-    assert part["spec"]["selector"]["matchLabels"] == part["spec"]["template"]["metadata"]["labels"]
-    [container] = read_pod(part)["containers"]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    check_forward_command(container["command"], environment)
-    assert is_service(read_kubernetes(), environment["MASTER_URL"], "webhook-master")
-    assert environment["FORWARD_URL"] == SAMPLE["FORWARD_URL"]
-    assert container["image"] == f"{SAMPLE['IMAGES']}/master:{SAMPLE['TAG']}"
-    claims = [claim["metadata"]["name"] for claim in part["spec"]["volumeClaimTemplates"]]
-    assert container["volumeMounts"] == [{"name": claims[0], "mountPath": "/data"}]
-
-
-def test_pods_are_confined() -> None:
-    parts = {**read_kubernetes(), **read_kubernetes("kubernetes-forward.yaml")}
-    pods = [read_pod(part) for (kind, _), part in parts.items() if kind in PODS]
-    assert len(pods) == 4
-    for pod in pods:
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["enableServiceLinks"] is False
-        rights = pod["securityContext"]
-        assert rights["runAsNonRoot"] is True
-        assert rights["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert rights["runAsUser"] == rights["runAsGroup"] == rights.get("fsGroup", 65532) == 65532
-        [container] = pod["containers"]
-        assert container["securityContext"] == {
-            "readOnlyRootFilesystem": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert ("fsGroup" in rights) == ("volumeMounts" in container)
-
-
-def is_service(parts: dict[tuple[str, str], Any], url: str, name: str) -> bool:
-    """Whether the address is that of the Service with this name, on a port that it has."""
-    address = urlsplit(url)
-    ports = [port["port"] for port in parts["Service", name]["spec"]["ports"]]
-    return address.hostname == name and (address.port or 80) in ports
 
 
 UNITS = [

@@ -283,14 +283,10 @@ def test_an_applications_first_service_is_its_default(calls: list[Call]) -> None
     assert yaml.safe_load(deploy.input)["service"] == "default"
 
 
-def test_kubernetes_gets_whole_manifests(calls: list[Call]) -> None:
-    [applied] = [c for c in calls if c.program == "kubectl" and c.arguments[0] == "apply"]
-    assert [part["kind"] for part in yaml.safe_load_all(applied.input)] == [
-        *("Service", "StatefulSet"),
-        *("Service", "StatefulSet"),
-        "CronJob",
-    ]
-    assert "$" not in applied.input
+def test_kubernetes_gets_folders_that_exist(calls: list[Call]) -> None:
+    built = [c.arguments[1] for c in calls if c.program == "kubectl" and "kustomize" in c.arguments]
+    assert len(built) == 2
+    assert all((ROOT / folder / "kustomization.yaml").is_file() for folder in built)
 
 
 # -- what else it says -----------------------------------------------------------------------------
