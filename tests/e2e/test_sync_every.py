@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from portable_core.adapters.firestore import FirestoreStore
 from portable_core.demo.processes import NodeProcess
+from portable_core.records import MAX_INTEGER
 from tests.support.firestore_emulator import PROJECT, name_database, use_emulator
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, fill, make_record, now_ms, post, start
 
@@ -62,7 +64,8 @@ def count_recovered(masters: Iterable[NodeProcess]) -> int:
 
 
 def test_two_instances_on_one_database_sync_about_as_often_as_one(nodes: Nodes) -> None:
-    store = f"firestore:{PROJECT}/{name_database()}"
+    database = name_database()
+    store = f"firestore:{PROJECT}/{database}"
     env = {"FIRESTORE_EMULATOR_HOST": use_emulator(), "STORE": store, "SYNC_EVERY_S": "4"}
     slave = nodes.make_slave("alpha", SPAN_S="1")
     start(slave)
@@ -84,7 +87,18 @@ def test_two_instances_on_one_database_sync_about_as_often_as_one(nodes: Nodes) 
     while count_syncs(masters[1]) < before + 2:
         assert time.monotonic() < deadline, masters[1].read_log_end()
         time.sleep(0.5)
-    assert count_recovered(masters) == acknowledged
+    payloads = read_payloads(database)
+    assert sorted(payloads) == sorted(set(payloads))
+    assert count_recovered(masters) == len(payloads) == acknowledged
+
+
+def read_payloads(database: str) -> list[bytes]:
+    store = FirestoreStore(PROJECT, database, commit_timeout_ms=10_000)
+    store.open("crc32c")
+    try:
+        return [record.payload for record in store.records(0, MAX_INTEGER)]
+    finally:
+        store.close()
 
 
 def test_the_option_counts_before_the_setting_and_only_for_a_master() -> None:
