@@ -35,6 +35,11 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "notice")
 #: For how long a refused webhook is a condition.
 REFUSED_MS = 600_000
 
+#: So many syncs within this time that recovered what the master had lost are a condition. One may
+#: follow from a file that was damaged once.
+MOST_AGAIN = 2
+AGAIN_MS = 86_400_000
+
 #: The fill level of the buffer from which it is a condition.
 FULL = 0.5
 
@@ -70,6 +75,11 @@ KINDS: Mapping[str, Kind] = {
         "critical",
         advise("LossesNotAcknowledged"),
         "acknowledged-webhooks-may-be-lost",
+    ),
+    "recovered-again": Kind(
+        "critical",
+        "Find out what removes records from the master's store: another program, or its disk.",
+        "the-master-loses-records",
     ),
     "slave-late": Kind(
         "critical",
@@ -155,6 +165,7 @@ OF_SLAVES = frozenset(
         "slave-failed",
         "slave-lost",
         "slave-late",
+        "recovered-again",
         "slave-warning",
         "never-synced",
         "identity-rule",
@@ -293,6 +304,10 @@ def find_slave_conditions(
     if not report.error and (state.cursor is None or now - state.cursor > late_ms):
         text = "late: webhooks received since its last sync may be missing in the master"
         yield _make("slave-late", text, name)
+    again = [at for at in report.again_at if now - at < AGAIN_MS]
+    if len(again) >= MOST_AGAIN:
+        text = f"{len(again)} syncs of the last day recovered records that the master had before"
+        yield _make("recovered-again", text, name)
     if report.warning and not losses:
         yield _make("slave-warning", report.warning, name, advise(report.warning_type))
     for source, members in report.similar.items():

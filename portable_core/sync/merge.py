@@ -279,6 +279,8 @@ class RecordMerger:
 
     def _count_saved(self, records: Sequence[Record]) -> None:
         self._progress.saved += len(records)
+        completed = self._progress.completed
+        self._progress.again += sum(record.pair.timestamp < completed for record in records)
         recent = self._context.recent_keys
         self._progress.repeats += sum(recent.add(record.meta.key) for record in records)
         if self._copies is not None:

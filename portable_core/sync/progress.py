@@ -17,7 +17,8 @@ class Progress:
     Each field has one writer: the sending thread writes ``pairs_sent`` and ``bytes_sent``, the
     syncing thread all others. Fields have the meaning that :class:`SlaveReport` gives them.
     ``refused`` counts the invalid records of a hand-over that the quarantine had no room for,
-    ``missed`` the saved records by the hour of their timestamps, from the Unix epoch.
+    ``missed`` the saved records by the hour of their timestamps, from the Unix epoch. Before
+    ``completed``, every record of the slave was represented in the master at an earlier sync.
     """
 
     slave: str
@@ -31,6 +32,7 @@ class Progress:
     represented: int = 0
     set_aside: int = 0
     repeats: int = 0
+    again: int = 0
     similar: dict[str, list[str]] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -47,6 +49,7 @@ class Progress:
     error_type: str = ""
     losses: int = 0
     refused: int = 0
+    completed: Milliseconds = 0
     missed: Counter[int] = field(default_factory=Counter)
 
     def warn(self, problem: WebhookSyncError | str, warning_type: str = "") -> None:

@@ -17,6 +17,9 @@ from portable_core.records import Integer
 HOUR_MS = 3_600_000
 _DAY_HOURS = 24
 
+#: The most syncs in ``again_at``.
+_MOST_AGAIN = 10
+
 _Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -29,6 +32,7 @@ class SlaveReport(msgspec.Struct, frozen=True):
     - ``represented``: records received that were represented in the master already.
     - ``set_aside``: records in quarantine.
     - ``repeats``: records saved whose key was in the master already.
+    - ``again``: records saved that an earlier sync had found in the master: its store lost them.
     - ``similar``: by source, the JSON Pointers of the few members in which records saved differ
       from records that the master had: the source needs an identity rule.
     - ``expected_collisions``: how many two of the webhooks that were compared share a hash by
@@ -52,6 +56,7 @@ class SlaveReport(msgspec.Struct, frozen=True):
     represented: Integer = 0
     set_aside: Integer = 0
     repeats: Integer = 0
+    again: Integer = 0
     similar: dict[str, list[str]] = msgspec.field(default_factory=dict)
     bytes_sent: Integer = 0
     bytes_received: Integer = 0
@@ -114,10 +119,16 @@ class HourCounts(msgspec.Struct, frozen=True, array_like=True):
 class StoredReport(SlaveReport, frozen=True):
     """The last report of a slave as the master's store keeps it.
 
-    ``started`` is the start of the slave's last turn; ``day`` has its last 24 hours, in order.
+    - ``started``: the start of the slave's last turn.
+    - ``day``: its last 24 hours, in order.
+    - ``reached``: the largest cursor in the current epoch of the slave's store. The cursor itself
+      is set back when the master's store loses records.
+    - ``again_at``: the starts of the last syncs with records in ``again``.
     """
 
     day: Sequence[HourCounts] = ()
+    reached: Milliseconds = 0
+    again_at: Sequence[Milliseconds] = ()
 
 
 def read_report(state: SlaveState) -> StoredReport:
@@ -146,6 +157,13 @@ def extend_day(
         if this - _DAY_HOURS < hour <= this + 1
     )
     return [counts for counts in hours if counts.missed or counts.recovered]
+
+
+def extend_again(
+    before: Sequence[Milliseconds], started: Milliseconds, again: int
+) -> list[Milliseconds]:
+    """Return the starts of the last syncs that saved records again, with that of one more."""
+    return [*before, started][-_MOST_AGAIN:] if again else list(before)
 
 
 class HandOverReport(msgspec.Struct, frozen=True):

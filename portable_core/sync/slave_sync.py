@@ -37,7 +37,7 @@ from portable_core.sync.log_gap import note_gap
 from portable_core.sync.merge import LimitReached, RecordMerger, SyncContext, TooManyPairs
 from portable_core.sync.parts import expect_collisions
 from portable_core.sync.progress import Progress
-from portable_core.sync.report import SlaveReport, extend_day, read_report
+from portable_core.sync.report import SlaveReport, extend_again, extend_day, read_report
 from portable_core.sync.resuming import (
     LOSSES_WARNING,
     describe_losses,
@@ -74,6 +74,7 @@ class SlaveSync:
         self._on_progress = on_progress
         self._encodings = list(ENCODINGS.values())
         self._last_report = read_report(state)
+        self._reached = self._last_report.reached
         self._progress = Progress(client.name, context.clock.now(), cursor=state.cursor)
         self._turn_started = self._progress.started
         self._gained = False
@@ -148,6 +149,7 @@ class SlaveSync:
         info, self._state, self._encodings, self._differing = introduce(
             self._context, self._client, self._state, self._progress, self._keep_waiting, now
         )
+        self._reached = self._progress.completed = self._find_reached(before)
         end = min(end, info.horizon)
         # Before its first record there is nothing to ask for.
         start = max(self._state.cursor or 0, end if info.first is None else min(info.first, end))
@@ -179,6 +181,12 @@ class SlaveSync:
                 self._progress.warn("the slave's horizon has moved back; the next sync continues")
                 return
         self._progress.behind_ms = max(0, end - plan.cursor)
+
+    def _find_reached(self, before: SlaveState) -> Milliseconds:
+        """Return the largest cursor in this epoch of the slave's store; 0 to compare anew."""
+        epoch = (self._state.store, self._state.generation)
+        anew = epoch != (before.store, before.generation) or self._state.cursor is None
+        return 0 if anew else max(self._reached, before.cursor or 0)
 
     def _make_plan(self, info: SlaveInfo) -> WindowPlan:
         settings = self._settings
@@ -328,10 +336,13 @@ class SlaveSync:
         self._publish()
         now, progress = self._context.clock.now(), self._progress
         day = extend_day(self._last_report.day, now, progress.missed, progress.saved)
+        again_at = extend_again(self._last_report.again_at, progress.started, progress.again)
         stored = {
             **progress.report().to_json(),
             "started": self._turn_started,
             "day": msgspec.to_builtins(day),
+            "reached": max(self._reached, self._state.cursor or 0),
+            "again_at": again_at,
         }
         self._state = replace(self._state, report=stored)
         self._context.store.save_slave(self._context.lease, self._client.name, self._state)

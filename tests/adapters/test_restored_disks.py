@@ -10,10 +10,13 @@ import pytest
 
 from loadtests.simulation.network import SimulatedClient
 from portable_core.epochs import Stint
+from portable_core.errors import SlaveUnreachable
 from portable_core.records import Meta
 from portable_core.sync.completeness import slave_complete_until
+from portable_core.sync.conditions import find_slave_conditions
 from portable_core.sync.protocol import parse_stint
 from portable_core.sync.resuming import ANOTHER_STORE, EARLIER_STORE, LOSSES_WARNING
+from portable_core.sync.slave import Slave
 from tests.adapters.test_sqlite_crashes import crash_at
 from tests.support.stores.disk_images import DiskImage
 from tests.support.stores.disk_rig import SPAN_S, DiskRig, names
@@ -196,3 +199,32 @@ def test_a_kill_at_any_write_of_a_start_is_no_alarm(rig: DiskRig, *, after: bool
     assert reported > 1
     assert step > 5
     assert rig.find_unnamed() == []
+
+
+def test_records_that_the_master_had_before_are_counted(rig: DiskRig) -> None:
+    """Something removes the files of the master's store, again and again."""
+
+    def refuse() -> Slave:
+        raise SlaveUnreachable("gone")
+
+    rig.run_and_sync()
+    for turn in range(1, 3):
+        for path in (rig.path / "master").glob("0*.sqlite3*"):
+            path.unlink()
+        with rig.slave() as slave, rig.master(slave) as master:
+            master.clients["s"] = SimulatedClient(
+                "s", refuse
+            )  # the next sync knows it all the same
+            assert master.sync().slaves[0].error
+        report = rig.run_and_sync()
+        assert (report.saved, report.again) == (3 * turn + 3, 3 * turn)
+        with rig.slave() as slave, rig.master(slave) as master:
+            state = master.slave_states()["s"]
+            found = find_slave_conditions(rig.clock.now(), 10**9, "s", state)
+        assert ("recovered-again" in {each.name for each in found}) == (turn == 2)
+    assert rig.run_and_sync().again == 0
+    Path(rig.disk / "state.sqlite3").unlink()  # the slave's store gets another epoch
+    for path in (rig.path / "master").glob("0*.sqlite3*"):
+        path.unlink()
+    report = rig.run_and_sync()
+    assert (report.saved, report.again) == (15, 0)

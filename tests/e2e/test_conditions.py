@@ -117,6 +117,19 @@ def with_a_removed_slave(nodes: Nodes) -> NodeProcess:
     return master
 
 
+def with_a_program_that_removes_files(nodes: Nodes) -> NodeProcess:
+    _, master = make_pair(nodes)
+    for _ in range(2):
+        assert sync(master).status == 200
+        master.stop()
+        for path in list_data_files(nodes.folder / "master"):
+            path.unlink()
+        start(master)
+    (report,) = sync(master).body["slaves"]
+    assert (report["saved"], report["again"]) == (1, 1)
+    return master
+
+
 def with_a_bad_record(nodes: Nodes) -> NodeProcess:
     _, master = make_pair(nodes)
     assert sync(master).status == 200
@@ -224,6 +237,7 @@ FAULTS: dict[str, Fault] = {
     "master-late": with_a_late_master,
     "records-removed": with_too_small_a_store,
     "webhooks-refused": with_a_forger,
+    "recovered-again": with_a_program_that_removes_files,
     "identity-rule": with_an_attempt_counter,
     "consumer-late": with_a_late_consumer,
     "retention-waits": with_an_abandoned_consumer,

@@ -29,7 +29,7 @@ from portable_core.sync.conditions import (
 )
 from portable_core.sync.consumer import ConsumerDocument
 from portable_core.sync.master_marks import MasterMark
-from portable_core.sync.report import SlaveReport
+from portable_core.sync.report import StoredReport
 
 NOW = 1_700_000_000_000
 LATE_MS = 900_000
@@ -43,7 +43,7 @@ REFUSAL = Refusal("hub", "Unauthorized", "wrong", 401, 7, NOW - 5, NOW - 5)
 
 def state(**changes: Any) -> SlaveState:
     """Return the state of a slave that was just synced, with changes of its report."""
-    report = SlaveReport("a", started=NOW, **changes).to_json()
+    report = StoredReport("a", started=NOW, **changes).to_json()
     return SlaveState(NOW, "uuid", 1, report=report)
 
 
@@ -83,6 +83,7 @@ CAUSES: dict[str, Callable[[], NodeView]] = {
     "records-removed": lambda: with_store(gaps=((5, 7),)),
     "slave-failed": lambda: with_slave(state(error="no", error_type="SlaveUnreachable")),
     "slave-lost": lambda: with_slave(replace(state(), losses=(LOSS,))),
+    "recovered-again": lambda: with_slave(state(again_at=[NOW - 80_000_000, NOW - 1_000])),
     "slave-late": lambda: with_slave(replace(state(), cursor=NOW - LATE_MS - 1)),
     "slave-warning": lambda: with_slave(state(warning="clocks")),
     "never-synced": lambda: with_slave(SlaveState()),
@@ -117,7 +118,7 @@ def test_a_cause_has_its_condition_and_no_other(name: str) -> None:
     assert condition.text
     assert condition.action.endswith(".")
     subjects = {"master-late": "m"} | dict.fromkeys((n for n in KINDS if "slave-" in n), "a")
-    subjects |= {"never-synced": "a", "identity-rule": "a"}
+    subjects |= {"recovered-again": "a", "never-synced": "a", "identity-rule": "a"}
     subjects |= {"consumer-late": "shop", "consumer-unknown": "shop", "consumer-missed": "shop"}
     subjects["retention-waits"] = "a"
     assert condition.subject == subjects.get(name, "")

@@ -57,6 +57,9 @@ def test_a_report_of_an_older_release_is_read() -> None:
         "warning_type": "",
         "losses": 0,
         "repeats": 0,
+        "again": 0,
+        "again_at": (),
+        "reached": 0,
         "similar": {},
         "parts": 0,
         "expected_collisions": 0.0,
@@ -76,7 +79,7 @@ def test_without_a_report_that_can_be_read_there_was_no_turn(report: dict[str, o
 
 def test_a_report_has_every_field_of_the_progress() -> None:
     names = {field.name for field in fields(Progress)}
-    assert names == {*SlaveReport.__struct_fields__, "missed", "refused"}
+    assert names == {*SlaveReport.__struct_fields__, "missed", "refused", "completed"}
     progress = Progress("alpha", 5, saved=3, cursor=7)
     progress.missed[1] = 2
     assert progress.report() == SlaveReport("alpha", 5, saved=3, cursor=7)
