@@ -59,7 +59,7 @@ def list_sent(nodes: Nodes, node: NodeProcess) -> list[int]:
     return [json.loads(record.payload)["n"] for record in nodes.read(node)]
 
 
-@pytest.mark.parametrize("role", ["slave", "master"])
+@pytest.mark.parametrize("role", ["master", pytest.param("slave", marks=pytest.mark.deep)])
 def test_a_node_is_restored_from_a_backup_under_load(tmp_path: Path, role: str) -> None:
     chance = random.Random(role)
     with Nodes(tmp_path) as nodes:
