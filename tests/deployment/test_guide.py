@@ -255,7 +255,10 @@ def test_the_interfaces_of_what_is_called_are_enabled_before(calls: list[Call]) 
 def test_the_secret_has_the_form_of_sources(calls: list[Call]) -> None:
     from portable_core.sources.signatures import parse_sources
 
-    for call in by_gcloud(calls, "secrets", "create") + by_gcloud(calls, "secrets", "versions"):
+    made = by_gcloud(calls, "secrets", "create") + by_gcloud(calls, "secrets", "versions")
+    of_sources = [call for call in made if "webhook-sources" in call.arguments]
+    assert len(of_sources) == len(made) - 1, "the other one is the console's"
+    for call in of_sources:
         parse_sources(call.input)
         assert "github=github:0123456789abcdef" in call.input
 

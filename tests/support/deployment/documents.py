@@ -27,6 +27,7 @@ SAMPLE = {
     "SLAVE_URL": "https://webhook-slave-a-1.europe-west1.run.app",
     "SLAVES": "webhook-slave-a=https://webhook-slave-a-1.europe-west1.run.app",
     "SOURCES": "github=github:secret",
+    "CONSOLE_TOKEN": "a-token-of-the-console",
 }
 
 #: Variables of the environment that are read by others than the settings.
