@@ -189,16 +189,25 @@ class Server:
         return self._process.pid
 
     def load(self, senders: int, seconds: float, rate: float = 0, core: int = 1) -> Load:
-        """Run the generator once, on the other core; ``rate`` makes it an open load."""
+        """Run the generator once, on the other core; ``rate`` makes it an open load.
+
+        Raises ``RuntimeError`` with the generator's reason if it fails, for example because not one
+        webhook was acknowledged.
+        """
         command = ["taskset", "-c", str(core), sys.executable, "-m", "loadtests.generator"]
         done = subprocess.run(
             [
                 *(*command, str(self.port), "/webhook", str(senders), str(seconds)),
                 *("--rate", str(rate), "--scheme", self.peer.scheme),
             ],
-            check=True,
             cwd=_ROOT,
             capture_output=True,
+            text=True,
             timeout=seconds + 60,
         )
+        if done.returncode:
+            reason = done.stderr.strip().rpartition("\n")[2]
+            raise RuntimeError(
+                f"{self.peer.name}, {senders} senders: the generator ended: {reason}"
+            )
         return Load(**json.loads(done.stdout))

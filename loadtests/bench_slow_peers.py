@@ -32,7 +32,15 @@ def _read_memory(pid: int) -> tuple[float, float]:
 
 
 def _measure(server: Server, rounds: int, seconds: float) -> list[float]:
-    return [server.load(_SENDERS, seconds).rate for _ in range(rounds)]
+    """Return the rates of some loads; one without a single response counts as 0."""
+    rates: list[float] = []
+    for _ in range(rounds):
+        try:
+            rates.append(server.load(_SENDERS, seconds).rate)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            rates.append(0.0)
+    return rates
 
 
 def _measure_kind(kind: str, count: int, rounds: int, seconds: float) -> tuple[str, ...]:
