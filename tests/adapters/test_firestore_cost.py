@@ -173,7 +173,7 @@ def test_a_repeated_batch_adds_no_segment(store: FirestoreStore) -> None:
     store.append(records[::-1])
     spent = Spent(store)
     assert len(list(store.pairs(0, MAX_INTEGER))) == 10
-    assert spent()[0] == {"meta": 1, "segments": 1}
+    assert spent()[0] == {"segments": 1}
 
 
 def test_a_sync_reads_pairs_and_of_records_only_samples(store: FirestoreStore) -> None:
@@ -189,8 +189,9 @@ def test_a_sync_reads_pairs_and_of_records_only_samples(store: FirestoreStore) -
     assert report.ok
     assert report.slaves[0].pairs_sent == 1000
     reads, writes, deletes, _ = spent()
-    small = {"meta": 1, "leases": 1, "slaves": 1, "marks": 2}
-    assert reads == {"segments": 20, **small}
+    assert reads == {"segments": 20, "leases": 1, "slaves": 1, "marks": 2}
+    # One more for the tombstones, unless there were none less than ten seconds ago, as here.
+    assert sum(reads.values()) + 1 <= 25
     assert writes == {"leases": 4, "slaves": 2, "marks": 1}
     assert deletes == {"leases": 2}
 
@@ -245,10 +246,10 @@ def test_a_segment_is_read_once_for_all_its_pairs(
     pairs = list(store.pairs(START, START + BUCKET_MS))
     assert len(pairs) == 1000
     assert len(list(store.fetch(pairs))) == 1000
-    assert spent()[0] == {"meta": 1, "segments": 10 + 10}
+    assert spent()[0] == {"segments": 10 + 10}
     for start in range(0, 1000, 64):  # as a slave requests them
         assert len(list(store.fetch(pairs[start : start + 64]))) == len(pairs[start : start + 64])
-    assert spent()[0] == {"meta": 1, "segments": 10 + 10}
+    assert spent()[0] == {"segments": 10 + 10}
     other = connect_store(database)
     spent = Spent(other)
     assert [record.pair for record in other.fetch([pairs[500]])] == [pairs[500]]

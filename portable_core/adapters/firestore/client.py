@@ -23,6 +23,7 @@ from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
+from portable_core.adapters.firestore.documents import read_nanoseconds
 from portable_core.adapters.firestore.failures import (
     CLIENT_ERRORS,
     REJECTIONS,
@@ -149,7 +150,7 @@ class Database:
         except CLIENT_ERRORS as error:
             raise translate_error(error) from error
         self.operations.count_commit(writes)
-        self._clock = _nanoseconds(committed), read_elapsed()
+        self._clock = read_nanoseconds(committed), read_elapsed()
         return self._clock[0]
 
     def _call_with_retries(self, call: Callable[[float], T], timeout_s: float) -> T:
@@ -207,7 +208,7 @@ class Database:
 
         def add_document(response: Any) -> None:
             message = types.BatchGetDocumentsResponse.pb(response)
-            times.append(_nanoseconds(message.read_time))
+            times.append(read_nanoseconds(message.read_time))
             if message.HasField("found"):
                 name = message.found.name
                 found[name] = message.found
@@ -219,21 +220,28 @@ class Database:
 
         self._read_stream(request_stream, add_document)
 
-    def scan(self, query: RangeQuery, page: int) -> Iterator[Any]:
+    def scan(self, query: RangeQuery, page: int, read_at: list[int] | None = None) -> Iterator[Any]:
         """Return the documents of a query, ``page`` at a time; memory holds one page.
 
         Each page begins after the last document of the page before, and so does the request after
-        a broken stream. So no document is lost or repeated.
+        a broken stream. So no document is lost or repeated. ``read_at`` gets the times of the
+        reads in ns, the first one before the first document is returned.
         """
         last: str | None = None
         while True:
-            documents = self.read_page(query, last, page)
+            documents = self.read_page(query, last, page, read_at)
             yield from documents
             if len(documents) < page:
                 return
             last = documents[-1].fields[query.field].string_value
 
-    def read_page(self, query: RangeQuery, last: str | None, limit: int) -> list[Any]:
+    def read_page(
+        self,
+        query: RangeQuery,
+        last: str | None,
+        limit: int,
+        read_at: list[int] | None = None,
+    ) -> list[Any]:
         """Return at most ``limit`` documents of a query after the one whose field is ``last``."""
         documents: list[Any] = []
 
@@ -254,6 +262,8 @@ class Database:
 
         def add_document(response: Any) -> None:
             message = types.RunQueryResponse.pb(response)
+            if read_at is not None:
+                read_at.append(read_nanoseconds(message.read_time))
             if message.HasField("document"):
                 documents.append(message.document)
 
@@ -325,7 +335,3 @@ class Database:
                 wait = min(2 * wait, 2.0)
             except CLIENT_ERRORS as error:
                 raise translate_error(error) from error
-
-
-def _nanoseconds(timestamp: Any) -> int:
-    return int(timestamp.seconds) * 1_000_000_000 + int(timestamp.nanos)

@@ -49,15 +49,18 @@ class Source:
         *,
         descending: bool = False,
         fields: tuple[str, ...] = PAIR_FIELDS,
+        read_at: list[int] | None = None,
     ) -> Iterator[Any]:
         """Return the segments and pages that may have pairs of ``[start, end)``, in order.
 
-        Each request reads ``size`` documents.
+        Each request reads ``size`` documents. ``read_at`` gets the times of the reads; the smallest
+        of those before the first document separates what is complete from what came later.
         """
-        segments = self.scan_segments(start, end, size, descending=descending, fields=fields)
+        query = _select(SEGMENTS, start, end, descending, fields)
+        segments = self.database.scan(query, size, read_at)
         if not self.former:
             return segments
-        pages = self.database.scan(_select(PAGES, start, end, descending), size)
+        pages = self.database.scan(_select(PAGES, start, end, descending), size, read_at)
         return heapq.merge(segments, pages, key=_read_key, reverse=descending)
 
     def scan_segments(
@@ -104,13 +107,17 @@ def read_snapshot_time(database: Database) -> int:
 
     A document committed before the call has a creation time at or before the returned time; a
     document committed after the call has a later one. That holds because Firestore orders commits
-    and reads on one timeline. If the server's clock counts milliseconds, the call waits until the
-    next millisecond.
+    and reads on one timeline.
     """
     _, snapshot = database.get([database.name("meta", "store")])
-    if snapshot % 1_000_000 == 0:
-        time.sleep(0.002)
+    wait_for_tick(snapshot)
     return snapshot
+
+
+def wait_for_tick(read_at: int) -> None:
+    """Wait until later commits have later times, if the server's clock counts milliseconds."""
+    if read_at % 1_000_000 == 0:
+        time.sleep(0.002)
 
 
 def read_documents(
@@ -124,8 +131,12 @@ def read_documents(
     if start >= end:
         source.database.require_client()
         return
-    snapshot = read_snapshot_time(source.database)
-    for document in source.scan(start, end, SCAN_SEGMENTS):
+    read_at: list[int] = []
+    snapshot: int | None = None
+    for document in source.scan(start, end, SCAN_SEGMENTS, read_at=read_at):
+        if snapshot is None:
+            snapshot = min(read_at)
+            wait_for_tick(snapshot)
         if read_nanoseconds(document.create_time) > snapshot:
             continue
         if placed or not (is_segment(document) or "place" in document.fields):
