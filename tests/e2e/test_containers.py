@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-for-tests"
+VERSION = "0.0.test"
 _CANNOT = 3  # the script's exit code where it cannot work here
 _STOP_S = 10.0  # a platform's patience
 
@@ -43,6 +44,7 @@ class Images:
             begun = time.monotonic()
             dockerfile = ROOT / "containers" / role / "Dockerfile"
             command = ["buildah", "build", *shlex.split(environment["BUILD_FLAGS"])]
+            command += ["--build-arg", f"VERSION={VERSION}", "--build-arg", "REVISION=abc"]
             self._run([*command, "-t", f"test-{role}", "-f", str(dockerfile), str(ROOT)])
             self.seconds["master" if role == "master" else "slave"] = time.monotonic() - begun
 
@@ -225,6 +227,16 @@ def show(
         listed = ", ".join(f"{seconds:.2f} s" for seconds in figures.values())
         print(f"\n{what}: {listed}", end="")
     print(f"\nstart on a volume with data: {', '.join(f'{seconds:.2f} s' for seconds in again)}")
+
+
+def test_an_image_names_its_version(images: Images) -> None:
+    for role in ("slave", "master"):
+        labels = json.loads(
+            images.podman("image", "inspect", "--format", "{{json .Labels}}", f"test-{role}")
+        )
+        named = {name.rpartition(".")[2]: value for name, value in labels.items()}
+        assert (named["version"], named["revision"]) == (VERSION, "abc")
+        assert (named["title"], named["licenses"]) == (f"webhook-sync {role}", "MIT")
 
 
 def test_a_wrong_setting_stops_the_start_with_one_line(images: Images) -> None:
