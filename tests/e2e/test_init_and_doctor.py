@@ -15,6 +15,7 @@ import pytest
 
 from portable_core.cli.options import parse_env_file
 from portable_core.demo.processes import find_free_port
+from portable_core.doctor import examine
 from portable_core.errors import SettingsError
 from tests.support.nodes.senders import ask_until_it_listens
 
@@ -125,6 +126,16 @@ def test_a_node_behind_a_proxy_of_its_machine(tmp_path: Path) -> None:
     assert of_master["SOURCES"] == "hub=github:SECRET"
     assert of_master["SYNC_TOKENS"] == settings["SYNC_TOKENS"]
     assert "HOST" not in of_master
+
+
+@pytest.mark.parametrize(("hard", "level"), [(20_000, "ok"), (1024, "warning")])
+def test_doctor_examines_the_limit_to_which_a_node_raises_its_own(
+    monkeypatch: pytest.MonkeyPatch, hard: int, level: str
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, hard))
+    env = {"STORE": "memory:", "ALLOW_EPHEMERAL": "1", "SYNC_TOKENS": "secret"}
+    (finding,) = (each for each in examine("slave", env) if each.subject == "open files")
+    assert (finding.level, f"a limit of {hard}" in finding.text) == (level, True)
 
 
 @pytest.mark.parametrize("text", ["NO VALUE", "1A=x", "export A=b", "=x"])
