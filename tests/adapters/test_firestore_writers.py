@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from portable_core.adapters.firestore import FirestoreStore
+from portable_core.adapters.firestore.documents import BUCKET_MS
+from portable_core.adapters.firestore.scans import SCAN_SEGMENTS
 from portable_core.errors import LeaseHeld, LeaseLost, SettingsError, WebhookSyncError
 from portable_core.ports import Lease, SlaveState
 from portable_core.records import MAX_INTEGER, Pair, Record
@@ -77,6 +79,19 @@ def test_a_reader_sees_what_two_writers_wrote(connect: Connect) -> None:
     expected = sorted(mine[0] + mine[1], key=lambda record: record.pair)
     assert list(reader.records(*ALL)) == expected
     assert reader.latest(MAX_INTEGER, 3) == [record.pair for record in expected[:-4:-1]]
+
+
+def test_a_scan_of_several_requests_shows_one_point_in_time(connect: Connect) -> None:
+    """What another writer adds is read by a later request of the scan, and left out."""
+    mine, other = connect(), connect()
+    records = [make_record(BUCKET_MS * number, number) for number in range(SCAN_SEGMENTS + 6)]
+    mine.append(records)
+    scan = mine.pairs(*ALL)
+    got = [next(scan)]
+    last = records[-1].pair.timestamp
+    other.append([make_record(last + 1, 7), make_record(last + BUCKET_MS, 7)])
+    assert [*got, *scan] == [record.pair for record in records]
+    assert len(list(mine.pairs(*ALL))) == len(records) + 2
 
 
 def test_a_pair_that_both_wrote_is_one_record(connect: Connect) -> None:
