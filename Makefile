@@ -154,6 +154,10 @@ containers: setup ## Build and run the images; print their sizes and start times
 guide: setup ## Run docs/two-machines.md on two machines with systemd (root, mmdebstrap).
 	$(BIN)/pytest -s tests/e2e/test_two_machines.py
 
+.PHONY: screenshots
+screenshots: setup ## Take a picture of every page of the console: reports/screenshots.
+	$(BIN)/python -m tests.support.console.screenshots reports/screenshots
+
 .PHONY: providers
 providers: setup ## Make docs/providers/presets.md from the table of presets.
 	$(BIN)/python -m tests.support.provider_pages
