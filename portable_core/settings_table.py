@@ -380,6 +380,15 @@ class SettingsTable:
         unit="bytes",
         role="master",
     )
+    quarantine_ms: int | None = setting(
+        "QUARANTINE_S",
+        "",
+        optional(seconds()),
+        "How long an invalid record stays in quarantine; without it until an operator releases or "
+        "deletes the record.",
+        unit="s",
+        role="master",
+    )
     quarantine_records: int = setting(
         "QUARANTINE_RECORDS",
         "100000",

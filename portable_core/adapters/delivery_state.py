@@ -41,8 +41,10 @@ class DeliveryFile:
     Raises ``Unavailable``; ``StoreLocked`` if another process delivers by it.
     """
 
-    def __init__(self, path: Path, *, exclusive: bool) -> None:
+    def __init__(self, path: Path, *, exclusive: bool, keep_s: float | None = None) -> None:
+        """``keep_s``: a dead letter is dropped so long after its last request; None for never."""
         self._path = path
+        self._keep_s = keep_s
         self._lock: int | None = None
         with self._translate():
             if exclusive:
@@ -54,10 +56,17 @@ class DeliveryFile:
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
+            self._drop_old()
             row = self._db.execute("SELECT value FROM state WHERE name='position'").fetchone()
             self.position: str | None = None if row is None else row[0]
             self.done = frozenset(id for (id,) in self._db.execute("SELECT id FROM done"))
+
+    def _drop_old(self) -> None:
+        if self._keep_s is not None:
+            before = round((time.time() - self._keep_s) * 1000)
+            self._db.execute("DELETE FROM dead_letters WHERE died < ?", (before,))
 
     def _acquire_lock(self) -> int:
         path = f"{self._path}.lock"
@@ -94,6 +103,7 @@ class DeliveryFile:
         """See the port."""
         with self._transaction():
             execute = self._db.execute
+            self._drop_old()
             if changes.position is not None:
                 execute("INSERT OR REPLACE INTO state VALUES ('position', ?)", (changes.position,))
             many = self._db.executemany

@@ -141,6 +141,13 @@ timeout_option = click.option(
     type=click.IntRange(0),
     help="Stop when there are more dead letters.",
 )
+@click.option(
+    "--dead-letters-for",
+    type=Duration(),
+    default="never",
+    show_default=True,
+    help="Drop a dead letter so long after its last request; or never.",
+)
 @timeout_option
 @click.option(
     "--grace",
@@ -178,6 +185,7 @@ def forward_command(
     rejections: int,
     when_gone: Literal["stop", "dead-letter"],
     max_dead_letters: int,
+    dead_letters_for: float | None,
     timeout: float | None,
     grace: float | None,
     once: bool,
@@ -220,7 +228,7 @@ def forward_command(
         resume=resume,
         consumer=consumer or "",
     )
-    state = DeliveryFile(state_path, exclusive=True)
+    state = DeliveryFile(state_path, exclusive=True, keep_s=dead_letters_for)
     reporter = make_reporter(as_json)
     forward = Forward(
         feed.read,

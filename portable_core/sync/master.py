@@ -141,7 +141,7 @@ class Master:
                     state = adopt_state(context, self.clients[name], states, self.clients)
                     limits = self._allot(deadline, first=not reports)
                     reports.append(self._sync_slave(context, name, state, limits, progress))
-                self.retention.retain_in_sync()
+                self.retention.retain_in_sync(context.lease)
         report = SyncReport(date, self._clock.monotonic() - started, reports)
         self._observer.observe_sync(report)
         return report

@@ -1,6 +1,7 @@
 """The quarantine of a master for operators: list, read, release and delete its records.
 
-Nothing leaves the quarantine by itself. A person decides about each record:
+Nothing leaves the quarantine by itself, unless ``QUARANTINE_S`` is set. A person decides about each
+record:
 
 - **release**: the payload is a genuine webhook. It is identified again, under the master's rules,
   and stored as recovered from its slave, unless it is represented. Its timestamp stays, unless it

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from portable_core.errors import LeaseHeld, StoreError, WebhookSyncError
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import MasterStore, Milliseconds, SlaveState
+from portable_core.ports import Lease, MasterStore, Milliseconds, SlaveState
 from portable_core.records import MAX_INTEGER
 from portable_core.sync.completeness import removable_until
 from portable_core.sync.floor import FLOOR, read_floor
+from portable_core.sync.quarantine import Hold
 from portable_core.sync.report import HOUR_MS
 from portable_core.sync.resuming import format_moment
 
 logger = logging.getLogger(__name__)
+
+#: The most items of the quarantine that are looked at in one go.
+_MOST_ITEMS = 1000
 
 #: The prefix of the marks of consumers that have missed records: the end of what was removed.
 MISSED = "missed-"
@@ -117,7 +121,7 @@ class MasterRetention:
         receiver: Receiver,
         store: MasterStore,
         slaves: Collection[str],
-        hold: Callable[[], AbstractContextManager[object]],
+        hold: Hold,
         find_holds: Callable[[], list[ConsumerHold]],
     ) -> None:
         """Make the retention of a master.
@@ -141,18 +145,18 @@ class MasterRetention:
         pause_s = _WITHOUT_SYNC_S if self._slaves else _INTERVAL_S
         if self._is_due(0 if now else pause_s):
             try:
-                with self._hold():
-                    self._run()
+                with self._hold() as context:
+                    self._run(context.lease)
             except LeaseHeld:
                 pass  # the sync that runs does it
             except WebhookSyncError as error:
                 logger.warning("retention is postponed: %s", error)
 
-    def retain_in_sync(self) -> None:
+    def retain_in_sync(self, lease: Lease) -> None:
         """Remove what is due, at first and once a minute. The caller holds turn and lease."""
         if self._is_due(_INTERVAL_S if self._has_run else 0):
             try:
-                self._run()
+                self._run(lease)
             except StoreError as error:
                 logger.warning("retention is postponed: %s", error)
 
@@ -175,11 +179,28 @@ class MasterRetention:
 
     def _is_due(self, pause_s: float) -> bool:
         settings = self._settings
-        enabled = settings.retention_ms < MAX_INTEGER or settings.retention_bytes is not None
+        limits = (settings.retention_bytes, settings.quarantine_ms)
+        enabled = settings.retention_ms < MAX_INTEGER or limits != (None, None)
         return enabled and self._receiver.clock.monotonic() - self._ran_at >= pause_s
 
-    def _run(self) -> None:
+    def _run(self, lease: Lease) -> None:
         self._ran_at, self._has_run = self._receiver.clock.monotonic(), True
+        if self._settings.quarantine_ms is not None:
+            self._empty_quarantine(lease, self._settings.quarantine_ms)
+        if self._settings.retention_ms < MAX_INTEGER or self._settings.retention_bytes is not None:
+            self._remove_due()
+
+    def _empty_quarantine(self, lease: Lease, keep_ms: Milliseconds) -> None:
+        """Delete what has been in quarantine for so long, at most some of it at a time."""
+        before = self._receiver.clock.now() - keep_ms
+        items = islice(self._store.quarantine(), _MOST_ITEMS)
+        old = [item.id for item in items if item.at < before]
+        for id_ in old:
+            self._store.delete_quarantined(lease, id_)
+        if old:
+            logger.warning("QUARANTINE_S: %d records in quarantine were deleted", len(old))
+
+    def _remove_due(self) -> None:
         store, settings = self._store, self._settings
         due, first = self._find_due(self._receiver.clock.now()), store.first()
         if first is None or _floor_hour(due) <= first:

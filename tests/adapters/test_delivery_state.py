@@ -152,3 +152,18 @@ def test_a_full_disk_is_unavailable_and_changes_nothing(tmp_path: Path) -> None:
     file.close()
     with sqlite3.connect(tmp_path / "state") as db:
         assert db.execute("SELECT value FROM state").fetchall() == [("p3",)]
+
+
+def test_old_dead_letters_are_dropped_if_asked_for(tmp_path: Path) -> None:
+    file = DeliveryFile(tmp_path / "state", exclusive=True)
+    file.write(Changes("p1", dead=(make_dead_letter(1), make_dead_letter(2))))
+    file._db.execute("UPDATE dead_letters SET died = died - 5000 WHERE timestamp = 1")
+    assert file.dead_letters == 2
+    left = [letter.id for letter in file.list_dead_letters()][1:]
+    file.close()
+    file = DeliveryFile(tmp_path / "state", exclusive=True, keep_s=4)
+    assert [letter.id for letter in file.list_dead_letters()] == left
+    file._db.execute("UPDATE dead_letters SET died = died - 5000")
+    file.write(Changes("p2"))
+    assert file.dead_letters == 0
+    file.close()

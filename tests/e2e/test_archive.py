@@ -79,6 +79,7 @@ def test_a_day_leaves_and_comes_back(nodes: Nodes, tmp_path: Path) -> None:
     assert sum(count for count, _ in digests.values()) == 300
     assert sync(master).status == 200
     assert read_webhooks(master) == 1  # the slave still has all of them
+    assert run(master, "verify", "--slave", "alpha").exit_code == 0
 
     assert run(master, "import", str(target), "--check").output.startswith("1 files with 300")
     back = run(master, "import", str(target))

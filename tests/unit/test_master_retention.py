@@ -16,7 +16,7 @@ from portable_core.adapters.sqlite import SqliteStore
 from portable_core.epochs import NotedLoss
 from portable_core.errors import SettingsError
 from portable_core.ingest.receiver import Receiver
-from portable_core.ports import MasterStore, SlaveState
+from portable_core.ports import MasterStore, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
 from portable_core.settings import Role, Settings
 from portable_core.sync.floor import BELOW_FLOOR, read_floor
@@ -343,3 +343,23 @@ def test_the_quota_counts_what_consumers_alone_keep() -> None:
     plan = plan_removal(10 * HOUR, late, holds, HOUR, lambda safe: 9 * HOUR)
     assert (plan.cut, plan.missed) == (2 * HOUR, ())  # the quota is no reason to pass a slave
     assert [wait.name for wait in plan.waits] == ["a"]
+
+
+def test_the_quarantine_is_emptied_after_a_time(rig: Rig) -> None:
+    rig.env = {"QUARANTINE_S": "3600"}
+    rig.start_master()
+    lease = rig.store.acquire_lease("test", 0, 1)
+    record = Record(Pair(5, 5), b"{}")
+    ages = {"old": 3001, "older": 9999, "young": 2000}
+    items = [
+        Quarantined(n, "a", rig.clock.now() - s * 1000, "bad", record) for n, s in ages.items()
+    ]
+    rig.store.save_quarantine(lease, items)
+    rig.store.release_lease(lease)
+    rig.sync()  # 600 seconds later
+    assert [item.id for item in rig.store.quarantine()] == ["young"]
+    rig.env = {}
+    rig.start_master()
+    rig.clock.sleep(9999)
+    rig.sync()
+    assert [item.id for item in rig.store.quarantine()] == ["young"]
