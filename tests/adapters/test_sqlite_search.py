@@ -13,6 +13,7 @@ import pytest
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.index_entries import OTHERS
 from portable_core.adapters.sqlite.search_index import FOLDER, SqliteSearchIndex
+from portable_core.ports import Tombstone
 from portable_core.records import Meta, Pair, Record, Recovery
 from portable_core.webhooks.names import Names
 from portable_core.webhooks.search import Effort, Finder, Search
@@ -169,6 +170,24 @@ def test_an_index_file_of_another_file_is_not_used(tmp_path: Path) -> None:
     os.replace(path, tmp_path / "two" / FOLDER / path.name)
     store = open_store(tmp_path / "two")
     check(Finder(store, Names(), store), make_searches(rng), 50)
+    store.close()
+
+
+@pytest.mark.usefixtures("paused")
+@pytest.mark.parametrize("indexed_first", [True, False])
+def test_an_erased_webhook_is_not_found(tmp_path: Path, indexed_first: bool) -> None:
+    store = open_store(tmp_path)
+    meta = Meta("shop", {"x-github-delivery": "d1"}, key=KEYS[1])
+    pairs = [Pair(NOON, 1), Pair(NOON + 1, 2)]
+    store.append([Record(pair, b"{}", meta) for pair in pairs])
+    if indexed_first:
+        store.finish_index()
+    store.erase([Tombstone(pairs[1], KEYS[1], 5)])
+    finder = Finder(store, Names(), store)
+    for _ in range(2):
+        found = finder.read_page(Search(id="d1", key=KEYS[1])).rows
+        assert [row.pair for row in found] == pairs[:1]
+        store.finish_index()
     store.close()
 
 

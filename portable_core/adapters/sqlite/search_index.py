@@ -206,6 +206,8 @@ class SqliteSearchIndex:
                 record = unpack_value(parse_sort_key(key.decode()), value)
             except (StoreDamaged, ValueError):
                 continue  # the file counts as damaged once this record is read
+            if record.erased is not None:
+                continue
             packed = pack_pair(file.hour, record.pair)
             entries += [term + packed for term in self._terms(record)]
             add_count(counts, record.meta.source, recovered=record.recovery is not None)
