@@ -68,6 +68,7 @@ def test_the_base_imports_every_module_but_those_of_the_extras(base: Path) -> No
     assert [name for name in missing if not name.startswith(prefixes)] == []
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("extra", MODULES)
 def test_an_extra_brings_what_its_modules_import(extra: str, wheel: Path, tmp_path: Path) -> None:
     bin = install_wheel(wheel, tmp_path / "env", extras=[extra])

@@ -16,7 +16,7 @@ from tests.support.nodes.sync_nodes import TOKEN, Nodes, start
 
 _HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 _ERRORS = (OSError, http.client.HTTPException)
-_KILLS = 5
+_KILLS = 4
 
 
 def connect(node: NodeProcess) -> http.client.HTTPConnection:

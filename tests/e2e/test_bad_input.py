@@ -72,7 +72,7 @@ def find_fault(case: Case, answer: RawAnswer, sender: Sender) -> str:
     return "" if named and answer.status == case.status else f"{answer.status}: {answer.detail}"
 
 
-@pytest.mark.parametrize("kind", ["container", "function"])
+@pytest.mark.parametrize("kind", ["container", pytest.param("function", marks=pytest.mark.deep)])
 @pytest.mark.parametrize("name", TABLES)
 def test_bad_requests_are_refused_and_leave_nothing(tmp_path: Path, name: str, kind: Kind) -> None:
     with Nodes(tmp_path) as nodes:

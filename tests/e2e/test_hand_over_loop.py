@@ -24,11 +24,11 @@ from tests.support.nodes.sync_nodes import (
 )
 
 ALPHAS = "the-token-of-alpha"
-RECORDS = 6000
+RECORDS = 3000
 PLATFORM_S = 10  # from SIGTERM to SIGKILL on Cloud Run
 
 #: Requests to sync while the loop runs; every one of them has to succeed.
-SYNCS = 60
+SYNCS = 30
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.support.nodes.senders import make_slave, read_health, read_numbers, s
 @pytest.mark.parametrize(
     ("kills", "senders"),
     [
-        (20, 16),
+        (8, 16),
         pytest.param(100, 256, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
     ],
 )

@@ -18,7 +18,7 @@ from tests.support.nodes.sync_nodes import Nodes, fill, make_record, now_ms, sta
 from tests.support.requests.bad_requests import TOKEN, ask, post
 from tests.support.requests.raw_http import connect, exchange, measure_resident, pour, read_answer
 
-KINDS: tuple[Kind, ...] = ("container", "function")
+KINDS = ["container", pytest.param("function", marks=pytest.mark.deep)]
 MIB = 2**20
 
 #: The most characters of the headers that are kept, names and values.

@@ -23,7 +23,9 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
         yield nodes
 
 
-@pytest.mark.parametrize("reason", [EARLIER_STORE, ANOTHER_STORE])
+@pytest.mark.parametrize(
+    "reason", [EARLIER_STORE, pytest.param(ANOTHER_STORE, marks=pytest.mark.deep)]
+)
 def test_an_operator_acknowledges_a_loss(nodes: Nodes, reason: str) -> None:
     """The slave comes back with an older snapshot, or with an empty disk."""
     slave = nodes.make_slave()

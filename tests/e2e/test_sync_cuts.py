@@ -39,9 +39,9 @@ from tests.support.nodes.sync_nodes import (
     sync,
 )
 
-CUTS = 208
+CUTS = 104
 SEED = 20_260_101
-KILLS = 8
+KILLS = 5
 
 
 def find_unrepresented(

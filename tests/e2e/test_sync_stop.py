@@ -36,7 +36,7 @@ UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 COUNT = 3000
 
 
-@pytest.fixture(params=["container", "function"])
+@pytest.fixture(params=["container", pytest.param("function", marks=pytest.mark.deep)])
 def kind(request: pytest.FixtureRequest) -> Kind:
     chosen: Kind = request.param
     return chosen
