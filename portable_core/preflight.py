@@ -12,9 +12,9 @@ from portable_core.adapters.authentication.tokens import build_guard
 from portable_core.adapters.edge.server import find_host
 from portable_core.adapters.http.tls import make_tls
 from portable_core.errors import SettingsError
+from portable_core.extras import find_missing_extras
 from portable_core.ingest.receiver import name_algorithm
 from portable_core.settings import Role, Settings
-from portable_core.wiring import find_missing_extras
 
 
 class Findings(NamedTuple):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from portable_core.adapters.edge import server
 from portable_core.adapters.edge.limits import EdgeLimits, fit_connections
 from portable_core.adapters.logs import configure_logs
+from portable_core.extras import check_extras
 from portable_core.forwarding import make_forwarder
 from portable_core.settings import Settings
-from portable_core.wiring import build_app_or_exit, check_extras
+from portable_core.wiring import build_app_or_exit
 
 if TYPE_CHECKING:
     from portable_core.node import Node

@@ -11,14 +11,14 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from portable_core.adapters.system_clock import SystemClock
 from portable_core.errors import SettingsError, StoreError
+from portable_core.extras import check_extras
 from portable_core.forwarding import build_dead_letters
 from portable_core.ingest.receiver import Receiver
 from portable_core.ingest.refusals import Refusals
@@ -82,52 +82,6 @@ def _build_firestore(settings: Settings, read_only: bool) -> RepairableStore:
         native_data=settings.firestore_data,
         ttl_ms=settings.firestore_ttl_ms,
     )
-
-
-class _Extra(NamedTuple):
-    """An extra of the distribution: the package it installs, and modules that need it."""
-
-    name: str
-    package: str
-    modules: tuple[str, ...]
-
-
-#: What needs an extra: kinds of store, kinds of ``SYNC_AUTH``, senders with published keys.
-_STORE_EXTRAS = {
-    "firestore": _Extra("firestore", "google-cloud-firestore", ("google.cloud.firestore_v1",))
-}
-_OIDC = _Extra("oidc", "google-auth[requests]", ("google.auth", "requests", "cryptography"))
-_AUTH_EXTRAS = {"oidc": _OIDC}
-_PUBLIC_KEYS = _Extra("public-keys", "cryptography", ("cryptography",))
-
-
-def check_extras(settings: Settings) -> None:
-    """Raise ``SettingsError`` if a setting needs a package that is not installed."""
-    for error in find_missing_extras(settings):
-        raise error
-
-
-def find_missing_extras(settings: Settings) -> Iterator[SettingsError]:
-    """Return an error for each setting that needs a package that is not installed."""
-    needs = [("STORE", _STORE_EXTRAS.get(settings.store.kind.name))]
-    needs += [("SYNC_AUTH", _AUTH_EXTRAS.get(kind)) for kind in settings.sync_auth]
-    needs += [("SOURCES", _OIDC)] if settings.sources.key_addresses else []
-    if any(log.key for log in settings.provider_logs.logs.values()):
-        needs.append(("PROVIDER_LOGS", _PUBLIC_KEYS))
-    for setting, extra in needs:
-        if extra is not None and not all(map(_is_installed, extra.modules)):
-            yield SettingsError(
-                f"{setting}: needs the package {extra.package}, which is not installed. "
-                f"Install webhook-sync[{extra.name}]."
-            )
-
-
-def _is_installed(module: str) -> bool:
-    """Return whether a module can be found, without importing it."""
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a package above it
-        return False
 
 
 #: By the kind's name: one builder for each row of :data:`.STORE_KINDS`.

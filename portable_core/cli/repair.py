@@ -49,9 +49,10 @@ def repair_command(role: str, offset: float | None, dry_run: bool, as_json: bool
     settings are those of the node, from the environment. An interrupted repair is completed by
     the next one. Afterwards every master compares the store from its first record.
     """
+    from portable_core.extras import check_extras
     from portable_core.ingest.receiver import name_algorithm
     from portable_core.sync.repair import Repair
-    from portable_core.wiring import build_store, check_extras, check_role
+    from portable_core.wiring import build_store, check_role
 
     settings = Settings.from_env(check_role(role), os.environ)
     check_extras(settings)
