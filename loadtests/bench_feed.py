@@ -5,8 +5,9 @@ the feed again and again, with ``wait``. The delay of a webhook is the time from
 with it; it is negative where the line comes before the 200. Both clocks are the machine's monotonic
 one.
 
-``--by-time`` measures the list by time in the same way, on a master that syncs one slave every
-minute, with the default span. Its consumer requests the list every half second.
+``--firestore`` measures a master on the Firestore emulator instead, whose delays are not those of
+the service. ``--by-time`` measures the list by time in the same way, on a master that syncs one
+slave every minute, with the default span. Its consumer requests the list every half second.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
+from portable_core.demo.emulator import HOST_VARIABLE, FirestoreEmulator
 from portable_core.demo.processes import NodeProcess
 from portable_core.settings import Role
 
@@ -160,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
     parser.add_argument("--rates", default=",".join(map(str, _RATES)), help="webhooks a second")
+    parser.add_argument("--firestore", action="store_true", help="use the Firestore emulator")
     parser.add_argument("--by-time", action="store_true", help="measure the list by time, too")
     arguments = parser.parse_args()
     token = secrets.token_hex(16)
@@ -172,13 +175,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-feed-", dir=Path.cwd()) as name:
         folder = Path(name, "arrival")
         folder.mkdir()
-        master = start(folder, "master", SYNC_TOKENS=token, SLAVES="")
+        emulator = FirestoreEmulator()
+        env = {"SYNC_TOKENS": token, "SLAVES": ""}
+        if arguments.firestore:
+            env |= {HOST_VARIABLE: emulator.start(), "STORE": f"firestore:bench/{Path(name).name}"}
+        master = start(folder, "master", **env)
         try:
             measure(master.url, token, 50, 2)
             for rate in map(int, arguments.rates.split(",")):
                 add("arrival", rate, measure(master.url, token, rate, arguments.seconds))
         finally:
             master.kill()
+            emulator.stop()
         if arguments.by_time:
             add("by time", 10, measure_by_time(Path(name), token))
     Console().print(table)
