@@ -93,7 +93,8 @@ def test_a_day_leaves_and_comes_back(nodes: Nodes, tmp_path: Path) -> None:
     gone = format_id(day[7].pair)
     erased = run(master, "webhooks", "delete", gone, "--archive", str(target))
     assert erased.output == f"{gone}: deleted in the archive\n"
-    assert run(master, "import", str(target)).output.startswith("299 webhooks stored")
+    back = run(master, "import", str(target))
+    assert back.output.startswith("299 webhooks stored")
     back = run(master, "import", str(again))
     assert back.output == "0 webhooks stored, 299 were there, 1 were deleted before.\n"
     assert sync(master).status == 200

@@ -7,6 +7,7 @@ from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
 from portable_core.adapters.flask_app.queries import parse_bounded
+from portable_core.adapters.flask_app.request_stream import read_chunks
 from portable_core.errors import AnswerInvalid, BadRequest, PayloadTooLarge
 from portable_core.node import Node
 from portable_core.sync.archiving import ArchivedStretch
@@ -35,7 +36,7 @@ def add_archive_routes(app: Flask, node: Node, master: Master) -> None:
     def remove_archived() -> Response:
         authenticate()
         try:
-            stretch = msgspec.json.decode(_read_body(_MAX_REQUEST_BYTES), type=ArchivedStretch)
+            stretch = msgspec.json.decode(read_body(_MAX_REQUEST_BYTES), type=ArchivedStretch)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"the body must be a stretch of an archive: {error}") from error
         return answer_json(master.archiving.remove(stretch))
@@ -43,7 +44,7 @@ def add_archive_routes(app: Flask, node: Node, master: Master) -> None:
     @app.post(IMPORT_PATH)
     def import_archived() -> Response:
         authenticate()
-        lines = filter(None, _read_body(MAX_IMPORT_BYTES).split(b"\n"))
+        lines = filter(None, read_body(MAX_IMPORT_BYTES).split(b"\n"))
         try:
             records = [decode_archived(line) for line in lines]
         except AnswerInvalid as error:
@@ -51,8 +52,12 @@ def add_archive_routes(app: Flask, node: Node, master: Master) -> None:
         return answer_json(master.archiving.bring_back(records))
 
 
-def _read_body(most: int) -> bytes:
-    body = request.stream.read(most + 1)
-    if len(body) > most:
-        raise PayloadTooLarge(f"the body is larger than {most} bytes")
-    return body
+def read_body(most: int) -> bytes:
+    """Return the whole body. Raises ``PayloadTooLarge`` for more than so many bytes."""
+    parts, size = [], 0
+    for part in read_chunks(request):  # one read may return less than the whole body
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise PayloadTooLarge(f"the body is larger than {most} bytes")
+    return b"".join(parts)

@@ -6,6 +6,7 @@ import msgspec
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.archive_routes import read_body
 from portable_core.adapters.flask_app.feed_routes import WEBHOOKS_PATH
 from portable_core.errors import BadRequest
 from portable_core.ingest.receiver import Receiver
@@ -47,9 +48,7 @@ def add_tombstone_routes(app: Flask, node: Node, receiver: Receiver) -> None:
 
 
 def _read_tombstones() -> list[TombstoneDocument]:
-    body = request.stream.read(_MAX_BODY_BYTES + 1)
-    if len(body) > _MAX_BODY_BYTES:
-        raise BadRequest(f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    body = read_body(_MAX_BODY_BYTES)
     try:
         return msgspec.json.decode(body, type=list[TombstoneDocument])
     except (ValueError, RecursionError) as error:
