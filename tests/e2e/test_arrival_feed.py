@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -80,6 +81,19 @@ def test_a_waiting_consumer_gets_each_webhook_soon_after_its_sender(master: Node
     assert list(got) == list(range(count))
     delays = sorted(got[n] - sent[n] for n in sent)
     assert delays[count // 2] < 0.25, "a poll would take longer; the target is 50 ms when idle"
+
+
+def test_a_position_may_come_in_parts(master: NodeProcess) -> None:
+    body = b'{"position":"now"}'
+    head = (
+        f"PUT /consumers/shop HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", master.port), timeout=30) as sender:
+        for part in (head.encode(), body[:5], body[5:]):
+            sender.sendall(part)
+            time.sleep(0.2)
+        assert sender.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_consumer_misses_nothing_while_the_master_is_killed(master: NodeProcess) -> None:

@@ -6,6 +6,7 @@ import msgspec
 from flask import Flask, Response, request
 
 from portable_core.adapters.flask_app.answers import answer_json
+from portable_core.adapters.flask_app.request_stream import read_chunks
 from portable_core.documents import convert_document
 from portable_core.errors import BadRequest
 from portable_core.node import Node
@@ -45,9 +46,11 @@ def add_consumer_routes(app: Flask, node: Node, consumers: Consumers) -> None:
 
 
 def _read_position() -> str:
-    body = request.stream.read(_MAX_BODY_BYTES + 1)
-    if len(body) > _MAX_BODY_BYTES:
-        raise BadRequest(f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    body = b""
+    for chunk in read_chunks(request):
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raise BadRequest(f"the body is larger than {_MAX_BODY_BYTES} bytes")
     try:
         return convert_document(msgspec.json.decode(body), PositionDocument).position
     except (ValueError, RecursionError) as error:
