@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from portable_core.errors import SettingsError
 from portable_core.payload_hash.algorithms import check_algorithm
-from portable_core.records import MAX_INTEGER
 from portable_core.settings_names import find_misspelt, find_related, is_service_address
 from portable_core.settings_reader import Network, Role, Setting, SlaveAddress, is_node_name
 from portable_core.settings_table import MAX_BODY_BYTES, Ack, SettingsTable
@@ -298,16 +297,6 @@ def _check_forward(settings: Settings) -> None:
 
 def _check_store(settings: Settings) -> None:
     kind = settings.store.kind
-    if settings.role == "master" and not kind.master_retention:
-        for name, given in (
-            ("RETENTION_S", settings.retention_ms < MAX_INTEGER),
-            ("RETENTION_BYTES", settings.retention_bytes is not None),
-        ):
-            if given:
-                raise SettingsError(
-                    f"{name}: a master on {kind.name}: removes no records yet. Remove the setting, "
-                    "and use a TTL policy of the database."
-                )
     if settings.ack == "buffered" and kind.shared:
         raise SettingsError(
             f"ACK: buffered is not supported with {kind.name}:, where another writer may have "

@@ -18,9 +18,8 @@ class StoreKind:
     of the adapter is the same). ``outlives_process``: its records survive the end of the process.
     ``outlives_instance``: its records survive the end of an instance
     whose file system is in memory. ``default_linger_ms``: the default of ``LINGER_MS``; 0 where a
-    commit takes long enough for a batch to form by itself. ``master_retention``: whether a master
-    on it may remove records (:class:`portable_core.ports.Removal`). ``erases``: whether it can
-    erase single records (:class:`portable_core.ports.Erasing`).
+    commit takes long enough for a batch to form by itself. ``erases``: whether it can erase single
+    records (:class:`portable_core.ports.Erasing`).
     """
 
     name: str
@@ -30,7 +29,6 @@ class StoreKind:
     outlives_process: bool
     outlives_instance: bool
     default_linger_ms: int
-    master_retention: bool = True
     erases: bool = True
 
 
@@ -47,7 +45,6 @@ STORE_KINDS: Mapping[str, StoreKind] = {
             outlives_process=True,
             outlives_instance=True,
             default_linger_ms=750,  # each commit costs money: docs/firestore.md, "Cost"
-            master_retention=False,
         ),
     )
 }

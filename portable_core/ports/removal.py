@@ -11,10 +11,7 @@ from portable_core.records import Record
 
 
 class Removal(Protocol):
-    """What a store knows about the records that retention may remove; and bringing them back.
-
-    A shared store may raise ``StoreError``: its kind then has ``master_retention`` False.
-    """
+    """What a store knows about the records that retention may remove; and bringing them back."""
 
     def find_first_after(self, position: str) -> Milliseconds | None:
         """Return a time that none of the records after a position lies before; None without any.
@@ -28,7 +25,7 @@ class Removal(Protocol):
         """Store records that were removed from a store, durably, under the lease. Idempotent.
 
         They come before all others in the order of arrival, in the order of their pairs: a consumer
-        that is past the beginning does not get them.
+        that is past the beginning does not get them. A shared store may raise ``StoreError``.
         """
         ...
 

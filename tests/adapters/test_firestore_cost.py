@@ -298,3 +298,48 @@ def test_a_slave_makes_each_report_durable(store: FirestoreStore) -> None:
     known = other.describe(Stint(info.stint, info.horizon))
     assert known.continues
     assert known.stint != info.stint
+
+
+def test_what_one_run_of_a_masters_retention_reads(
+    store: FirestoreStore, database: Database
+) -> None:
+    """Two writers, one segment an hour each; the consumer has half of the first writer's."""
+    other = connect_store(database)
+    hour, hours = 3_600_000, range(10)
+    begin = START - START % hour
+    for number in hours:
+        store.append([Record(Pair(begin + number * hour, 1), bytes(100))])
+        if number == 4:
+            position = store.newest_arrival()
+    for number in hours:
+        other.append([Record(Pair(begin + number * hour + 1, 2), bytes(100))])
+    spent = Spent(store)
+    assert store.find_first_after(position) == begin
+    # The oldest one; the two writers, with the end of their list; 5 and 10 keys after the position.
+    assert spent()[0] == {"segments": 1 + 3 + 5 + 10}
+    spent = Spent(store)
+    assert store.find_first_after(position) == begin
+    assert spent()[0] == {"segments": 1 + 3 + 1 + 1}  # no key twice
+    store.append([Record(Pair(begin - 7 * hour, 3), bytes(100))])  # recovered
+    assert store.find_first_after(position) == begin - 7 * hour
+    assert store.prune(begin + 5 * hour) == 11
+    assert store.find_first_after(position) == begin + 5 * hour
+    spent = Spent(store)
+    assert store.find_first_after(store.newest_arrival()) is None
+
+    size = sum(record.size for record in store.records(0, MAX_INTEGER))
+    spent = Spent(store)
+    assert store.find_size_cut(size, MAX_INTEGER) == 0
+    assert spent()[0] == {"segments": 2 + 1}  # the oldest, the newest, and the sum
+    spent = Spent(store)
+    assert store.find_size_cut(size * 3 // 5, MAX_INTEGER) == begin + 7 * hour
+    assert spent()[0] == {"segments": 3 + 8}  # the sizes before the newest hour, in one request
+    spent = Spent(store)
+    assert store.find_size_cut(size * 3 // 5, MAX_INTEGER) == begin + 7 * hour
+    assert spent()[0] == {"segments": 3}
+    store.prune(begin + 6 * hour)  # as far as a consumer allows
+    assert store.find_size_cut(size * 3 // 5, MAX_INTEGER) == begin + 7 * hour
+    store.prune(begin + 7 * hour)
+    store.append([Record(Pair(begin + 9 * hour + 5, 4), bytes(100))])
+    assert store.find_size_cut(size * 3 // 5, MAX_INTEGER) == begin + 8 * hour
+    other.close()

@@ -74,6 +74,7 @@ def test_its_records_arrive_first_and_positions_stay_valid(
     writer.append(FORMER[:5])
     writer.append(make_records(3, NOON - DAY))
     store = connect_store(database)
+    assert store.find_first_after(next(store.arrivals()).position) == NOON - DAY
     store.append([make_record(NOON - 2 * DAY, 9)])
     order = [
         *sorted(record.pair for record in unplaced),
@@ -85,7 +86,12 @@ def test_its_records_arrive_first_and_positions_stay_valid(
     for index, arrival in enumerate(arrivals):
         rest = [later.record.pair for later in store.arrivals(arrival.position)]
         assert rest == order[index + 1 :]
+    for index, arrival in enumerate(arrivals[:-1]):
+        first = store.find_first_after(arrival.position)
+        assert first is not None
+        assert 0 <= min(pair.timestamp for pair in order[index + 1 :]) - first < HOUR
     assert list(store.arrivals(store.newest_arrival())) == []
+    assert store.find_first_after(store.newest_arrival()) is None
     store.close()
 
 
@@ -97,6 +103,8 @@ def test_retention_and_a_repair_remove_it(database: Database, writer: FormerWrit
     assert store.prune(NOON - 2 * DAY) == 10
     assert store.first() == NOON - HOUR
     size = sum(record.size for record in FORMER)
+    assert store.find_size_cut(size, MAX_INTEGER) == 0
+    assert store.find_size_cut(size - 1, MAX_INTEGER) == NOON - HOUR // 2
     assert store.prune_to_size(size) is None
     assert store.prune_to_size(size - 1) is not None
     store.remove_after(store.find_cut(NOON - HOUR))

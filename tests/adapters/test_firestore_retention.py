@@ -14,7 +14,8 @@ from portable_core.ingest.receiver import Receiver
 from portable_core.records import Pair, Record
 from portable_core.settings import Settings
 from portable_core.sync.slave import Slave, SyncQuery
-from tests.support.firestore_emulator import opened_store
+from tests.support.firestore_emulator import connect_store, opened_database, opened_store
+from tests.unit.test_master_retention import HOUR, KEPT_S, Rig
 
 START = 1_700_000_000_000
 
@@ -106,3 +107,40 @@ def test_further_webhooks_complete_the_retention(
         first = store.first()
         firsts.append(None if first is None else (first - START) // BUCKET_MS)
     assert firsts == [1, 1, 2, None, None]
+
+
+def test_a_master_waits_for_what_a_consumer_lacks_of_several_writers() -> None:
+    with opened_database() as database:
+        store, other = connect_store(database), connect_store(database)
+        rig = Rig(store)
+        begin = rig.clock.now() // HOUR * HOUR
+        other.append([Record(Pair(begin, 1), b"1")])
+        rig.receive(3)
+        rig.sync()
+        rig.consumers.save("shop", "now")
+        assert rig.consumers.describe_one("shop").position.count("-") >= 2
+        late = Record(Pair(begin + HOUR + 5, 2), b"2")
+        other.append([late])
+        rig.clock.sleep(KEPT_S + HOUR // 1000)
+        sent = rig.receive(1)
+        rig.sync()
+        assert store.first() is not None
+        assert begin + HOUR <= (store.first() or 0) <= late.pair.timestamp
+        assert late.payload in rig.read()
+        assert list(rig.master.retention.describe_waits()) == ["shop"]
+        rig.consumers.save("shop", "now")
+        rig.sync()
+        assert rig.read() == sent
+        assert rig.master.retention.describe_waits() == {}
+        rig.env = {"RETENTION_BYTES": "1"}
+        rig.start_master()
+        sent = rig.receive(3)
+        rig.sync()
+        assert rig.read() == sent
+        rig.consumers.save("shop", "now")
+        rig.sync()
+        newest = store.last()
+        assert newest is not None
+        assert (store.first() or 0) >= newest // HOUR * HOUR  # the newest hour alone
+        for each in (store, other):
+            each.close()

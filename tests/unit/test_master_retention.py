@@ -14,7 +14,6 @@ from portable_core.adapters.memory_store import MemoryStore
 from portable_core.adapters.simulated_clock import SimulatedClock
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.epochs import NotedLoss
-from portable_core.errors import SettingsError
 from portable_core.ingest.receiver import Receiver
 from portable_core.ports import MasterStore, Quarantined, SlaveState
 from portable_core.records import MAX_INTEGER, Meta, Pair, Record
@@ -317,12 +316,12 @@ def test_a_master_without_limits_removes_nothing() -> None:
     assert rig.read() == sent
 
 
-def test_a_master_on_firestore_rejects_the_settings() -> None:
-    for name in ("RETENTION_S", "RETENTION_BYTES"):
-        env = {"STORE": "firestore:p/d", "SYNC_AUTH": "none", name: "5"}
-        with pytest.raises(SettingsError, match=f"{name}: a master on firestore: removes"):
-            Settings.from_env("master", env)
-        Settings.from_env("slave", env)
+def test_every_kind_of_store_has_the_settings() -> None:
+    for store in ("firestore:p/d", "sqlite:p", "memory:"):
+        env = {"STORE": store, "SYNC_AUTH": "none", "RETENTION_S": "5", "RETENTION_BYTES": "6"}
+        settings = Settings.from_env("master", env)
+        assert (settings.retention_ms, settings.retention_bytes) == (5000, 6)
+        assert settings.warnings == ()
 
 
 def test_the_quota_counts_what_consumers_alone_keep() -> None:

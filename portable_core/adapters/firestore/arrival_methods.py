@@ -8,12 +8,11 @@ from portable_core.adapters.firestore import consumers
 from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
 from portable_core.adapters.firestore.erasing import Eraser
 from portable_core.adapters.firestore.reading import Reader
+from portable_core.adapters.firestore.retention import RetentionReader
 from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
 from portable_core.ports import BEGINNING, Arrival, ConsumerState, Lease, Milliseconds, Tombstone
 from portable_core.records import Record
-
-_NO_RETENTION = "a master on Firestore removes no records. Use FIRESTORE_TTL_S and a TTL policy."
 
 
 class FirestoreArrivals:
@@ -24,6 +23,7 @@ class FirestoreArrivals:
         self._source = reader.source
         self._database = reader.source.database
         self._eraser = Eraser(reader)
+        self._retention = RetentionReader(reader.source)
         self._listeners = Listeners()
 
     def arrivals(self, after: str = BEGINNING) -> Iterator[Arrival]:
@@ -40,10 +40,10 @@ class FirestoreArrivals:
         return self._listeners.add(notify)
 
     def find_first_after(self, position: str) -> Milliseconds | None:
-        raise StoreError(_NO_RETENTION)
+        return self._retention.find_first_after(position)
 
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
-        raise StoreError(_NO_RETENTION)
+        return self._retention.find_size_cut(limit, before)
 
     def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
         raise StoreError("records cannot be imported into Firestore yet.")

@@ -47,8 +47,12 @@ _PART = re.compile(r"-([0-9a-f]{16})([0-9a-f]+)(?:\.([0-9]+))?")
 
 
 @dataclass(slots=True)
-class _Position:
-    """``parts``: by writer, the last segment, and how many of its records were read; 0 for all."""
+class Position:
+    """A position, taken apart.
+
+    - ``since``: the writers made before it are complete and read.
+    - ``parts``: by writer, the last segment, and how many of its records were read; 0 for all.
+    """
 
     since: Milliseconds = 0
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -67,7 +71,8 @@ class _Position:
             self.parts = {w: part for w, part in self.parts.items() if read_time(w) >= since}
 
 
-def _parse(text: str) -> _Position:
+def parse_position(text: str) -> Position:
+    """Return a position that is not :func:`parse_older`'s. Raise ``BadRequest``."""
     match = _POSITION.fullmatch(text)
     if match is None:
         raise BadRequest("after: is not a position. Use one that the feed gave.")
@@ -75,18 +80,24 @@ def _parse(text: str) -> _Position:
         writer: (int(number, 16), int(read or 0))
         for writer, number, read in _PART.findall(match[2])
     }
-    return _Position(int(match[1], 16), parts)
+    return Position(int(match[1], 16), parts)
+
+
+def parse_older(text: str) -> Pair | None:
+    """Return the last pair of a position in the pages without a place; None for another one."""
+    older = _OLDER.fullmatch(text)
+    return parse_sort_key(older[1]) if older else None
 
 
 def read_arrivals(reader: Reader, after: str) -> Iterator[Arrival]:
     """Yield the records after a position that were committed before the call."""
-    older = _OLDER.fullmatch(after)
-    position = _Position() if not after or older else _parse(after)
+    older = parse_older(after)
+    position = Position() if not after or older is not None else parse_position(after)
     snapshot = read_snapshot_time(reader.source.database)
-    if reader.source.former and (not after or older):
-        yield from _read_older(reader, parse_sort_key(older[1]) if older else Pair(0, -1))
+    if reader.source.former and (not after or older is not None):
+        yield from _read_older(reader, Pair(0, -1) if older is None else older)
     complete = find_complete(snapshot)
-    for writer, collection in _list_writers(reader.source, position.since):
+    for writer, collection in list_writers(reader.source, position.since):
         position.advance(min(read_time(writer), complete))
         yield from _read_writer(reader, writer, collection, position, snapshot)
 
@@ -94,8 +105,8 @@ def read_arrivals(reader: Reader, after: str) -> Iterator[Arrival]:
 def find_newest(source: Source) -> str:
     """Return the position after the newest record."""
     snapshot = read_snapshot_time(source.database)
-    position = _Position(find_complete(snapshot))
-    for writer, collection in _list_writers(source, position.since):
+    position = Position(find_complete(snapshot))
+    for writer, collection in list_writers(source, position.since):
         high = end_of_writer(writer)
         query = RangeQuery(collection, "place", f"{writer}-", high, True, ("place",))
         for document in source.database.scan(query, 4):
@@ -105,7 +116,7 @@ def find_newest(source: Source) -> str:
     return position.format()
 
 
-def _list_writers(source: Source, since: Milliseconds) -> Iterator[tuple[str, str]]:
+def list_writers(source: Source, since: Milliseconds) -> Iterator[tuple[str, str]]:
     """Yield the writers made at this time or later, in the order of their ids.
 
     With each writer comes the collection of its documents.
@@ -127,7 +138,7 @@ def _list_in(source: Source, collection: str, since: Milliseconds) -> Iterator[t
 
 
 def _read_writer(
-    reader: Reader, writer: str, collection: str, position: _Position, snapshot: int
+    reader: Reader, writer: str, collection: str, position: Position, snapshot: int
 ) -> Iterator[Arrival]:
     """Yield the records of one writer after the position, which moves on."""
     number, read = position.parts.get(writer, (0, 0))
