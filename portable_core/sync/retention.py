@@ -168,6 +168,8 @@ class MasterRetention:
     def remove(self, cut: Milliseconds) -> None:
         """Remove the records before a time. The caller holds turn and lease."""
         self._remove(RemovalPlan(cut))
+        while (self._store.first() or cut) < cut and self._store.prune(cut):
+            pass  # one call may remove only a part
 
     def describe_waits(self) -> dict[str, str]:
         """Return by slave or consumer, for people, why records that are due are kept."""

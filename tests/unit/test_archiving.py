@@ -47,6 +47,25 @@ def test_what_was_archived_is_removed_and_not_fetched_again(rig: Rig) -> None:
     assert list(rig.store.records(stretch.start, stretch.end)) == records
 
 
+class GradualStore(MemoryStore):
+    """Removes one record a call, as a store may."""
+
+    def prune(self, before: int) -> int:
+        (pair, *_) = [*self.pairs(0, before), Pair(before, 0)]
+        return super().prune(min(pair.timestamp + 1, before))
+
+
+def test_a_stretch_is_removed_whole_from_a_store_that_removes_by_parts() -> None:
+    rig = Rig(GradualStore())
+    rig.env = {}
+    rig.start_master()
+    rig.receive(8)
+    rig.sync()
+    stretch = take_stretch(rig)
+    rig.master.archiving.remove(stretch)
+    assert not list(rig.store.pairs(0, stretch.end))
+
+
 def test_nothing_is_removed_that_the_archive_lacks(rig: Rig) -> None:
     stretch = take_stretch(rig)
     late = Record(Pair(stretch.start + 5, 5), b"{}")
