@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 
 from portable_core.adapters.providers.api import ProviderApi
+from portable_core.adapters.providers.base import ProviderLog
 from portable_core.adapters.providers.connection import ApiResponse, TooLarge
 from portable_core.adapters.providers.github_credentials import GithubCredentials
 from portable_core.errors import AnswerInvalid, BadRequest, LogRefused
@@ -98,24 +99,16 @@ class _Known:
     entries: dict[str, LogEntry]
 
 
-class GithubLog:
+class GithubLog(ProviderLog):
     """The log of one hook; the port ``DeliveryLog``."""
 
     def __init__(self, configured: LogSettings, api: ProviderApi, clock: Clock) -> None:
-        self._configured = configured
-        self._api = api
+        super().__init__(configured, api)
         self._credentials = GithubCredentials(configured, api, clock)
         self._path = _find_path(configured.target)
         self._page = _PAGE
         self._known: _Known | None = None
         self._reading: _Reading | None = None
-
-    @property
-    def requests(self) -> int:
-        return self._api.requests
-
-    def close(self) -> None:
-        self._api.close()
 
     # -- listing -------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from portable_core.adapters.providers.api import ProviderApi
+from portable_core.adapters.providers.base import ProviderLog
 from portable_core.adapters.providers.connection import ApiResponse, TooLarge
 from portable_core.errors import BadRequest
 from portable_core.ports import (
@@ -49,22 +50,14 @@ class _Window:
     entries: Sequence[LogEntry]
 
 
-class PagedEvents(ABC):
+class PagedEvents(ProviderLog, ABC):
     """The base of such logs; the port ``DeliveryLog``."""
 
     def __init__(self, configured: LogSettings, api: ProviderApi, clock: Clock) -> None:
-        self._configured = configured
-        self._api = api
+        super().__init__(configured, api)
         self._clock = clock
         self._size = _PAGE
         self._window: _Window | None = None
-
-    @property
-    def requests(self) -> int:
-        return self._api.requests
-
-    def close(self) -> None:
-        self._api.close()
 
     def list_entries(
         self, start: Milliseconds, end: Milliseconds, keep_waiting: KeepWaiting
