@@ -225,6 +225,23 @@ def with_an_application_that_rejects(nodes: Nodes) -> NodeProcess:
     return master
 
 
+def with_records_of_the_future(nodes: Nodes) -> NodeProcess:
+    fill(nodes.folder / "master", [make_record(1, now_ms() + HOUR_MS)])
+    return without_slaves(nodes)
+
+
+def with_a_limit_for_each_slave(nodes: Nodes) -> NodeProcess:
+    begin = now_ms() - HOUR_MS
+    fill(nodes.folder / "alpha", [make_record(n, begin + n * 60_000) for n in range(40)])
+    slave = nodes.make_slave("alpha", SPAN_S="1")
+    start(slave)
+    env = {"SYNC_SLAVE_RECORDS": "5", "SYNC_WINDOW_S": "60"}
+    master = make_master(nodes, {"alpha": slave.url}, **env)
+    start(master)
+    assert sync(master).status == 200
+    return master
+
+
 FAULTS: dict[str, Fault] = {
     "no-slave": without_slaves,
     "never-synced": before_the_first_sync,
@@ -243,6 +260,8 @@ FAULTS: dict[str, Fault] = {
     "retention-waits": with_an_abandoned_consumer,
     "consumer-missed": with_a_quota_for_consumers,
     "dead-letters": with_an_application_that_rejects,
+    "clock": with_records_of_the_future,
+    "slave-warning": with_a_limit_for_each_slave,
 }
 
 
