@@ -57,8 +57,8 @@ class Plain(NamedTuple):
 def read_plain(data: bytes, limits: EdgeLimits, max_body: int) -> Plain | None:
     """Return the request, None unless ``data`` is one plain request within the limits."""
     end = data.find(b"\r\n\r\n", 0, _MOST_HEAD)
-    body = data[end + 4 :]
-    if end < 0 or end > limits.head_bytes or len(body) > min(MOST_BODY, max_body):
+    size = len(data) - end - 4
+    if end < 0 or end > limits.head_bytes or size > min(MOST_BODY, max_body):
         return None
     head = data[:end]
     first, *lines = head.split(b"\r\n")
@@ -85,10 +85,10 @@ def read_plain(data: bytes, limits: EdgeLimits, max_body: int) -> Plain | None:
         or not _INTERPRETED.isdisjoint(fields)
         or not length.isdigit()
         or len(length) > _MOST_DIGITS
-        or int(length) != len(body)
+        or int(length) != size
     ):
         return None
-    return Plain(target, list(fields.items()), fields, body)
+    return Plain(target, list(fields.items()), fields, data[end + 4 :])
 
 
 def _read_name(given: bytes) -> bytes:
