@@ -108,13 +108,11 @@ class ProviderConnection:
         """Send a request; once more if the provider has closed a connection that was idle."""
         fresh = self._connection is None
         try:
-            return self._send_once(method, target, headers, body, ended)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-            if fresh or ended.is_set():
-                raise self._explain(error) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise self._explain(error) from error
-        try:
+            try:
+                return self._send_once(method, target, headers, body, ended)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                if fresh or ended.is_set():
+                    raise
             return self._send_once(method, target, headers, body, ended)
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from error
