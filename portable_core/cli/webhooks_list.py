@@ -135,12 +135,12 @@ def _read_pages(
 def _check_position(position: str, last: str) -> None:
     """Raise ``AnswerInvalid`` unless the position is one before the last one."""
     try:
-        if not last or parse_id(position) < parse_id(last):
-            parse_id(position)
-            return
+        pair = parse_id(position)
+        is_earlier = not last or pair < parse_id(last)
     except BadRequest:
-        pass
-    raise AnswerInvalid(f"the response is invalid: before: not an earlier position{DOUBT}")
+        is_earlier = False
+    if not is_earlier:
+        raise AnswerInvalid(f"the response is invalid: before: not an earlier position{DOUBT}")
 
 
 def _describe_end(page: PageDocument, looked_at: int) -> str:

@@ -315,7 +315,8 @@ class Buffer:
         doubt.
         """
         with self._lock:
-            self._in_doubt = None if doubt == self._failures else self._in_doubt
+            if doubt == self._failures:
+                self._in_doubt = None
 
     def raise_floor(self, floor: Milliseconds) -> None:
         """Assign no timestamp before ``floor``, nor before the clock as it is now."""

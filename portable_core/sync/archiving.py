@@ -22,7 +22,7 @@ from portable_core.records import MAX_INTEGER, Integer, Pair, Record, format_id,
 from portable_core.sync.quarantine import Hold
 from portable_core.sync.report import HOUR_MS
 from portable_core.sync.resuming import format_moment
-from portable_core.sync.retention import MasterRetention, RemovalPlan, describe_wait
+from portable_core.sync.retention import MasterRetention, RemovalPlan, describe_wait, floor_hour
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Archiving:
         info = self._receiver.info()
         first, plan = self._store.first(), self._retention.plan_before(before)
         waits = {wait.name: describe_wait(wait, MAX_INTEGER) for wait in plan.waits}
-        start = None if first is None else first // HOUR_MS * HOUR_MS
+        start = None if first is None else floor_hour(first)
         return ArchivePlan(info.uuid, info.algorithm, start, plan.cut, waits)
 
     def remove(self, stretch: ArchivedStretch) -> RemovedDocument:

@@ -88,18 +88,18 @@ def plan_removal(
     - ``find_quota_cut``: returns the time before which records are removed although consumers have
       not got them, if those before a time may be removed otherwise.
     """
-    due = _floor_hour(due)
-    safe = _floor_hour(min([due, *complete.values()]))
-    behind = [hold for hold in holds if hold.start is not None and _floor_hour(hold.start) < safe]
+    due = floor_hour(due)
+    safe = floor_hour(min([due, *complete.values()]))
+    behind = [hold for hold in holds if hold.start is not None and floor_hour(hold.start) < safe]
     waiting = [hold for hold in behind if hold.idle_ms < expiry_ms]
-    kept = min([safe, *(_floor_hour(hold.start or 0) for hold in waiting)])
+    kept = min([safe, *(floor_hour(hold.start or 0) for hold in waiting)])
     if kept < safe:
-        kept = max(kept, min(safe, _floor_hour(find_quota_cut(safe))))
+        kept = max(kept, min(safe, floor_hour(find_quota_cut(safe))))
     missed = tuple(hold.name for hold in behind if (hold.start or 0) < kept)
     waits = [
         Wait(name, until, is_consumer=False)
         for name, until in complete.items()
-        if _floor_hour(until) < due
+        if floor_hour(until) < due
     ]
     waits += [
         Wait(hold.name, hold.start or 0, is_consumer=True, idle_ms=hold.idle_ms)
@@ -109,7 +109,8 @@ def plan_removal(
     return RemovalPlan(kept, missed, tuple(waits))
 
 
-def _floor_hour(time: Milliseconds) -> Milliseconds:
+def floor_hour(time: Milliseconds) -> Milliseconds:
+    """Return the start of the hour of a time."""
     return max(time, 0) // HOUR_MS * HOUR_MS
 
 
@@ -205,7 +206,7 @@ class MasterRetention:
     def _remove_due(self) -> None:
         store, settings = self._store, self._settings
         due, first = self._find_due(self._receiver.clock.now()), store.first()
-        if first is None or _floor_hour(due) <= first:
+        if first is None or floor_hour(due) <= first:
             self._waits = ()
             return
         quota = settings.consumer_quota_bytes

@@ -208,8 +208,10 @@ class _Query:
 
     def read(self, begin: Pair) -> Page:
         index = self.finder.index
-        indexed = index is not None and self.search.terms
-        walk = self._walk_index(index, begin) if index and indexed else self._walk_back(begin)
+        if index is not None and self.search.terms:
+            walk = self._walk_index(index, begin)
+        else:
+            walk = self._walk_back(begin)
         for chunk in walk:
             self.pairs += len(chunk.pairs)
             wanted = self.search.hash

@@ -29,11 +29,14 @@ from portable_core.adapters.firestore.scans import (
     read_first,
     read_newest,
 )
-from portable_core.adapters.firestore.writers import end_of_writer, format_place, parse_place
+from portable_core.adapters.firestore.writers import (
+    HOUR_MS,
+    end_of_writer,
+    format_place,
+    parse_place,
+)
 from portable_core.ports import BEGINNING, Milliseconds
 from portable_core.records import Pair
-
-_HOUR_MS = 3_600_000
 
 #: The digits of a time at the beginning of ``key``.
 _TIME_DIGITS = 14
@@ -139,7 +142,7 @@ class RetentionReader:
         first, newest = read_first(self._source), read_newest(self._source)
         if first is None or newest is None:
             return 0
-        before = min(_floor_hour(before), _floor_hour(newest) + _HOUR_MS)
+        before = min(_floor_hour(before), _floor_hour(newest) + HOUR_MS)
         end = min(before, _floor_hour(newest))
         total = self._sum_sizes()
         if first >= end or total <= limit:
@@ -168,7 +171,7 @@ class RetentionReader:
             if rest <= limit:
                 break
             rest -= size
-            cut = hour + _HOUR_MS
+            cut = hour + HOUR_MS
         return cut
 
     def _measure_hours(self, end: Milliseconds) -> Iterator[tuple[Milliseconds, int]]:
@@ -182,4 +185,4 @@ def _read_hour(document: Any) -> Milliseconds:
 
 
 def _floor_hour(timestamp: Milliseconds) -> Milliseconds:
-    return timestamp - timestamp % _HOUR_MS
+    return timestamp - timestamp % HOUR_MS

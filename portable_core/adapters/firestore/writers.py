@@ -25,7 +25,7 @@ _ID_DIGITS = 16
 
 _USED_S = 3600.0
 
-_HOUR_MS = 3_600_000
+HOUR_MS = 3_600_000
 
 
 def format_place(writer: str, number: int) -> str:
@@ -53,7 +53,7 @@ def find_complete(now_ns: int) -> Milliseconds:
 
     It is a whole hour, so that positions change rarely.
     """
-    return max(now_ns // 1_000_000 // _HOUR_MS - 2, 0) * _HOUR_MS
+    return max(now_ns // 1_000_000 // HOUR_MS - 2, 0) * HOUR_MS
 
 
 def read_time(writer: str) -> Milliseconds:
