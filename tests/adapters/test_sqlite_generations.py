@@ -77,7 +77,9 @@ def test_a_file_that_is_still_damaged_begins_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 400])
-def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path, count: int) -> None:
+def test_a_file_that_is_replaced_while_it_is_written(
+    tmp_path: Path, age: Callable[[SqliteStore], None], count: int
+) -> None:
     """Its write-ahead log stays: with that, the other file may even hold the same records."""
     folder, other = tmp_path / "store", tmp_path / "other"
     fill(other, make_records(count, NOON + 5))
@@ -87,6 +89,7 @@ def test_a_file_that_is_replaced_while_it_is_written(tmp_path: Path, count: int)
         lease = store.acquire_lease("a", NOON, 1000)
         store.save_slave(lease, "s", SlaveState(cursor=NOON + 50))
         generation = store.info().generation
+        age(store)
         os.replace(list_data_files(other)[0], list_data_files(folder)[0])
         later = make_record(NOON + 500)
         appended = False

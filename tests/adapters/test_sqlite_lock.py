@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -126,11 +126,14 @@ def test_a_fork_does_not_share_the_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["lock", "state.sqlite3", "everything"])
-def test_a_removed_folder_accepts_no_more_records(tmp_path: Path, what: str) -> None:
+def test_a_removed_folder_accepts_no_more_records(
+    tmp_path: Path, age: Callable[[SqliteStore], None], what: str
+) -> None:
     """A record written into a removed file would be confirmed and lost."""
     folder = tmp_path / "store"
     with opened(folder) as store:
         store.append(make_records(1))
+        age(store)
         if what == "everything":
             shutil.rmtree(folder)
         else:

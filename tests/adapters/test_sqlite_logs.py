@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support.stores.samples import HOUR, NOON, make_record, make_records
 from tests.support.stores.sqlite_folders import (
     ALL,
     fill,
+    grow_old,
     list_data_files,
     opened,
     read_timestamps,
@@ -114,12 +116,13 @@ def append_until_done(store: SqliteStore, start: int) -> None:
 
 @pytest.mark.parametrize("harm", [remove, exchange])
 def test_a_log_that_disappears_while_it_is_used(
-    tmp_path: Path, harm: Callable[[Path], None]
+    tmp_path: Path, age: Callable[[SqliteStore], None], harm: Callable[[Path], None]
 ) -> None:
     """The connection still has it, so its records can be moved into the file."""
     folder = tmp_path / "store"
     with opened(folder) as store:
         store.append(make_records(COUNT))
+        age(store)
         (path,) = list_data_files(folder)
         harm(locate_log(path))
         append_until_done(store, NOON + 1000)
@@ -159,3 +162,27 @@ def test_a_store_of_an_older_version_has_no_salts(tmp_path: Path) -> None:
     locate_log(path).unlink()
     with opened(folder) as store:
         assert store.losses() == []
+
+
+def test_an_append_does_not_read_the_times_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some versions of Linux would then record the exact time of the next write to the log."""
+    folder = tmp_path / "store"
+    read: list[str] = []
+    stat = os.stat
+
+    def note(path: str | Path, *arguments: Any, **options: Any) -> os.stat_result:
+        read.append(str(path))
+        return stat(path, *arguments, **options)
+
+    with opened(folder) as store:
+        store.append(make_records(1))
+        grow_old(store, monkeypatch)
+        monkeypatch.setattr(os, "stat", note)
+        for number in range(3):
+            store.append([make_record(NOON + 1000 + number)])
+        monkeypatch.undo()
+        (path,) = list_data_files(folder)
+    assert f"{folder}/" in read
+    assert str(locate_log(path)) not in read

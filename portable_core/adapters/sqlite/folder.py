@@ -14,6 +14,11 @@ from portable_core.adapters.sqlite.arrivals import ArrivalScanner
 from portable_core.adapters.sqlite.changer import Changer
 from portable_core.adapters.sqlite.checker import Checker
 from portable_core.adapters.sqlite.files import RESTORING_ADVICE, RESTORING_NAME
+from portable_core.adapters.sqlite.folder_watch import (
+    FolderState,
+    read_folder_state,
+    reveals_changes,
+)
 from portable_core.adapters.sqlite.lock import FolderLock
 from portable_core.adapters.sqlite.master_state import SqliteMasterState
 from portable_core.adapters.sqlite.places import Places
@@ -80,6 +85,8 @@ class SqliteFolder:
         self._make_parts()
 
     def _make_parts(self) -> None:
+        #: How the folder was when the lock and the state were found in it, if that reveals changes.
+        self._verified: FolderState | None = None
         self._reader = Reader(self._folder)
         self._state = State(self._folder, self._reader, self._clock, read_only=self._read_only)
         self._master = SqliteMasterState(self._state)
@@ -231,10 +238,17 @@ class SqliteFolder:
             raise StoreError("the store is open for reading only")
         with self._hold_write_lock(until):
             self._check_open()
-            self._lock.check()
-            self._state.check_file()
+            self._check_entries()
             self._appender.resolve_pending()
             yield
+
+    def _check_entries(self) -> None:
+        """Raise ``StoreError`` if the lock or the state was removed or replaced while in use."""
+        state = read_folder_state(self._folder)
+        if state != self._verified:
+            self._lock.check()
+            self._state.check_file()
+            self._verified = state if reveals_changes(state) else None
 
     @contextmanager
     def _refreshed(self) -> Iterator[None]:

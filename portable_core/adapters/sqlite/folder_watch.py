@@ -17,6 +17,30 @@ _LIST_INTERVAL_S = 600.0
 _LIST_SHARE = 0.05
 
 
+#: Device, inode, mtime and ctime of a folder.
+FolderState = tuple[int, int, int, int]
+
+
+def read_folder_state(folder: Path | str) -> FolderState:
+    """Return what changes whenever an entry is created, renamed or removed. Raise ``StoreError``.
+
+    The ctime is part of it because programs that copy a folder set the mtime.
+    """
+    try:
+        stat = os.stat(folder)
+    except OSError as error:
+        raise translate_error(error, str(folder)) from error
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def reveals_changes(state: FolderState) -> bool:
+    """Return whether a folder that had this state just now will have another one after a change.
+
+    It may not if its times are recent: a file system's times have a resolution.
+    """
+    return not any(is_recent(time_ns) for time_ns in state[-2:])
+
+
 class FolderWatch:
     """Remembers how the folder was when it was listed. To be used by one thread at a time."""
 
@@ -24,7 +48,7 @@ class FolderWatch:
         self._folder = folder
         self._listed_at = self._cost_s = 0.0
         #: The folder's state, if it would reveal a later change.
-        self._listed_as: tuple[int, ...] = ()
+        self._listed_as: FolderState | None = None
 
     def may_have_changed(self) -> bool:
         """Return whether the folder is to be listed now. Raise ``StoreError``."""
@@ -33,23 +57,15 @@ class FolderWatch:
             return True
         if age < self._cost_s / _LIST_SHARE:
             return False
-        return not self._listed_as or self._read() != self._listed_as
+        return self._listed_as is None or read_folder_state(self._folder) != self._listed_as
 
     @contextmanager
     def listing(self) -> Iterator[None]:
         """Note that the ``with`` block lists the folder, if it succeeds. Raise ``StoreError``."""
         started = time.monotonic()
-        folder = self._read()
-        recent = is_recent(folder[-1])  # then a later change may not show in the mtime
+        state = read_folder_state(self._folder)
+        listed_as = state if reveals_changes(state) else None
         yield
         self._listed_at = time.monotonic()
         self._cost_s = self._listed_at - started
-        self._listed_as = () if recent else folder
-
-    def _read(self) -> tuple[int, int, int]:
-        """Return device, inode and mtime of the folder."""
-        try:
-            stat = os.stat(self._folder)
-        except OSError as error:
-            raise translate_error(error, str(self._folder)) from error
-        return stat.st_dev, stat.st_ino, stat.st_mtime_ns
+        self._listed_as = listed_as

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from portable_core.adapters.sqlite import SqliteStore
+import pytest
+
+from portable_core.adapters.sqlite import SqliteStore, files
 from portable_core.records import MAX_INTEGER, Pair, Record
+from tests.support.stores.samples import make_records
 
 ALGORITHM = "crc32c"
 ALL = (0, MAX_INTEGER + 1)
@@ -25,6 +28,18 @@ def opened(folder: Path, algorithm: str = ALGORITHM) -> Iterator[SqliteStore]:
         yield store
     finally:
         store.close()
+
+
+def grow_old(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store that has the record of ``make_records(1)`` trust the times of its folder.
+
+    It looks at its open files before an append unless those times show that no file was created,
+    renamed or removed, and recent times do not show that.
+    """
+    tick_s = 0.02
+    monkeypatch.setattr(files, "TICK_NS", int(tick_s * 1e9))
+    time.sleep(3 * tick_s)
+    store.append(make_records(1))  # now it looks at its files
 
 
 def fill(folder: Path, records: list[Record]) -> None:
