@@ -48,11 +48,14 @@ def describe_preset(preset: Preset) -> Iterator[tuple[str, str]]:
     unknown = BY_SENDER if page.any_sender else NOT_VERIFIED
     yield "At the provider", page.setup or unknown
     yield from describe_row(row)
+    sources = (("Event", page.event_source), ("Id", page.id_source))
+    yield from ((topic, unknown) for topic, source in sources if not source)
     yield "Addresses", page.addresses or unknown
     yield "Retries", page.retries or unknown
     yield "Log of deliveries", page.log or unknown
     yield "Facts from", page.facts
     yield "Signature verified by", page.vector
+    yield from ((f"{topic} verified by", source) for topic, source in sources if source)
 
 
 def describe_row(row: SourceRow) -> Iterator[tuple[str, str]]:

@@ -3,46 +3,132 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import cloudevents.http
 import pytest
+import stripe
+from functions_framework import event_conversion
+from googleapiclient.channel import Channel, notification_from_headers
+from square.types.payment_created_event import PaymentCreatedEvent
+from werkzeug.wrappers import Request
 
 from portable_core.records import Meta, Pair, Record
 from portable_core.sources.kept_headers import KeptParts
 from portable_core.sources.presets import PRESETS
+from portable_core.sources.request import SourceRequest
 from portable_core.webhooks.names import Names
 
 NAMES = Names({name: preset.row for name, preset in PRESETS.items()})
-FORM = {"content-type": "application/x-www-form-urlencoded"}
+VECTORS = Path(__file__).parents[1] / "vectors" / "names.json"
 
-Kept = dict[str, str]
+#: By preset: webhooks of the structure that the sources of its columns describe: kept headers,
+#: body, event, ids.
+EXAMPLES: dict[str, list[dict[str, Any]]] = json.loads(VECTORS.read_text())
 
-#: By preset: kept headers, body, event, and an id.
-EXAMPLES: list[tuple[str, Kept, Any, str, str]] = [
-    ("github", {"x-github-event": "push", "x-github-delivery": "d1"}, {}, "push", "d1"),
-    ("stripe", {}, {"id": "evt_1", "type": "invoice.paid"}, "invoice.paid", "evt_1"),
-    ("slack", {}, {"event_id": "E1", "event": {"type": "message"}}, "message", "E1"),
-    ("slack", {}, {"type": "app_rate_limited"}, "app_rate_limited", ""),
-    ("sendgrid", {}, [{"event": "open", "sg_event_id": "s1"}], "open", "s1"),
-    ("twilio", FORM, "MessageStatus=sent&MessageSid=SM1", "sent", "SM1"),
-    ("hubspot", {}, [{"subscriptionType": "deal.creation", "eventId": 7}], "deal.creation", "7"),
-    ("telegram", {}, {"update_id": 12}, "", "12"),
-    ("cloudevents", {"ce-type": "sold", "ce-id": "c1"}, {}, "sold", "c1"),
-    ("cloudevents", {}, {"type": "sold", "id": "c1"}, "sold", "c1"),
-    ("unknown", {"x-gitlab-event": "Push Hook", "webhook-id": "m1"}, {}, "Push Hook", "m1"),
-    ("stripe", {}, {"type": ["no text"], "id": None}, "", ""),
-    ("stripe", {}, {"type": "x" * 600}, "", ""),
-    ("stripe", {}, "no JSON", "", ""),
+#: Source, body, event, ids.
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "unknown",
+        {
+            "headers": {"x-gitlab-event": "Push Hook", "webhook-id": "m1"},
+            "event": "Push Hook",
+            "ids": ["m1"],
+        },
+    ),
+    ("bitbucket", {"headers": {"x-event-key": "repo:push"}, "event": "repo:push"}),
+    ("jira", {"headers": {"x-atlassian-webhook-identifier": "j1"}, "ids": ["j1"]}),
+    ("stripe", {"body": {"type": ["no text"], "id": None}}),
+    ("stripe", {"body": {"type": "x" * 600}}),
+    ("stripe", {"body": "no JSON"}),
 ]
 
 
-@pytest.mark.parametrize(("source", "headers", "body", "event", "id_"), EXAMPLES)
-def test_examples(source: str, headers: Kept, body: Any, event: str, id_: str) -> None:
-    payload = body if isinstance(body, str) else json.dumps(body)
-    record = Record(Pair(1, 2), payload.encode(), Meta(source, headers))
-    assert NAMES.event(record) == event
-    assert id_ in (NAMES.ids(record) or [""])
+def payload(example: dict[str, Any]) -> bytes:
+    body = example.get("body", {})
+    return (body if isinstance(body, str) else json.dumps(body)).encode()
+
+
+def listed() -> list[tuple[str, dict[str, Any]]]:
+    return [(name, example) for name, examples in EXAMPLES.items() for example in examples]
+
+
+@pytest.mark.parametrize(("source", "example"), listed() + OTHERS)
+def test_examples(source: str, example: dict[str, Any]) -> None:
+    record = Record(Pair(1, 2), payload(example), Meta(source, example.get("headers", {})))
+    assert NAMES.event(record) == example.get("event", "")
+    assert set(example.get("ids", [])) <= set(NAMES.ids(record))
     assert NAMES.both(record) == (NAMES.event(record), NAMES.ids(record))
+
+
+def read(example: dict[str, Any]) -> SourceRequest:
+    headers = example.get("headers", {})
+    return SourceRequest(
+        lambda name: [headers[name.lower()]] if name.lower() in headers else [], payload(example)
+    )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_value_of_a_preset_is_in_an_example(name: str) -> None:
+    row = PRESETS[name].row
+    examples = EXAMPLES.get(name, [])
+    assert bool(examples) == bool(row.event or row.id)
+    events = {example["event"] for example in examples if "event" in example}
+    ids = {text for example in examples for text in example.get("ids", [])}
+    for values, expected in ((row.event, events), (row.id, ids)):
+        for value in values:
+            found = {text for example in examples for text in value.read_all(read(example))}
+            assert found & expected, f"no example has {value}"
+
+
+def ask_stripe(headers: dict[str, str], body: Any) -> tuple[str, str]:
+    event = stripe.Event.construct_from(body, "key")
+    return event.type, event.id
+
+
+def ask_square(headers: dict[str, str], body: Any) -> tuple[str | None, str | None]:
+    event = PaymentCreatedEvent.model_validate(body)
+    return event.type, event.event_id
+
+
+def ask_cloudevents(headers: dict[str, str], body: Any) -> tuple[str, str]:
+    event = cloudevents.http.from_http(headers, json.dumps(body))
+    return event["type"], event["id"]
+
+
+def ask_google(headers: dict[str, str], body: Any) -> tuple[str, str]:
+    channel = Channel("web_hook", headers["x-goog-channel-id"], "", "https://example.com")
+    notification = notification_from_headers(channel, headers)
+    return notification.state, str(notification.message_number)
+
+
+def ask_functions_framework(headers: dict[str, str], body: Any) -> tuple[str, str]:
+    request = Request.from_values(method="POST", json=body)
+    marshal: Callable[[Request], Any] = event_conversion.marshal_background_event_data
+    return "", marshal(request)["context"]["eventId"]
+
+
+#: Providers' own libraries, which read the event and the id of a webhook.
+LIBRARIES: dict[str, Callable[[dict[str, str], Any], tuple[str | None, str | None]]] = {
+    "stripe": ask_stripe,
+    "square": ask_square,
+    "cloudevents": ask_cloudevents,
+    "google-push": ask_google,
+    "pubsub": ask_functions_framework,
+    "pubsub-oidc": ask_functions_framework,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [(name, example) for name, example in listed() if name in LIBRARIES]
+)
+def test_the_library_of_a_provider_reads_the_same(name: str, example: dict[str, Any]) -> None:
+    event, id_ = LIBRARIES[name](example.get("headers", {}), example["body"])
+    record = Record(Pair(1, 2), payload(example), Meta(name, example.get("headers", {})))
+    assert NAMES.event(record) == event
+    assert id_ in NAMES.ids(record)
 
 
 def test_what_describes_or_signs_a_webhook_is_no_id() -> None:
@@ -67,11 +153,13 @@ def test_the_headers_that_a_preset_names_are_kept(name: str) -> None:
 
 
 def test_most_presets_know_the_event() -> None:
-    """Those that do not: the sender chooses, or the name of a member says what happened."""
+    """Those that do not: the sender chooses, the name of a member says what happened, or nothing
+    of the provider proves where the event is."""
     assert sorted(name for name, preset in PRESETS.items() if not preset.row.event) == [
         "airtable",
         "basic",
         "bearer",
+        "bitbucket",
         "datadog",
         "dropbox",
         "hmac-sha256",

@@ -268,13 +268,16 @@ def test_the_table_has_no_blanks(capsys: pytest.CaptureFixture[str]) -> None:
         origin = load_vectors(name)[0] or page.vector
         handshake = f"tested: {HANDSHAKES[name]['origin']}" if row.handshakes else "none"
         rule = row.rule.text or "default"
-        rows.append((name, kind, origin, handshake, row.body, rule, page.facts))
+        event, id_ = (
+            source.partition(":")[0] or "-" for source in (page.event_source, page.id_source)
+        )
+        rows.append((name, kind, origin, handshake, row.body, rule, event, id_, page.facts))
         if kind in ("Hmac", "PublicKey", "Jwt") and not preset.parameter:
             assert load_vectors(name)[1], f"{name} has no external vector"
     for row_ in rows:
         assert all(row_), f"{row_[0]} has a blank"
     with capsys.disabled():
-        print("\npreset | signature | vector | handshake | body | identity | facts")
+        print("\npreset | signature | vector | handshake | body | identity | event | id | facts")
         for row_ in rows:
             print(" | ".join(row_))
 
@@ -289,6 +292,22 @@ def test_the_pages_are_in_step_with_the_table() -> None:
         ('[p]\nbody = "xml"\npage.title = "P"\npage.facts = "f"', r"\[p\] body: must be"),
         ('[p]\nbody = "any"', r"\[p\] page: missing"),
         ('[p]\npage.title = "P"', r"\[p\] page.facts: missing"),
+        (
+            '[p]\nevent = ["body:/type"]\npage.title = "P"\npage.facts = "f"',
+            r"\[p\] page.event_source: missing",
+        ),
+        (
+            '[p]\nid = ["body:/id"]\npage.title = "P"\npage.facts = "f"',
+            r"\[p\] page.id_source: missing",
+        ),
+        (
+            '[p]\npage.title = "P"\npage.facts = "f"\npage.id_source = "library: l"',
+            r"\[p\] page.id_source: there is no column id",
+        ),
+        (
+            '[p]\nid = ["body:/id"]\npage.title = "P"\npage.facts = "f"\npage.id_source = "memory"',
+            r"\[p\] page.id_source: must begin with one of documentation, library, code",
+        ),
     ],
 )
 def test_a_wrong_table_is_refused(text: str, message: str) -> None:
