@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from portable_core.adapters.authentication.source_keys import read_jwk_set
-from portable_core.sources.presets import PRESETS, Preset
+from portable_core.sources.presets import PRESETS
 from portable_core.sources.request import SourceRequest
+from portable_core.sources.rows import SourceRow
+from portable_core.sources.schemes import parse_scheme
 from portable_core.sources.static_secret import TokenForm
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "providers"
@@ -53,7 +55,7 @@ class Sent:
 
 def load_vectors(name: str) -> tuple[str, list[dict[str, Any]]]:
     """The origin and the vectors of a preset; no vectors if there is no file."""
-    path = VECTORS / f"{name}.json"
+    path = VECTORS / f"{name.partition('@')[0]}.json"
     if not path.exists():
         return "", []
     document = json.loads(path.read_text())
@@ -72,16 +74,16 @@ def from_vector(preset: str, vector: Mapping[str, Any]) -> Sent:
     )
 
 
-def send(preset: Preset) -> Sent:
+def send(name: str, row: SourceRow) -> Sent:
     """A request that the preset admits: its vector, or one with its secret."""
-    _, vectors = load_vectors(preset.name)
+    _, vectors = load_vectors(name)
     if vectors:
-        return from_vector(preset.name, vectors[0])
-    form = preset.row.form
+        return from_vector(name, vectors[0])
+    form = row.form
     kinds = {"form": "application/x-www-form-urlencoded", "any": "text/xml"}
-    kind = {"Content-Type": kinds.get(preset.row.body, "application/json")}
+    kind = {"Content-Type": kinds.get(row.body, "application/json")}
     bodies = {"form": b"type=subscribe&id=1", "json": b'[{"id":1}]', "any": b"<a/>"}
-    sent = Sent(preset.name, "", kind, bodies.get(preset.row.body, b'{"id":1}'))
+    sent = Sent(name, "", kind, bodies.get(row.body, b'{"id":1}'))
     if form is None:
         return sent
     assert isinstance(form, TokenForm)  # the other forms have vectors
@@ -94,5 +96,15 @@ def send(preset: Preset) -> Sent:
     return replace(sent, headers={**kind, **form.make(secret).sign(sent.request, 0, "m")})
 
 
+def list_rows() -> Iterator[tuple[str, SourceRow]]:
+    """The rows of all presets by the name in ``SOURCES``, which may end with a header."""
+    for preset in PRESETS.values():
+        name = f"{preset.name}@X-Signature" if preset.parameter else preset.name
+        yield name, parse_scheme(f"{name}:secret")[0] if preset.parameter else preset.row
+
+
+ROWS = dict(list_rows())
+EVERY_SENDER = {name: send(name, row) for name, row in ROWS.items()}
+
 #: By name: the presets without a parameter.
-SENDERS = {name: send(preset) for name, preset in PRESETS.items() if not preset.parameter}
+SENDERS = {name: sent for name, sent in EVERY_SENDER.items() if name in PRESETS}

@@ -21,15 +21,16 @@ from portable_core.sources.public_key import PublicKeyForm
 from portable_core.sources.signatures import parse_sources
 from portable_core.sources.static_secret import TokenForm
 from tests.support.provider_pages import PAGE
-from tests.support.senders import SENDERS, VECTORS, Sent, from_vector, load_vectors
+from tests.support.senders import EVERY_SENDER as SENDERS
+from tests.support.senders import ROWS, VECTORS, Sent, from_vector, load_vectors
 
 HANDSHAKES: dict[str, dict[str, Any]] = json.loads((VECTORS / "handshakes.json").read_text())
-SIGNED = [name for name in SENDERS if PRESETS[name].row.form is not None]
-WITH_HMAC = [name for name in SIGNED if isinstance(PRESETS[name].row.form, HmacForm)]
-WITH_KEY = [name for name in SIGNED if isinstance(PRESETS[name].row.form, PublicKeyForm)]
-WITH_JWT = [name for name in SIGNED if isinstance(PRESETS[name].row.form, JwtForm)]
+SIGNED = [name for name in SENDERS if ROWS[name].form is not None]
+WITH_HMAC = [name for name in SIGNED if isinstance(ROWS[name].form, HmacForm)]
+WITH_KEY = [name for name in SIGNED if isinstance(ROWS[name].form, PublicKeyForm)]
+WITH_JWT = [name for name in SIGNED if isinstance(ROWS[name].form, JwtForm)]
 #: Presets whose signature is of the body.
-COVERED = WITH_HMAC + WITH_KEY + [n for n in WITH_JWT if not PRESETS[n].row.form.secret_values]  # type: ignore[union-attr]
+COVERED = WITH_HMAC + WITH_KEY + [n for n in WITH_JWT if not ROWS[n].form.secret_values]  # type: ignore[union-attr]
 
 
 def decide(sent: Sent, offset_s: float = 0, setting: str = "") -> Decision:
@@ -51,7 +52,7 @@ def refusal(sent: Sent, offset_s: float = 0, setting: str = "") -> str:
 
 
 def other_secret(sent: Sent) -> str:
-    form = PRESETS[sent.preset].row.form
+    form = ROWS[sent.preset].form
     if isinstance(form, TokenForm):
         return "other:secret"
     if isinstance(form, PublicKeyForm):  # that of another vector cannot be: keys differ in kind
@@ -97,7 +98,7 @@ def test_an_altered_body_is_refused(name: str) -> None:
         changed = sent.body.replace(b'"token":"c', b'"token":"d')
     elif name == "adyen":  # signs eight fields
         changed = sent.body.replace(b'"value":1130', b'"value":1131')
-    elif PRESETS[name].row.body == "form":
+    elif ROWS[name].body == "form":
         changed = sent.body + b"&more=1"
     else:
         changed = sent.body + b" "
@@ -116,7 +117,7 @@ def test_an_item_that_is_not_signed_is_refused() -> None:
 @pytest.mark.parametrize("name", ["twilio", "mandrill"])
 def test_the_signature_of_an_address_alone_admits_no_body(name: str) -> None:
     sent = SENDERS[name]
-    form = PRESETS[name].row.form
+    form = ROWS[name].form
     assert form is not None
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     bare = replace(sent, body=b"", headers=kind)
@@ -133,7 +134,7 @@ def test_the_signature_of_an_address_alone_admits_no_body(name: str) -> None:
 
 @pytest.mark.parametrize("name", WITH_HMAC + WITH_KEY)
 def test_an_old_request_is_refused(name: str) -> None:
-    form = PRESETS[name].row.form
+    form = ROWS[name].form
     assert isinstance(form, HmacForm | PublicKeyForm)
     tolerance_s = form.content.columns.tolerance_s
     sent = SENDERS[name]
@@ -149,7 +150,7 @@ def test_an_old_request_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", WITH_JWT)
 def test_an_old_or_foreign_token_is_refused(name: str) -> None:
     sent = SENDERS[name]
-    form = PRESETS[name].row.form
+    form = ROWS[name].form
     assert isinstance(form, JwtForm)
     (header,) = (n for n in sent.headers if n.lower() == form.read.name.lower())
     start = sent.headers[header][: len(form.columns.prefix)]
@@ -176,7 +177,7 @@ def test_an_old_or_foreign_token_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", SIGNED)
 def test_a_missing_repeated_or_long_value_is_refused(name: str) -> None:
     sent = SENDERS[name]
-    form = PRESETS[name].row.form
+    form = ROWS[name].form
     assert isinstance(form, HmacForm | PublicKeyForm | TokenForm | JwtForm)
     if isinstance(form, TokenForm | JwtForm):
         read = [form.read]
@@ -224,7 +225,7 @@ def greet(name: str) -> tuple[Sent, dict[str, Any]]:
         expected.get("method", "POST"),
     )
     if expected.get("signed"):
-        form = PRESETS[name].row.form
+        form = ROWS[name].form
         assert form is not None
         signed = form.make(sent.secret).sign(sent.request, sent.now_s, "m")
         sent = replace(sent, headers={**headers, **signed})
@@ -272,7 +273,7 @@ def test_the_table_has_no_blanks(capsys: pytest.CaptureFixture[str]) -> None:
             source.partition(":")[0] or "-" for source in (page.event_source, page.id_source)
         )
         rows.append((name, kind, origin, handshake, row.body, rule, event, id_, page.facts))
-        if kind in ("Hmac", "PublicKey", "Jwt") and not preset.parameter:
+        if kind in ("Hmac", "PublicKey", "Jwt"):
             assert load_vectors(name)[1], f"{name} has no external vector"
     for row_ in rows:
         assert all(row_), f"{row_[0]} has a blank"
