@@ -8,6 +8,7 @@ ends.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 
 import uvloop
@@ -26,6 +27,7 @@ KINDS = {
 #: How often each connection sends another byte, in seconds.
 DRIP_S = 10.0
 _AT_ONCE = 200
+_SEND_BYTES = 4096
 
 
 class _Peer(asyncio.Protocol):
@@ -56,11 +58,21 @@ class _Peers:
         """Open so many connections. The server may end some of them meanwhile."""
         loop = asyncio.get_running_loop()
         for begun in range(0, count, _AT_ONCE):
-            some = [
-                loop.create_connection(lambda: _Peer(self), "127.0.0.1", self.port)
-                for _ in range(min(count - begun, _AT_ONCE))
-            ]
+            some = [self._connect(loop) for _ in range(min(count - begun, _AT_ONCE))]
             await asyncio.gather(*some, return_exceptions=True)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
+        peer = socket.socket()
+        peer.setblocking(False)
+        # What a sender's kernel holds is on another machine; here it would count against the
+        # memory for TCP that the server has.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+        try:
+            await loop.sock_connect(peer, ("127.0.0.1", self.port))
+            await loop.create_connection(lambda: _Peer(self), sock=peer)
+        except OSError:
+            peer.close()
+            raise
 
     async def drip(self, count: int) -> None:
         """Send a byte on each connection now and then, and replace those that were ended."""
