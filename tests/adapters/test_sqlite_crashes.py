@@ -48,12 +48,12 @@ def crash_at(step: int, *, after: bool) -> None:
     """End this process before or after the writers have executed so many lists of statements."""
     run, left = Writer._run, step
 
-    def run_and_crash(self: Writer, statements: Any, until: float) -> Any:
+    def run_and_crash(self: Writer, *arguments: Any, **options: Any) -> Any:
         nonlocal left
         left -= 1
         if left == 0 and not after:
             os._exit(_CRASHED)
-        rows = run(self, statements, until)
+        rows = run(self, *arguments, **options)
         if left == 0:
             os._exit(_CRASHED)
         return rows

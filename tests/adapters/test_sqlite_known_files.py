@@ -88,6 +88,8 @@ def test_it_is_a_dictionary_in_order(
         key=lambda file: (file.hour, file.number),
         default=None,
     )
+    fitting = [file for file in ordered if file.writable and file.hour == first]
+    assert known.find_writable(first) == (fitting[-1] if fitting else None)
     for file in ordered:
         assert known.get(file.name) == file
     assert known.get(format_name(77, 0)) is None

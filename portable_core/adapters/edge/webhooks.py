@@ -115,6 +115,7 @@ class WebhookHandler:
         self._admission = Admission(node.settings)
         self._limit = node.settings.max_body_bytes
         self._arrived = self._turns = 0
+        self._alone = True  # the last batch had one webhook
         self._retained_at = time.monotonic()
         self._done: deque[_Arrival] = deque()
         self._answering = False
@@ -237,11 +238,13 @@ class WebhookHandler:
     def _commit_when_quiet(self) -> None:
         """Wake the committing thread once a turn of the loop brings no more webhooks.
 
-        Otherwise every other batch would hold the first webhook or two of a turn. A sender that is
-        alone waits for an empty turn: microseconds.
+        Otherwise every other batch would hold the first webhook or two of a turn. After a batch of
+        one webhook there is probably one sender, whose webhook does not wait.
         """
         self._arrived += 1
-        if self._turns == 0:
+        if self._alone:
+            self._node.receiver.commit_soon()
+        elif self._turns == 0:
             self._wait_a_turn()
 
     def _wait_a_turn(self) -> None:
@@ -267,6 +270,7 @@ class WebhookHandler:
 
     def _answer_all(self) -> None:
         self._answering = False  # from now on, who adds one calls this again
+        self._alone = len(self._done) == 1
         kept: defaultdict[str, list[float]] = defaultdict(list)
         held: defaultdict[str, int] = defaultdict(int)
         for _ in range(len(self._done)):

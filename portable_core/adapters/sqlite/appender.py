@@ -32,7 +32,7 @@ from portable_core.adapters.sqlite.reader import EXTENT_SQL, TABLE, Reader, make
 from portable_core.adapters.sqlite.registry import Registry
 from portable_core.adapters.sqlite.saved_logs import SavedLogs, touch
 from portable_core.adapters.sqlite.state import State
-from portable_core.adapters.sqlite.writer import Writer, build_inserts
+from portable_core.adapters.sqlite.writer import ROWS_PER_INSERT, Writer, build_inserts
 from portable_core.errors import StoreError
 from portable_core.records import Record, format_sort_key, pack_value
 
@@ -42,6 +42,9 @@ _RecordRows = list[tuple[int, str, bytes]]
 
 #: More bytes than a commit adds to a file and its write-ahead log, besides twice its records.
 _COMMIT_BYTES = 64 * 1024
+
+#: Returns the number of rows that the last INSERT added.
+_INSERTED = ("SELECT changes()", ())
 
 #: The most damaged files in a row that an append skips before it fails.
 _MAX_ATTEMPTS = 5
@@ -121,11 +124,20 @@ class Appender:
         raise StoreError(f"{self._folder}: new files are damaged immediately. Check the disk.")
 
     def _insert(self, file: DataFile, rows: _RecordRows, until: float) -> Extent:
-        """Insert rows into a file; return its extent then."""
+        """Insert rows into a file; return its extent then.
+
+        The file is asked for it only if some rows were there already, or there are many.
+        """
         with self._writing(file.name, until) as writer:
             statements = build_inserts(TABLE, rows)
-            extent_query = (EXTENT_SQL, (file.extent.rows,))
-            (row,) = writer.commit(statements, until, then=extent_query)
+            if len(rows) > ROWS_PER_INSERT:
+                (row,) = writer.commit(statements, until, (EXTENT_SQL, (file.extent.rows,)))
+            else:
+                row = writer.commit(statements, until, _INSERTED)[0]
+                if row == (len(rows),):
+                    self._note_growth(file.name, rows)
+                    return file.extent.extend([(place, key) for place, key, _ in rows])
+                (row,) = writer.query(EXTENT_SQL, until, (file.extent.rows,))
             self._note_growth(file.name, rows)
             return make_extent(row, file.extent)
 
@@ -142,13 +154,13 @@ class Appender:
             self._make_file(hour, until)
 
     def _choose_file(self, hour: int) -> DataFile | None:
-        files = [file for file in self._files.list_hour(hour) if file.writable]
-        if not files:
+        file = self._files.find_writable(hour)
+        if file is None:
             return None
-        name = files[-1].name
+        name = file.name
         if self._most_bytes.get(name, self.file_bytes) >= self.file_bytes:
             self._most_bytes = {name: measure_size(self._folder / name)}
-        return files[-1] if self._most_bytes[name] < self.file_bytes else None
+        return file if self._most_bytes[name] < self.file_bytes else None
 
     def _make_file(self, hour: int, until: float) -> DataFile:
         number = self._files.next_number(hour)

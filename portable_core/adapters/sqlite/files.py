@@ -19,7 +19,9 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from portable_core.errors import StoreError
@@ -99,6 +101,17 @@ class Extent:
     count: int | None = 0
     tail: bytes = field(default=b"", compare=False)
 
+    def extend(self, rows: Sequence[tuple[int, str]]) -> Extent:
+        """Return the extent after these rows (rowid, key), in order, were added."""
+        keys = [key.encode() for _, key in rows]
+        return Extent(
+            rows[-1][0],
+            min(keys) if not self.first else min(self.first, *keys),
+            max(self.last, *keys),
+            None if self.count is None else self.count + len(keys),
+            keys[-1],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
@@ -177,6 +190,7 @@ class DataFile:
         return self.writable and bool(self.fingerprint)
 
 
+@lru_cache(maxsize=64)  # an append needs the name of its file several times
 def format_name(hour: int, number: int) -> str:
     return f"{hour:010d}.{number}.sqlite3"
 

@@ -69,6 +69,7 @@ class SqliteFolder:
         clock: Callable[[], float],
     ) -> None:
         self._folder = Path(path)
+        self._folder_name = str(self._folder)  # for every append
         self._read_only = read_only
         self._lock_wait_s = lock_wait_s
         self._timeout_s = timeout_s
@@ -244,7 +245,7 @@ class SqliteFolder:
 
     def _check_entries(self) -> None:
         """Raise ``StoreError`` if the lock or the state was removed or replaced while in use."""
-        state = read_folder_state(self._folder)
+        state = read_folder_state(self._folder_name)
         if state != self._verified:
             self._lock.check()
             self._state.check_file()

@@ -134,6 +134,20 @@ class KnownFiles:
             closed = list(self._closed)
         return map(IDENTITY.unpack_from, closed)
 
+    def find_writable(self, hour: int) -> DataFile | None:
+        """Return the last file of this hour to which records may be added; None if there is none.
+
+        The same as the last writable one of :meth:`list_hour`, for every append.
+        """
+        with self._mutex:
+            files = [file for file in self._others.values() if file.hour == hour and file.writable]
+            low = bisect_left(self._closed, pack_place(hour, 0))
+            if low < len(self._closed):
+                high = bisect_left(self._closed, pack_place(hour + 1, 0), low)
+                closed = map(unpack_file, self._closed[low:high])
+                files += [file for file in closed if file.writable]
+        return files[0] if len(files) == 1 else max(files, key=sort_key, default=None)
+
     def next_number(self, hour: int) -> int:
         """Return the number for a new file of this hour."""
         numbers = [file.number for file in self.list_hour(hour)]

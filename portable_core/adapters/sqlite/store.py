@@ -102,6 +102,7 @@ class SqliteStore(SqliteMasterMethods):
         self._ample_until = 0.0
         #: The error and the time of the last append, if it failed.
         self._failure: StoreError | None = None
+        self._interrupted = StoreError(f"{self._folder}: an append was interrupted")
         self._failed_at = 0.0
 
     def info(self) -> StoreInfo:
@@ -118,7 +119,7 @@ class SqliteStore(SqliteMasterMethods):
     def _append(self, records: Sequence[Record], until: float) -> None:
         if time.monotonic() >= self._ample_until:
             self._check_spare(sum(record.size for record in records))
-        self._note_failure(StoreError(f"{self._folder}: an append was interrupted"))
+        self._note_failure(self._interrupted)
         try:
             self._appender.append(records, until)
         except StoreError as error:

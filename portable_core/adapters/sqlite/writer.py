@@ -54,7 +54,7 @@ _JOIN_S = 0.2
 
 #: The most rows in one INSERT. A smaller batch is one statement of its own length; the sqlite3
 #: module caches the last 128 prepared statements.
-_ROWS_PER_INSERT = 100
+ROWS_PER_INSERT = 100
 _INSERT_SQL = 'INSERT INTO "{}" (rowid, key, value) VALUES {} ON CONFLICT (key) DO NOTHING'
 
 # This module raises every error itself; sqlitedict would first log each one in a dozen lines.
@@ -67,8 +67,8 @@ def build_inserts(table: str, rows: Sequence[tuple[int, str, bytes]]) -> Iterabl
     An existing row keeps its rowid, because running scans rely on rowids (see ``reader.py``). A
     rowid that exists is an error: ``INSERT OR IGNORE`` would drop the record.
     """
-    for at in range(0, len(rows), _ROWS_PER_INSERT):
-        chunk = rows[at : at + _ROWS_PER_INSERT]
+    for at in range(0, len(rows), ROWS_PER_INSERT):
+        chunk = rows[at : at + ROWS_PER_INSERT]
         places = ",".join(["(?,?,?)"] * len(chunk))
         yield _INSERT_SQL.format(table, places), [value for row in chunk for value in row]
 
@@ -230,10 +230,10 @@ class Writer:
             self._run(sent, until)
             return self._run(after, until)
 
-    def query(self, sql: str, until: float) -> Rows:
+    def query(self, sql: str, until: float, values: Sequence[object] = ()) -> Rows:
         """Return the rows of one statement, executed on the writing connection."""
         with self._abandoned_on_error():
-            return self._run([(sql, ())], until)
+            return self._run([(sql, values)], until)
 
     @contextmanager
     def _abandoned_on_error(self) -> Iterator[None]:

@@ -42,10 +42,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         calls["stats"] += 1
         return stat(*arguments, **options)
 
-    def count_statements(self: Writer, statements: Any, until: float) -> Any:
+    def count_statements(self: Writer, statements: Any, *rest: Any, **options: Any) -> Any:
         ready = list(statements)
         calls["statements"] += len(ready)
-        return run(self, ready, until)
+        return run(self, ready, *rest, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", count_stat)
