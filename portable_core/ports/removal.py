@@ -25,7 +25,7 @@ class Removal(Protocol):
         """Store records that were removed from a store, durably, under the lease. Idempotent.
 
         They come before all others in the order of arrival, in the order of their pairs: a consumer
-        that is past the beginning does not get them. A shared store may raise ``StoreError``.
+        that is past the beginning does not get them.
         """
         ...
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from portable_core.ports import MasterStore
+from portable_core.errors import LeaseLost
+from portable_core.ports import MasterStore, Tombstone
 from portable_core.records import MAX_INTEGER
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record, make_records
 from tests.support.stores.stores import ALGORITHM, Place
@@ -15,9 +16,6 @@ ALL = (0, MAX_INTEGER + 1)
 def open_store(place: Place) -> MasterStore:
     store = place.connect()
     store.open(ALGORITHM)
-    if store.shared:
-        store.close()
-        pytest.skip("this kind of store imports nothing; a master reports that")
     return store
 
 
@@ -45,9 +43,9 @@ def test_imported_records_come_first_and_no_consumer_gets_them_again(place: Plac
     assert [arrival.record for arrival in store.arrivals(end)] == [late]
     assert len(list(store.arrivals())) == 11
     store.close()
-    store = place.connect()
-    store.open(ALGORITHM)
-    assert store.status().records == 11
+    store = open_store(place)
+    assert store.status().records == (None if store.shared else 11)
+    assert len(list(store.records(*ALL))) == 11
     assert len(list(store.arrivals())) == 11
     assert [arrival.record for arrival in store.arrivals(end)] == [late]
     store.close()
@@ -65,4 +63,60 @@ def test_records_are_imported_beside_those_of_the_hour(place: Place) -> None:
     store.append([make_record(NOON + 99, 99)])
     assert len(list(store.arrivals(end))) == 1
     assert [arrival.record for arrival in store.arrivals()][:3] == gone
+    store.close()
+
+
+def test_an_import_continues_after_an_interruption(place: Place) -> None:
+    """The earlier import stopped in the middle of a batch; positions among its records stay."""
+    store = open_store(place)
+    store.append(make_records(1, NOON + DAY))
+    records = make_records(40, NOON, 500)
+    lease = store.acquire_lease("test", 0, 1)
+    store.import_records(lease, records[10:25])
+    position = list(store.arrivals())[12].position
+    first = store.find_first_after(position)
+    assert first is not None
+    assert NOON - HOUR < first <= records[23].pair.timestamp
+    store.import_records(lease, records)
+    assert list(store.records(*ALL))[:-1] == records
+    assert [arrival.record for arrival in store.arrivals()][:-1] == records
+    assert [arrival.record for arrival in store.arrivals(position)][:-1] == records[23:]
+    store.close()
+
+
+def test_nothing_is_imported_under_a_lost_lease(place: Place) -> None:
+    store = open_store(place)
+    lease = store.acquire_lease("test", 0, 1)
+    store.release_lease(lease)
+    with pytest.raises(LeaseLost):
+        store.import_records(lease, make_records(2))
+    assert list(store.records(*ALL)) == []
+    store.close()
+
+
+def test_an_import_repeats_no_record_that_is_there(place: Place) -> None:
+    """A consumer that is behind still gets the record at its place."""
+    store = open_store(place)
+    position = store.newest_arrival()
+    records = make_records(5)
+    store.append(records)
+    store.import_records(store.acquire_lease("test", 0, 1), records)
+    assert list(store.records(*ALL)) == records
+    assert [arrival.record for arrival in store.arrivals(position)] == records
+    store.close()
+
+
+def test_a_removal_reaches_imported_records(place: Place) -> None:
+    store = open_store(place)
+    records = make_records(5)
+    lease = store.acquire_lease("test", 0, 1)
+    store.import_records(lease, records)
+    assert store.erase([Tombstone(records[1].pair, "", 7)]) == 1
+    rest = [records[0], *records[2:]]
+    assert list(store.records(*ALL)) == rest
+    assert [arrival.record for arrival in store.arrivals()] == rest
+    while store.prune(NOON + DAY):
+        pass
+    assert list(store.records(*ALL)) == []
+    assert list(store.arrivals()) == []
     store.close()

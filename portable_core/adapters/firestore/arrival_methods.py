@@ -9,10 +9,8 @@ from portable_core.adapters.firestore.arrivals import find_newest, read_arrivals
 from portable_core.adapters.firestore.erasing import Eraser
 from portable_core.adapters.firestore.reading import Reader
 from portable_core.adapters.firestore.retention import RetentionReader
-from portable_core.errors import StoreError
 from portable_core.listeners import Listeners
-from portable_core.ports import BEGINNING, Arrival, ConsumerState, Lease, Milliseconds, Tombstone
-from portable_core.records import Record
+from portable_core.ports import BEGINNING, Arrival, ConsumerState, Milliseconds, Tombstone
 
 
 class FirestoreArrivals:
@@ -44,9 +42,6 @@ class FirestoreArrivals:
 
     def find_size_cut(self, limit: int, before: Milliseconds) -> Milliseconds:
         return self._retention.find_size_cut(limit, before)
-
-    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
-        raise StoreError("records cannot be imported into Firestore yet.")
 
     def erase(self, tombstones: Sequence[Tombstone]) -> int:
         return self._eraser.erase(tombstones)

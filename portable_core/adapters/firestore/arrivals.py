@@ -3,22 +3,28 @@
 A position has a time: the writers made before it are complete and read. For each newer writer it
 has the number of the last segment that was read, with the number of records read if that is not all
 of the segment. The pages of the former layout are read likewise. Those without a place, of the
-first releases, come first, in the order of their pairs.
+first releases, come before them, in the order of their pairs. Imported segments come first of all,
+likewise in the order of their pairs.
 """
 
 from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from portable_core.adapters.firestore.documents import SEGMENTS, read_nanoseconds
+from portable_core.adapters.firestore.documents import (
+    SEGMENTS,
+    floor_bucket,
+    read_nanoseconds,
+)
 from portable_core.adapters.firestore.former import PAGES
 from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.adapters.firestore.reading import Reader
 from portable_core.adapters.firestore.scans import (
+    SCAN_SEGMENTS,
     Source,
     read_documents,
     read_entries_of,
@@ -27,8 +33,10 @@ from portable_core.adapters.firestore.scans import (
 )
 from portable_core.adapters.firestore.segments import Entry
 from portable_core.adapters.firestore.writers import (
+    IMPORTED,
     end_of_writer,
     find_complete,
+    format_imported_place,
     format_place,
     format_time,
     parse_place,
@@ -42,6 +50,7 @@ from portable_core.records import MAX_INTEGER, Pair, format_sort_key, parse_sort
 _REQUEST_SEGMENTS = 8
 
 _OLDER = re.compile(r"p([0-9a-f]{28})")
+_IMPORTED = re.compile(r"i([0-9a-f]{28})")
 _POSITION = re.compile(r"([0-9a-f]{1,11})((?:-[0-9a-f]{17,28}(?:\.[0-9]{1,6})?)*)")
 _PART = re.compile(r"-([0-9a-f]{16})([0-9a-f]+)(?:\.([0-9]+))?")
 
@@ -72,7 +81,7 @@ class Position:
 
 
 def parse_position(text: str) -> Position:
-    """Return a position that is not :func:`parse_older`'s. Raise ``BadRequest``."""
+    """Return the position of a placed record. Raise ``BadRequest``."""
     match = _POSITION.fullmatch(text)
     if match is None:
         raise BadRequest("after: is not a position. Use one that the feed gave.")
@@ -85,17 +94,30 @@ def parse_position(text: str) -> Position:
 
 def parse_older(text: str) -> Pair | None:
     """Return the last pair of a position in the pages without a place; None for another one."""
-    older = _OLDER.fullmatch(text)
-    return parse_sort_key(older[1]) if older else None
+    return _parse_pair(_OLDER, text)
+
+
+def parse_imported(text: str) -> Pair | None:
+    """Return the last pair of a position among imported records; None for another one."""
+    return _parse_pair(_IMPORTED, text)
+
+
+def _parse_pair(pattern: re.Pattern[str], text: str) -> Pair | None:
+    match = pattern.fullmatch(text)
+    return parse_sort_key(match[1]) if match else None
 
 
 def read_arrivals(reader: Reader, after: str) -> Iterator[Arrival]:
     """Yield the records after a position that were committed before the call."""
-    older = parse_older(after)
-    position = Position() if not after or older is not None else parse_position(after)
+    before_first = Pair(0, -1)
+    imported = parse_imported(after) if after else before_first
+    older = parse_older(after) if imported is None else before_first
+    position = Position() if older is not None else parse_position(after)
     snapshot = read_snapshot_time(reader.source.database)
-    if reader.source.former and (not after or older is not None):
-        yield from _read_older(reader, Pair(0, -1) if older is None else older)
+    if imported is not None:
+        yield from _read_imported(reader, imported, snapshot)
+    if older is not None and reader.source.former:
+        yield from _read_older(reader, older)
     complete = find_complete(snapshot)
     for writer, collection in list_writers(reader.source, position.since):
         position.advance(min(read_time(writer), complete))
@@ -119,14 +141,14 @@ def find_newest(source: Source) -> str:
 def list_writers(source: Source, since: Milliseconds) -> Iterator[tuple[str, str]]:
     """Yield the writers made at this time or later, in the order of their ids.
 
-    With each writer comes the collection of its documents.
+    With each writer comes the collection of its documents. Imported segments are left out.
     """
     collections = (SEGMENTS, PAGES) if source.former else (SEGMENTS,)
     return heapq.merge(*(_list_in(source, collection, since) for collection in collections))
 
 
 def _list_in(source: Source, collection: str, since: Milliseconds) -> Iterator[tuple[str, str]]:
-    low = format_time(since)
+    low = max(format_time(since), end_of_writer(IMPORTED))
     while True:
         query = RangeQuery(collection, "place", low, fields=("place",))
         documents = source.database.read_page(query, None, 1)
@@ -161,16 +183,36 @@ def _read_writer(
 
 def _read_older(reader: Reader, after: Pair) -> Iterator[Arrival]:
     """Yield the records of pages without a place."""
-    end = MAX_INTEGER + 1
-    documents = read_documents(reader.source, after.timestamp, end, placed=False)
-
-    def list_entries() -> Iterator[Entry]:
-        for entry in select_entries(documents, after.timestamp, end):
-            if entry.pair > after:
-                yield entry
-
-    for record in reader.read(list_entries()):
+    documents = read_documents(reader.source, after.timestamp, MAX_INTEGER + 1, placed=False)
+    for record in reader.read(_select_after(documents, after)):
         yield Arrival(f"p{format_sort_key(record.pair)}", record)
+
+
+def _read_imported(reader: Reader, after: Pair, snapshot: int) -> Iterator[Arrival]:
+    """Yield the imported records."""
+    documents = (
+        document
+        for document in scan_imported(reader.source, after.timestamp, SCAN_SEGMENTS)
+        if read_nanoseconds(document.create_time) <= snapshot
+    )
+    for record in reader.read(_select_after(documents, after)):
+        yield Arrival(f"i{format_sort_key(record.pair)}", record)
+
+
+def scan_imported(source: Source, start: Milliseconds, size: int) -> Iterator[Any]:
+    """Return the imported segments that may have pairs from ``start`` on, without the records.
+
+    They are in the order of their first timestamps. Each request reads ``size`` documents.
+    """
+    low = format_imported_place(floor_bucket(start), "")
+    query = RangeQuery(SEGMENTS, "place", low, end_of_writer(IMPORTED), fields=("place", "pairs"))
+    return source.database.scan(query, size)
+
+
+def _select_after(documents: Iterable[Any], after: Pair) -> Iterator[Entry]:
+    for entry in select_entries(documents, after.timestamp, MAX_INTEGER + 1):
+        if entry.pair > after:
+            yield entry
 
 
 def _read_number(document: Any) -> int:

@@ -68,9 +68,9 @@ class CommitBuilder:
         database: Database,
         options: DocumentOptions,
         fence: Sequence[Any] = (),
-        next_place: Callable[[], str] = str,
+        next_place: Callable[[], str] | None = str,
     ) -> None:
-        """``next_place`` returns the place of the next segment."""
+        """``next_place`` returns the place of the next segment; None for imported records."""
         self._database = database
         self._options = options
         self._fence = list(fence)
@@ -84,9 +84,11 @@ class CommitBuilder:
         :meth:`finish` returns the last commit. Raise ``RecordRefused``.
         """
         root = f"{self._database.path}/documents"
+        imported = self._next_place is None
         for items in _group_items(self._pack_records(root, records)):
-            expires = self._options.expire(items[-1].pair.timestamp)
-            for draft in draft_segments(root, items, expires):
+            # A TTL policy would remove imported records at once.
+            expires = None if imported else self._options.expire(items[-1].pair.timestamp)
+            for draft in draft_segments(root, items, expires, imported=imported):
                 yield from self._add_segment(draft)
 
     def _pack_records(self, root: str, records: Iterable[Record]) -> Iterator[Item]:
@@ -99,7 +101,8 @@ class CommitBuilder:
 
     def _add_segment(self, draft: Draft) -> Iterator[list[Any]]:
         """Add a segment; its document and its copies for queries are in one commit."""
-        set_place(draft, self._next_place())
+        if self._next_place is not None:
+            set_place(draft, self._next_place())
         for part in draft.parts:
             yield from self.add([part])
         yield from self.add(draft.writes)

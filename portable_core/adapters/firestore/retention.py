@@ -16,23 +16,28 @@ from typing import Any, NamedTuple
 from portable_core.adapters.firestore.arrivals import (
     Position,
     list_writers,
+    parse_imported,
     parse_older,
     parse_position,
+    scan_imported,
 )
 from portable_core.adapters.firestore.client import read_elapsed
 from portable_core.adapters.firestore.documents import SEGMENTS
 from portable_core.adapters.firestore.former import PAGES
 from portable_core.adapters.firestore.queries import RangeQuery
 from portable_core.adapters.firestore.scans import (
+    FEW_SEGMENTS,
     Source,
     read_entries_of,
     read_first,
     read_newest,
 )
+from portable_core.adapters.firestore.segments import PAIR_FIELDS
 from portable_core.adapters.firestore.writers import (
     HOUR_MS,
     end_of_writer,
     format_place,
+    is_imported,
     parse_place,
 )
 from portable_core.ports import BEGINNING, Milliseconds
@@ -81,13 +86,16 @@ class RetentionReader:
 
         Read the key of each segment after the position once.
         """
-        older = parse_older(position)
-        parsed = Position() if older is not None or not position else parse_position(position)
+        imported, older = parse_imported(position), parse_older(position)
         first = read_first(self._source)
         if first is None or position == BEGINNING:
             return first
+        if imported is not None:
+            rest = (self._find_first_imported(imported), self._find_first_of_all(Pair(0, -1)))
+            return min((each for each in rest if each is not None), default=None)
         if older is not None:
             return self._find_first_of_all(older)
+        parsed = parse_position(position)
         with self._lock:
             self._forget_before(_floor_hour(first))
             found = (
@@ -96,12 +104,25 @@ class RetentionReader:
             )
             return min((hour for hour in found if hour is not None), default=None)
 
+    def _find_first_imported(self, after: Pair) -> Milliseconds | None:
+        """Return the first timestamp of the first imported segment with a pair after another."""
+        for segment in scan_imported(self._source, after.timestamp, FEW_SEGMENTS):
+            entries = read_entries_of(segment)
+            if entries[-1].pair > after:
+                return entries[0].timestamp
+        return None
+
     def _find_first_of_all(self, older: Pair) -> Milliseconds | None:
-        """Return the first timestamp, without the pages that have no place and are read."""
-        firsts = [
-            read_entries_of(document)[0].timestamp
-            for document in self._database.read_page(RangeQuery(SEGMENTS, "key"), None, 1)
-        ]
+        """Return the first timestamp of all records that were not imported.
+
+        Leave out the pages that have no place and are read.
+        """
+        firsts = []
+        query = RangeQuery(SEGMENTS, "key", fields=(*PAIR_FIELDS, "place"))
+        for segment in self._database.scan(query, FEW_SEGMENTS):
+            if not is_imported(segment.fields["place"].string_value):
+                firsts.append(read_entries_of(segment)[0].timestamp)
+                break
         for page in self._database.scan(RangeQuery(PAGES, "key"), _REQUEST_KEYS):
             entries = read_entries_of(page)
             if "place" in page.fields or entries[-1].pair > older:

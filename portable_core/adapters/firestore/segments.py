@@ -12,7 +12,8 @@
     - ``data``: 1 if each record has a document in ``webhooks`` as well (:mod:`.data_copies`).
 
     The id is the digest, so a repeated commit writes the same segment. A pair exists for readers
-    once a segment contains it.
+    once a segment contains it. An imported segment has ``i`` before the digest, so that it cannot
+    replace a segment with another place.
 ``parts``
     Pieces of the compressed value of a large record, with ids
     ``<segment>-<number of the record>-<number of the piece>``. A piece has no meaning without its
@@ -39,6 +40,7 @@ from portable_core.adapters.firestore.documents import (
     split_value,
     write_document,
 )
+from portable_core.adapters.firestore.writers import format_imported_place
 from portable_core.errors import StoreDamaged
 from portable_core.ports import Milliseconds
 from portable_core.records import MAX_INTEGER, Pair, Record, pack_value
@@ -130,9 +132,11 @@ class Draft:
 
 
 def draft_segments(
-    root: str, items: Sequence[Item], expires: Milliseconds | None
+    root: str, items: Sequence[Item], expires: Milliseconds | None, *, imported: bool = False
 ) -> Iterator[Draft]:
-    """Return the segments of items in order, all of one bucket; without their places.
+    """Return the segments of items in order, all of one bucket.
+
+    Only those that are ``imported`` have their places.
 
     ``root`` is the path of the database's documents. Items that do not fit into one document are
     divided among several.
@@ -144,26 +148,30 @@ def draft_segments(
         count = min(math.ceil(1.05 * size / SEGMENT_BYTES), len(items))
         borders = [len(items) * number // count for number in range(count + 1)]
         for start, end in pairwise(borders):
-            yield from draft_segments(root, items[start:end], expires)
+            yield from draft_segments(root, items[start:end], expires, imported=imported)
         return
     digest = _digest_pairs([item.pair for item in items])
+    first = items[0].pair.timestamp
+    place = format_imported_place(first, digest) if imported else None
+    id_ = f"i{digest}" if imported else digest
     parts: list[Any] = []
     entries: list[bytes] = []
     for index, (item, value) in enumerate(zip(items, values, strict=True)):
         pieces = [] if value else split_value(compress(item.value))
         for number, piece in enumerate(pieces):
-            name = f"{root}/parts/{format_value_part(digest, index, number)}"
+            name = f"{root}/parts/{format_value_part(id_, index, number)}"
             parts.append(set_expiry(write_document(name, {"body": piece}), expires))
         entries.append(_ENTRY.pack(*item.pair, item.size, len(pieces)))
     copies = [set_expiry(item.copy, expires) for item in items if item.copy is not None]
     write = write_document(
-        f"{root}/segments/{digest}",
+        f"{root}/segments/{id_}",
         {
-            "key": f"{format_time(items[0].pair.timestamp)}-{digest}",
+            "key": f"{format_time(first)}-{id_}",
             "pairs": b"".join(entries),
             "records": body,
             "bytes": sum(item.size for item in items),
             "data": 1 if copies else None,
+            "place": place,
         },
     )
     yield Draft(parts, [*copies, set_expiry(write, expires)])

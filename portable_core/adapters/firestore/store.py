@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from portable_core.adapters.firestore import identity, leases, quarantine, slaves
-from portable_core.adapters.firestore.arrival_methods import FirestoreArrivals
+from portable_core.adapters.firestore import identity, leases
 from portable_core.adapters.firestore.batches import CommitBuilder, DocumentOptions
 from portable_core.adapters.firestore.client import TIMEOUT_S, Database, read_elapsed
 from portable_core.adapters.firestore.data_copies import drop_maps
@@ -26,6 +26,7 @@ from portable_core.adapters.firestore.documents import (
 from portable_core.adapters.firestore.failures import CommitRejected
 from portable_core.adapters.firestore.former import PAGES
 from portable_core.adapters.firestore.gaps import read_gaps, save_gap
+from portable_core.adapters.firestore.master_methods import FirestoreMasterMethods
 from portable_core.adapters.firestore.operations import OperationCounts
 from portable_core.adapters.firestore.reading import Reader
 from portable_core.adapters.firestore.removal import Remover
@@ -37,17 +38,13 @@ from portable_core.adapters.firestore.scans import (
     read_newest,
 )
 from portable_core.adapters.firestore.segments import REMOVAL_FIELDS
-from portable_core.adapters.firestore.writers import Writer, Writers
+from portable_core.adapters.firestore.writers import Writers
 from portable_core.errors import BatchTooLate, RecordRefused, StoreError
 from portable_core.ports import (
     GAP_REASON,
     Damage,
     Lease,
     Milliseconds,
-    Quarantined,
-    QuarantineEntry,
-    QuarantineSize,
-    SlaveState,
     StoreInfo,
     StoreStatus,
 )
@@ -56,7 +53,7 @@ from portable_core.records import MAX_INTEGER, Pair, Record
 _REMOVE_SEGMENTS = 32  # segments read at a time while removing
 
 
-class FirestoreStore(FirestoreArrivals):
+class FirestoreStore(FirestoreMasterMethods):
     """One Firestore database as a store. Safe to use from any number of threads and processes.
 
     Any number of instances may write to one database. If two of them receive the same payload in
@@ -159,9 +156,18 @@ class FirestoreStore(FirestoreArrivals):
         self._write(records, [], deadline)
 
     def save_records(self, lease: Lease, records: Sequence[Record]) -> None:
-        fence = leases.make_fence(self._database, lease)
-        try:
+        with self._fenced(lease) as fence:
             self._write(records, [fence], None)
+
+    def import_records(self, lease: Lease, records: Sequence[Record]) -> None:
+        with self._fenced(lease) as fence:
+            self._commit_records(records, [fence], None, None)
+
+    @contextmanager
+    def _fenced(self, lease: Lease) -> Iterator[Any]:
+        """Yield the write with which a commit fails once the lease is lost; then explain that."""
+        try:
+            yield leases.make_fence(self._database, lease)
         except CommitRejected as error:
             raise leases.explain_rejection(self._database, lease, error) from error
 
@@ -171,7 +177,7 @@ class FirestoreStore(FirestoreArrivals):
         self._database.require_client()
         try:
             with self._writers.borrow() as writer:
-                self._commit_records(records, fence, deadline, writer)
+                self._commit_records(records, fence, deadline, writer.next_place)
         finally:
             self._listeners.notify()
 
@@ -180,11 +186,11 @@ class FirestoreStore(FirestoreArrivals):
         records: Sequence[Record],
         fence: Sequence[Any],
         deadline: float | None,
-        writer: Writer,
+        next_place: Callable[[], str] | None,
     ) -> None:
         limit = TIMEOUT_S if deadline is None else deadline - min(self._margin_s, deadline / 10)
         started, since = time.time(), time.monotonic()
-        builder = CommitBuilder(self._database, self._options, fence, writer.next_place)
+        builder = CommitBuilder(self._database, self._options, fence, next_place)
         unique = {record.pair: record for record in self._eraser.leave_out(records)}
         ordered = [unique[pair] for pair in sorted(unique)]
         commits = chain(builder.add_records(ordered), builder.finish(fence_alone=not ordered))
@@ -312,38 +318,3 @@ class FirestoreStore(FirestoreArrivals):
 
     def set_mark(self, name: str, value: int) -> None:
         identity.set_mark(self._database, name, value)
-
-    # -- the master's state ------------------------------------------------------------------------
-
-    def acquire_lease(self, holder: str, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        return leases.acquire_lease(self._database, holder, now, ttl)
-
-    def renew_lease(self, lease: Lease, now: Milliseconds, ttl: Milliseconds) -> Lease:
-        return leases.renew_lease(self._database, lease, now, ttl)
-
-    def release_lease(self, lease: Lease) -> None:
-        leases.release_lease(self._database, lease)
-
-    def slave_states(self) -> dict[str, SlaveState]:
-        return slaves.read_slaves(self._database)
-
-    def save_slave(self, lease: Lease, name: str, state: SlaveState | None) -> None:
-        slaves.save_slave(self._database, lease, name, state)
-
-    def save_quarantine(self, lease: Lease, items: Sequence[Quarantined]) -> None:
-        quarantine.save_quarantine(self._database, lease, items)
-
-    def delete_quarantined(self, lease: Lease, id_: str) -> bool:
-        return quarantine.delete_quarantined(self._database, lease, id_)
-
-    def quarantine(self) -> Iterator[Quarantined]:
-        return quarantine.read_quarantine(self._database)
-
-    def list_quarantine(self, before: str | None, limit: int) -> list[QuarantineEntry]:
-        return quarantine.list_quarantine(self._database, before, limit)
-
-    def find_quarantined(self, id_: str) -> Quarantined | None:
-        return quarantine.find_quarantined(self._database, id_)
-
-    def quarantine_size(self) -> QuarantineSize:
-        return quarantine.measure_quarantine(self._database)

@@ -8,6 +8,9 @@ the commit may still become visible, and nothing of that writer may follow it.
 The id begins with the time of Firestore's clock at which the writer was made, and a writer is used
 for an hour. So a reader knows that the writers of earlier hours are complete, and its position
 needs the newer ones alone.
+
+Imported segments have the id :data:`IMPORTED`, which sorts before all writers, and the time and the
+digest of their pairs instead of a number: they sort by time, in whatever order they were imported.
 """
 
 from __future__ import annotations
@@ -25,12 +28,24 @@ _ID_DIGITS = 16
 
 _USED_S = 3600.0
 
+#: Stands for the writer of imported segments.
+IMPORTED = "0" * _ID_DIGITS
+
 HOUR_MS = 3_600_000
 
 
 def format_place(writer: str, number: int) -> str:
     """Return the place of a page; places of one writer sort by their numbers."""
     return f"{writer}-{number:012x}"
+
+
+def format_imported_place(timestamp: Milliseconds, digest: str) -> str:
+    """Return the place of an imported segment with this first timestamp."""
+    return f"{IMPORTED}-{timestamp:014x}{digest}"
+
+
+def is_imported(place: str) -> bool:
+    return place.startswith(f"{IMPORTED}-")
 
 
 def end_of_writer(writer: str) -> str:
