@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,47 @@ def list_expressions() -> list[str]:
     targets = [t for panel in read_dashboard()["panels"] for t in panel.get("targets", ())]
     texts = [target["expr"] for target in targets]
     return [t.replace("$__rate_interval", "5m").replace("$instance", ".*") for t in texts]
+
+
+@pytest.fixture
+def list_faults() -> Callable[[dict[str, Any]], list[str]]:
+    if find_spec("grafana_foundation_sdk") is None:
+        give_up("no grafana-foundation-sdk: run `make setup`")
+    from tests.support.dashboard_schema import list_faults
+
+    return list_faults
+
+
+def test_the_dashboard_follows_the_schema_of_grafana(
+    list_faults: Callable[[dict[str, Any]], list[str]],
+) -> None:
+    assert list_faults(read_dashboard()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        (("options",), {"graphmod": "area"}, "/panels/1/options/graphmod: unknown"),
+        (("options",), {"graphMode": "x"}, "/panels/1/options/graph_mode: 'x' is not a "),
+        (("type",), "statt", "panel 2: 'statt' is not a type of panel"),
+        (("gridPos", "w"), "6", "/panels/1/grid_pos/w: '6' is not a int"),
+        (("targets", 0, "expression"), "1", "/panels/1/targets/0/expression: unknown"),
+        (("fieldConfig", "defaults", "unit"), "ms2", "panel 2: 'ms2' is not a unit"),
+    ],
+)
+def test_a_mistake_in_the_dashboard_is_found(
+    list_faults: Callable[[dict[str, Any]], list[str]],
+    path: tuple[str | int, ...],
+    value: object,
+    fault: str,
+) -> None:
+    dashboard = read_dashboard()
+    place = dashboard["panels"][1]
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    [found] = list_faults(dashboard)
+    assert found.startswith(fault)
 
 
 def test_the_alerts_fire_when_they_should(promtool: str) -> None:
