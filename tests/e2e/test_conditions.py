@@ -6,7 +6,6 @@ The places: the status document, the command, the console, the metrics, the log.
 from __future__ import annotations
 
 import http.cookiejar
-import itertools
 import json
 import re
 import subprocess
@@ -14,255 +13,26 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from portable_core.demo.processes import NodeProcess
-from portable_core.records import Meta, Pair, Record
-from portable_core.wire.negotiation import ENCODINGS
-from tests.support.nodes.receivers import run_receiver
-from tests.support.nodes.sync_nodes import (
-    TOKEN,
-    Nodes,
-    fill,
-    make_record,
-    now_ms,
-    put_loss,
-    start,
-    sync,
+from portable_core.sync.conditions import KINDS
+from tests.support.nodes.faults import (
+    CONSOLE_TOKEN,
+    FAULTS,
+    ask_text,
+    make_master,
+    read_conditions,
 )
-from tests.support.requests.sync_requests import Question, ask
+from tests.support.nodes.sync_nodes import TOKEN, Nodes, post, start
+from tests.support.stores.hung_disks import hung
 from tests.support.stores.small_disks import mount_small_disk
-from tests.support.stores.sqlite_damages import overwrite
-from tests.support.stores.sqlite_folders import list_data_files
-
-CONSOLE_TOKEN = "c" * 20
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
-JSON = {"Content-Type": "application/json"}
-GONE = "0f8fad5b-d9cb-469f-a165-70867728950e"
-HOUR_MS = 3_600_000
 
 #: Longer than the time between two looks for conditions.
 PATIENCE_S = 40
-
-Fault = Callable[[Nodes], NodeProcess]
-
-
-def make_pair(nodes: Nodes, **env: str) -> tuple[NodeProcess, NodeProcess]:
-    """Return a slave with old records and a master, both running."""
-    fill(nodes.folder / "alpha", [make_record(1, now_ms() - 5 * HOUR_MS)])
-    slave = nodes.make_slave("alpha", SPAN_S="1")
-    start(slave)
-    master = make_master(nodes, {"alpha": slave.url}, **env)
-    start(master)
-    return slave, master
-
-
-def make_master(nodes: Nodes, slaves: dict[str, str], **env: str) -> NodeProcess:
-    own = {"SPAN_S": "1", "CONSOLE_TOKEN": CONSOLE_TOKEN}
-    return nodes.make_master(slaves, "container", **{**own, **env})
-
-
-def without_slaves(nodes: Nodes) -> NodeProcess:
-    master = make_master(nodes, {})
-    start(master)
-    return master
-
-
-def before_the_first_sync(nodes: Nodes) -> NodeProcess:
-    return make_pair(nodes)[1]
-
-
-def with_a_dead_slave(nodes: Nodes) -> NodeProcess:
-    slave, master = make_pair(nodes)
-    slave.kill()
-    assert sync(master).status == 502
-    return master
-
-
-def without_a_scheduler(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes, CONSOLE_LATE_S="2")
-    assert sync(master).status == 200
-    time.sleep(2.5)
-    return master
-
-
-def with_a_loss(nodes: Nodes) -> NodeProcess:
-    slave, master = make_pair(nodes)
-    assert sync(master).status == 200
-    master.stop()
-    put_loss(master)
-    start(master)
-    assert slave.url
-    return master
-
-
-def with_a_damaged_file(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes)
-    assert sync(master).status == 200
-    master.stop()
-    overwrite(list_data_files(nodes.folder / "master")[0])
-    start(master)
-    return master
-
-
-def with_a_removed_slave(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes)
-    assert sync(master).status == 200
-    master.stop()
-    master.env = {**master.env, "SLAVES": "beta=http://127.0.0.1:9"}
-    start(master)
-    return master
-
-
-def with_a_program_that_removes_files(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes)
-    for _ in range(2):
-        assert sync(master).status == 200
-        master.stop()
-        for path in list_data_files(nodes.folder / "master"):
-            path.unlink()
-        start(master)
-    (report,) = sync(master).body["slaves"]
-    assert (report["saved"], report["again"]) == (1, 1)
-    return master
-
-
-def with_a_bad_record(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes)
-    assert sync(master).status == 200
-    record = Record(Pair(now_ms() - 10_000, 1), b'{"bad":1}', Meta("shop"))
-    body = b"".join(ENCODINGS["application/json"].encode_records([record]))
-    question = Question("", "POST", "/records?slave=alpha", {**BEARER, **JSON}, body)
-    assert ask(master, question).status == 200
-    return master
-
-
-def with_a_late_master(nodes: Nodes) -> NodeProcess:
-    old = now_ms() - 30 * 24 * HOUR_MS
-    fill(nodes.folder / "alpha", [make_record(1, old)])
-    slave = nodes.make_slave("alpha", SPAN_S="1")
-    start(slave)
-    query = f"/sync?start={old}&end={old + 1}&span=1000&master={GONE}"
-    assert ask(slave, Question("", "POST", query, BEARER, b"[]")).status == 200
-    return slave
-
-
-def with_too_small_a_store(nodes: Nodes) -> NodeProcess:
-    day = now_ms() - 24 * HOUR_MS
-    fill(nodes.folder / "alpha", [make_record(n, day + n * HOUR_MS, 50_000) for n in range(20)])
-    slave = nodes.make_slave("alpha", SPAN_S="1", RETENTION_BYTES="300000")
-    start(slave)
-    deadline = time.monotonic() + 100  # retention runs once a minute
-    for number in itertools.count():
-        body = make_record(number, 0).payload
-        assert ask(slave, Question("", "POST", "/webhook", JSON, body)).status == 200
-        if json.loads(ask_text(slave, "/status"))["store"]["gaps"]:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(1)
-    return slave
-
-
-def with_a_forger(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes, SOURCES="hub=github:secret")
-    assert sync(master).status == 200
-    assert ask(master, Question("", "POST", "/webhook/hub", JSON, b"{}")).status == 401
-    return master
-
-
-def with_an_attempt_counter(nodes: Nodes) -> NodeProcess:
-    slave, master = make_pair(nodes)
-    assert sync(master).status == 200
-    for number in range(8):
-        for attempt, node in enumerate((slave, master)):
-            body = json.dumps({"order": f"A-{number * 7919}", "attempt": attempt}).encode()
-            assert ask(node, Question("", "POST", "/webhook/shop", JSON, body)).status == 200
-    time.sleep(2)
-    assert sync(master).status == 200
-    return master
-
-
-def with_a_late_consumer(nodes: Nodes) -> NodeProcess:
-    _, master = make_pair(nodes, CONSOLE_LATE_S="2")
-    assert sync(master).status == 200
-    body = b'{"position":""}'
-    put = Question("", "PUT", "/consumers/shop", {**BEARER, **JSON}, body)
-    assert ask(master, put).status == 200
-    time.sleep(2.5)
-    return master
-
-
-def with_an_abandoned_consumer(nodes: Nodes) -> NodeProcess:
-    return keep_for_a_consumer(nodes)
-
-
-def with_a_quota_for_consumers(nodes: Nodes) -> NodeProcess:
-    return keep_for_a_consumer(nodes, CONSUMER_QUOTA_BYTES="0")
-
-
-def keep_for_a_consumer(nodes: Nodes, **env: str) -> NodeProcess:
-    _, master = make_pair(nodes, RETENTION_S="3600", **env)
-    put = Question("", "PUT", "/consumers/shop", {**BEARER, **JSON}, b'{"position":""}')
-    assert ask(master, put).status == 200
-    assert ask(master, Question("", "POST", "/webhook", JSON, b"{}")).status == 200
-    assert sync(master).status == 200
-    return master
-
-
-def with_an_application_that_rejects(nodes: Nodes) -> NodeProcess:
-    receiver = nodes.enter(run_receiver(lambda body: 422))
-    env = {"FORWARD_URL": receiver.url, "FORWARD_OPTIONS": "--rejections 1"}
-    _, master = make_pair(nodes, **env)
-    assert sync(master).status == 200
-    assert ask(master, Question("", "POST", "/webhook/shop", JSON, b"{}")).status == 200
-    deadline = time.monotonic() + 30
-    while not any(each["name"] == "dead-letters" for each in read_conditions(master)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return master
-
-
-def with_records_of_the_future(nodes: Nodes) -> NodeProcess:
-    fill(nodes.folder / "master", [make_record(1, now_ms() + HOUR_MS)])
-    return without_slaves(nodes)
-
-
-def with_a_limit_for_each_slave(nodes: Nodes) -> NodeProcess:
-    begin = now_ms() - HOUR_MS
-    fill(nodes.folder / "alpha", [make_record(n, begin + n * 60_000) for n in range(40)])
-    slave = nodes.make_slave("alpha", SPAN_S="1")
-    start(slave)
-    env = {"SYNC_SLAVE_RECORDS": "5", "SYNC_WINDOW_S": "60"}
-    master = make_master(nodes, {"alpha": slave.url}, **env)
-    start(master)
-    assert sync(master).status == 200
-    return master
-
-
-FAULTS: dict[str, Fault] = {
-    "no-slave": without_slaves,
-    "never-synced": before_the_first_sync,
-    "slave-failed": with_a_dead_slave,
-    "slave-late": without_a_scheduler,
-    "slave-lost": with_a_loss,
-    "part-damaged": with_a_damaged_file,
-    "slave-removed": with_a_removed_slave,
-    "quarantine": with_a_bad_record,
-    "master-late": with_a_late_master,
-    "records-removed": with_too_small_a_store,
-    "webhooks-refused": with_a_forger,
-    "recovered-again": with_a_program_that_removes_files,
-    "identity-rule": with_an_attempt_counter,
-    "consumer-late": with_a_late_consumer,
-    "retention-waits": with_an_abandoned_consumer,
-    "consumer-missed": with_a_quota_for_consumers,
-    "dead-letters": with_an_application_that_rejects,
-    "clock": with_records_of_the_future,
-    "slave-warning": with_a_limit_for_each_slave,
-}
 
 
 @pytest.fixture
@@ -277,9 +47,19 @@ def test_a_fault_is_the_same_condition_in_all_places(nodes: Nodes, name: str) ->
     check_places(node, name)
 
 
-def test_a_full_disk_is_a_condition_and_ends(nodes: Nodes, tmp_path: Path) -> None:
+#: A node that acknowledges at once, and has room for four webhooks until they are stored.
+SMALL_BUFFER = {
+    "ACK": "buffered",
+    "BUFFER_RECORDS": "4",
+    "FLUSH_INTERVAL_S": "1",
+    "SPAN_S": "120",
+}
+
+
+def test_a_full_disk_is_two_conditions_and_both_end(nodes: Nodes, tmp_path: Path) -> None:
+    """What was acknowledged from memory waits, and is stored once there is space."""
     with mount_small_disk(tmp_path / "disk") as disk:
-        master = make_master(nodes, {}, STORE=f"sqlite:{disk / 'store'}")
+        master = make_master(nodes, {}, STORE=f"sqlite:{disk / 'store'}", **SMALL_BUFFER)
         start(master)
         ballast = disk / "ballast"
         with ballast.open("wb", buffering=0) as file:
@@ -288,11 +68,37 @@ def test_a_full_disk_is_a_condition_and_ends(nodes: Nodes, tmp_path: Path) -> No
                     file.write(b"x" * 65536)
             except OSError:
                 pass
+        accepted = post(master, range(6))
+        assert accepted.keys() == {0, 1, 2, 3}  # the others got 503
         check_places(master, "store-down")
+        check_places(master, "buffer-full")
         ballast.unlink()
-        wait_for_line(master, "condition ended: store-down")
-        assert "store-down" not in {each["name"] for each in read_conditions(master)}
+        assert wait_for_line(master, "condition ended: store-down")
+        assert wait_for_line(master, "condition ended: buffer-full")
+        names = {each["name"] for each in read_conditions(master)}
+        assert not names & {"store-down", "buffer-full"}
         master.stop()
+        assert {record.payload for record in nodes.read(master)} == {*accepted.values()}
+
+
+@pytest.mark.deep
+def test_a_disk_that_hangs_fills_the_buffer(nodes: Nodes) -> None:
+    master = make_master(nodes, {}, **SMALL_BUFFER)
+    start(master)
+    assert post(master, [0]).keys() == {0}
+    while json.loads(ask_text(master, "/status"))["buffer"]["records"]:
+        time.sleep(0.1)
+    with hung(nodes.folder / "master"):
+        accepted = post(master, range(1, 7))
+        assert accepted.keys() == {1, 2, 3, 4}  # the others got 503
+        check_places(master, "buffer-full")
+    assert wait_for_line(master, "condition ended: buffer-full")
+    master.stop()
+    assert {record.payload for record in nodes.read(master)} > {*accepted.values()}
+
+
+def test_each_condition_has_a_fault() -> None:
+    assert {*FAULTS, "store-down", "buffer-full"} == {*KINDS}
 
 
 def check_places(node: NodeProcess, name: str) -> None:
@@ -322,17 +128,6 @@ def check_places(node: NodeProcess, name: str) -> None:
 def same(text: str) -> str:
     """Return a text without the numbers in it: an age grows while the places are compared."""
     return re.sub(r"\d+", "N", text)
-
-
-def ask_text(node: NodeProcess, path: str) -> str:
-    answer = ask(node, Question("", "GET", path, BEARER))
-    assert answer.status == 200
-    return answer.body.decode()
-
-
-def read_conditions(node: NodeProcess) -> list[dict[str, str]]:
-    conditions: list[dict[str, str]] = json.loads(ask_text(node, "/status"))["conditions"]
-    return conditions
 
 
 def run_status(node: NodeProcess) -> subprocess.CompletedProcess[str]:

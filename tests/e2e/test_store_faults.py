@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +37,7 @@ from tests.support.nodes.sync_nodes import (
     start,
     sync,
 )
+from tests.support.stores.hung_disks import hung
 from tests.support.stores.samples import HOUR
 from tests.support.stores.small_disks import mount_small_disk
 from tests.support.stores.sqlite_damages import (
@@ -249,18 +249,6 @@ def test_a_kill_and_a_start_on_a_full_disk(tmp_path: Path) -> None:
 
 
 # -- a disk that hangs -----------------------------------------------------------------------------
-
-
-@contextmanager
-def hung(folder: Path) -> Iterator[None]:
-    """Another connection holds every database of the store: no write comes to its end."""
-    with ExitStack() as stack:
-        # the state too, so that no new file is made if the hour ends just now
-        for path in [*list_data_files(folder), folder / "state.sqlite3"]:
-            connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S)
-            stack.callback(connection.close)
-            connection.execute("BEGIN IMMEDIATE")
-        yield
 
 
 #: What the store says meanwhile: SQLite gave up waiting, or the deadline came before that.
