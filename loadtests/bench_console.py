@@ -21,7 +21,8 @@ from typing import Any
 from unittest import mock
 
 from portable_core.adapters.sqlite import SqliteStore
-from portable_core.adapters.sqlite.search_index import FOLDER, SqliteSearchIndex
+from portable_core.adapters.sqlite.index_files import FOLDER
+from portable_core.adapters.sqlite.search_index import SqliteSearchIndex
 from portable_core.node import Node
 from portable_core.payload_hash.canonical import hash_payload
 from portable_core.records import Meta, Pair, Record, Recovery

@@ -12,9 +12,10 @@ import pytest
 
 from portable_core.adapters.sqlite import SqliteStore
 from portable_core.adapters.sqlite.index_entries import OTHERS
-from portable_core.adapters.sqlite.search_index import FOLDER, SqliteSearchIndex
+from portable_core.adapters.sqlite.index_files import FOLDER
+from portable_core.adapters.sqlite.search_index import SqliteSearchIndex
 from portable_core.ports import Tombstone
-from portable_core.records import Meta, Pair, Record, Recovery
+from portable_core.records import MAX_INTEGER, Meta, Pair, Record, Recovery
 from portable_core.webhooks.names import Names
 from portable_core.webhooks.search import Effort, Finder, Search
 from portable_core.webhooks.terms import Terms
@@ -153,6 +154,29 @@ def test_index_files_are_of_closed_files_and_go_with_them(tmp_path: Path) -> Non
     store.prune(NOON + HOUR)
     store.finish_index()
     assert sorted(path.stem for path in (tmp_path / FOLDER).iterdir()) == data[1:-1]
+    store.close()
+
+
+@pytest.mark.usefixtures("paused")
+def test_retention_by_bytes_counts_the_index(tmp_path: Path) -> None:
+    rng = random.Random(8)
+    store = open_store(tmp_path)
+    for hour in (0, 0, 1, 1, 2, 2, 3, 3):
+        store.append([make(rng, NOON + hour * HOUR + n) for n in range(20)])
+    data = store.status().bytes
+    assert data is not None
+    assert store.find_size_cut(data, MAX_INTEGER) == 0
+    store.finish_index()
+    index = {path.stem: path.stat().st_size for path in (tmp_path / FOLDER).iterdir()}
+    assert len(index) == 3
+    assert store.status().bytes == data + sum(index.values())
+    begin = NOON // HOUR * HOUR
+    assert store.find_size_cut(data + sum(index.values()), MAX_INTEGER) == 0
+    assert store.find_size_cut(data, MAX_INTEGER) == begin + HOUR
+    store.prune_to_size(data)
+    assert next(store.pairs(0, MAX_INTEGER)).timestamp >= begin + HOUR
+    assert {path.stem for path in (tmp_path / FOLDER).iterdir()} == {*sorted(index)[1:]}
+    assert (store.status().bytes or 0) <= data
     store.close()
 
 

@@ -14,6 +14,7 @@ from portable_core.adapters.sqlite.files import (
     remove_database,
     sync_folder,
 )
+from portable_core.adapters.sqlite.index_files import remove_index_file
 from portable_core.adapters.sqlite.reader import TABLE
 from portable_core.adapters.sqlite.registry import describe_file
 from portable_core.records import Record
@@ -84,6 +85,7 @@ class Changer(Appender):
         if names:
             for name in names:
                 remove_database(self._folder / name)
+                remove_index_file(self._folder, name)
             sync_folder(self._folder)
             self._state.save_files(dict.fromkeys(names), until)
             self._files.drop(names)

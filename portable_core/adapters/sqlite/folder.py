@@ -19,6 +19,7 @@ from portable_core.adapters.sqlite.folder_watch import (
     read_folder_state,
     reveals_changes,
 )
+from portable_core.adapters.sqlite.index_files import IndexSize
 from portable_core.adapters.sqlite.lock import FolderLock
 from portable_core.adapters.sqlite.master_state import SqliteMasterState
 from portable_core.adapters.sqlite.places import Places
@@ -109,6 +110,7 @@ class SqliteFolder:
             self._file_bytes,
         )
         self._index: SqliteSearchIndex | None = None
+        self._index_size = IndexSize(self._folder)
         if self._indexed_by is not None:
             self._index = index = SqliteSearchIndex(
                 self._folder, self._state.files, self._reader, self._registry, *self._indexed_by

@@ -1,4 +1,7 @@
-"""The choice of files that retention by bytes removes."""
+"""The choice of files that retention by bytes removes.
+
+A data file counts with its write-ahead log and its index file, which is removed with it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portable_core.adapters.sqlite.files import FIRST_PLACE, DataFile, measure_size
+from portable_core.adapters.sqlite.index_files import list_index_sizes
 from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.scanner import find_first, find_last
 from portable_core.ports import Milliseconds
@@ -18,16 +22,17 @@ def choose_oldest(folder: Path, files: KnownFiles, limit: int) -> list[DataFile]
     The newest file is never returned, because current records are written to it. If that file alone
     is larger than ``limit``, the limit is exceeded until the next file is created.
     """
-    totals = files.total()
+    totals, index = files.total(), list_index_sizes(folder)
     stable = [file for file in totals.others if not file.in_transition]
     total = totals.bytes + sum(measure_file(folder, file) for file in stable)
+    total += sum(index.values())
     chosen: list[DataFile] = []
     if total <= limit:
         return chosen
     for file in [file for file in files.list_all() if not file.in_transition][:-1]:
         if total <= limit:
             break
-        size = measure_file(folder, file)
+        size = measure_file(folder, file) + index.get(file.name, 0)
         if size:
             chosen.append(file)
             total -= size
@@ -41,7 +46,12 @@ def find_size_cut(
     stable = [file for file in files.list_all() if not file.in_transition]
     if not stable:
         return 0
-    sizes = [(file.end, measure_file(folder, file)) for file in stable if file.end <= before]
+    index = list_index_sizes(folder)
+    sizes = [
+        (file.end, measure_file(folder, file) + index.get(file.name, 0))
+        for file in stable
+        if file.end <= before
+    ]
     rest, cut = sum(size for _, size in sizes), 0
     for hour_end, size in sizes:
         if rest <= limit or hour_end > stable[-1].start:

@@ -33,6 +33,7 @@ from portable_core.adapters.sqlite.index_entries import (
     unpack_pair,
     write_index,
 )
+from portable_core.adapters.sqlite.index_files import FOLDER, find_index_path
 from portable_core.adapters.sqlite.known_files import KnownFiles
 from portable_core.adapters.sqlite.reader import Reader, parse_keys
 from portable_core.adapters.sqlite.registry import Registry
@@ -48,8 +49,6 @@ from portable_core.records import (
 )
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "index"
 
 #: Bytes of records that are indexed at a time, and entries that are merged at a time; the thread
 #: then rests, so that it works for this part of the time only.
@@ -236,7 +235,7 @@ class SqliteSearchIndex:
                 if base is not None and part.base:
                     parts.append(base.list_all())
                 blocks = _join(heapq.merge(*parts), rest)
-                path = self._find_path(file.name)
+                path = find_index_path(self._store, file.name)
                 write_index(path, self._version, part.rows, part.tail, part.counts, blocks)
             self._parts.pop(file.name, None)
         except (StoreError, OSError) as error:
@@ -250,9 +249,6 @@ class SqliteSearchIndex:
                 if self._files.get(f"{path.stem}.sqlite3") is None:
                     path.unlink(missing_ok=True)
 
-    def _find_path(self, name: str) -> Path:
-        return self._folder / f"{name.removesuffix('.sqlite3')}.idx"
-
     # -- searching ---------------------------------------------------------------------------------
 
     @contextmanager
@@ -260,7 +256,7 @@ class SqliteSearchIndex:
         """Yield the index file of a file; None without a valid one."""
         found: IndexFile | None = None
         try:
-            found = IndexFile(self._find_path(file.name))
+            found = IndexFile(find_index_path(self._store, file.name))
         except (OSError, ValueError):
             yield None
             return

@@ -324,7 +324,7 @@ class SqliteStore(SqliteMasterMethods):
             records=totals.records + sum(file.extent.count or 0 for file in readable),
             first=find_first(first),
             last=find_last(last),
-            bytes=totals.bytes + size + quarantine.bytes,
+            bytes=totals.bytes + size + self._index_size.read() + quarantine.bytes,
             files=totals.closed + len(totals.others),
             damaged=damaged,
             gaps=gaps,
