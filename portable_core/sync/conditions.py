@@ -263,8 +263,8 @@ def _find_in_store(view: NodeView) -> Iterator[Condition]:
         gaps = [f"from {format_moment(start)} to {format_moment(end)}" for start, end in store.gaps]
         yield _make("records-removed", f"records were removed unsynced: {_join(gaps)}")
     if store.quarantine is not None and store.quarantine.records:
-        count = store.quarantine.records
-        yield _make("quarantine", f"{count} invalid records of slaves are set aside")
+        records = _count(store.quarantine.records, "invalid record")
+        yield _make("quarantine", f"{records} of slaves in quarantine")
     if view.fill > FULL:
         yield _make("buffer-full", f"the buffer of waiting webhooks is {view.fill:.0%} full")
     for sentence in describe_clock(view.status.clock, view.span_ms):
@@ -334,7 +334,8 @@ def _find_elsewhere(view: NodeView) -> Iterator[Condition]:
     for name, text in view.waits.items():
         yield _make("retention-waits", text, name)
     if view.dead_letters:
-        text = f"{view.dead_letters} webhooks could not be delivered to the application"
+        webhooks = _count(view.dead_letters, "webhook")
+        text = f"{webhooks} could not be delivered to the application"
         yield _make("dead-letters", text)
     refused = [
         f"{group.count} of {group.source or 'no source'}: {group.status} {group.title}"
@@ -375,6 +376,10 @@ def describe(condition: Condition) -> str:
     """Return a condition as one sentence with what to do."""
     text = condition.text.rstrip(".")
     return f"{_label(condition)} ({condition.severity}): {text}. {condition.action}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _label(condition: Condition) -> str:

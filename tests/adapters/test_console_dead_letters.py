@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from portable_core.adapters.delivery_state import DeliveryFile
+from portable_core.adapters.sqlite import SqliteStore
+from portable_core.ports import ConsumerState
 from portable_core.settings import Settings
 from portable_core.webhooks.delivery_request import Outcome
 from portable_core.webhooks.delivery_values import Changes, DeadLetter
@@ -71,6 +73,7 @@ def test_they_are_shown_retried_and_dropped(
     page = console.client.get("/dead-letters").text
     assert "<script>" not in page.replace("<script src", "")
     assert "<b>" not in page
+    assert '<a href="/webhooks/1-7">1-7</a>' in page
     text = console.read()
     assert "oldest first: 4" in text
     assert text.count("422 &lt;script&gt;") == 4
@@ -108,3 +111,13 @@ def test_a_master_that_does_not_forward_says_so() -> None:
     console = Console({"STORE": "memory:"})
     assert "set FORWARD_URL" in console.read()
     assert "/dead-letters" not in console.client.get("/replays").text
+
+
+def test_the_overview_names_the_consumer_of_a_condition(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store")
+    store.open("crc32c")
+    store.save_consumer("shop", ConsumerState(store.newest_arrival(), 0))
+    store.set_mark("missed-shop", 3_600_000)
+    store.close()
+    page = Console({"STORE": f"sqlite:{tmp_path / 'store'}"}).client.get("/").text
+    assert '<p class="problem"><b>shop</b>: retention removed webhooks before 1970-' in page

@@ -8,6 +8,7 @@ import pytest
 
 from portable_core import errors
 from portable_core.adapters.flask_app.console.jobs import SyncJob, SyncState
+from portable_core.adapters.flask_app.console.texts import format_sentence
 from portable_core.sync.advice import advise
 from portable_core.sync.report import SyncReport
 
@@ -43,6 +44,11 @@ OF_A_SYNC = [
 def test_every_error_of_a_sync_has_advice(kind: type[errors.WebhookSyncError]) -> None:
     advice = advise(kind.__name__)
     assert advice.endswith((".", "?"))
+
+
+def test_a_message_is_shown_as_a_sentence() -> None:
+    assert format_sentence("this master has no webhook 1-1") == "This master has no webhook 1-1."
+    assert [format_sentence(text) for text in ("Is it?", "Done.")] == ["Is it?", "Done."]
 
 
 def test_a_failed_sync_from_the_console_has_the_advice() -> None:

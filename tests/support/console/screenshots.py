@@ -96,6 +96,17 @@ def send(node: NodeProcess, source: str, body: object, **headers: str) -> str:
     return f"{pair['timestamp']}-{pair['hash']}"
 
 
+def wait_until_delivered(cluster: Cluster) -> None:
+    """Wait until the application has got all webhooks, for at most half a minute."""
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    request = urllib.request.Request(f"{cluster.master.url}/consumers", headers=headers)
+    for _ in range(300):
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            if not any(each["lag_ms"] for each in json.load(answer)["consumers"]):
+                return
+        time.sleep(0.1)
+
+
 class Photographer:
     """Takes the pictures of one cluster in one browser."""
 
@@ -163,6 +174,7 @@ def _photograph(cluster: Cluster, folder: Path, store: Path) -> list[str]:
         camera = Photographer(browser, cluster.master.url, folder)
         camera.take({"login": "/login"})
         log_in(browser, cluster)
+        wait_until_delivered(cluster)
         camera.take({"overview-healthy": "/"})
 
         cluster.master.stop()

@@ -36,6 +36,7 @@ def make_blueprint(access: Access, *, forwards: bool) -> Blueprint:
         "size": format_size,
         "count": texts.format_count,
         "id": format_id,
+        "sentence": texts.format_sentence,
         "rule": texts.suggest_rule,
     }
     for name, function in filters.items():

@@ -14,6 +14,12 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+def format_sentence(text: str) -> str:
+    """Return text with a capital letter at its beginning and a period at its end."""
+    end = "" if text.endswith((".", "?", "!")) else "."
+    return f"{text[:1].upper()}{text[1:]}{end}"
+
+
 def format_iso(milliseconds: int) -> str:
     """Return the ``datetime`` of a ``<time>``; empty beyond the calendar."""
     try:
