@@ -7,6 +7,10 @@ EXAMPLES ?= 20000
 # of nodes mostly wait. tests/conftest.py orders the files, not xdist.
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
+# Hundreds of nodes start during the tests: they read compiled modules, also where the environment asks
+# Python not to write any.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets.
@@ -42,8 +46,13 @@ quick: lint ## Lint, and run the unit tests and the contract on the memory store
 	$(PYTEST) -m 'not deep and not slow' -k 'unit or memory' tests/unit tests/contract
 
 .PHONY: test
-test: lint ## Lint, and run every test but the deep ones: under six minutes.
+test: ## Lint, and run every test but the deep ones: under six minutes.
+	$(MAKE) --jobs 2 lint compiled
 	$(PYTEST) -m 'not deep' $(ARGS)
+
+.PHONY: compiled
+compiled: setup ## Import all tests once, so that the processes that run them find compiled modules.
+	$(BIN)/pytest --collect-only --quiet >.venv/collected.txt || (tail -n 20 .venv/collected.txt; false)
 
 .PHONY: deep
 deep: lint ## Run everything, long sweeps included: before a release.

@@ -94,6 +94,7 @@ def test_a_node_is_restored_from_a_backup_under_load(tmp_path: Path, role: str) 
         start(node)
         time.sleep(2 * SPAN_S)
         report = sync(master)
+        assert report.status == 200, report.body
         (of_slave,) = report.body["slaves"]
         assert (report.status, of_slave["error"]) == (200, "")
         verified = run(master, "verify", "--slave", "alpha")

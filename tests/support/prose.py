@@ -211,7 +211,8 @@ def read_containers() -> Iterator[Text]:
     """Comments of the files under ``containers``, and of the Makefile."""
     yield from read_docstrings(ROOT / "containers")
     yield from read_docstrings(ROOT / "functions")
-    paths = [path for path in (ROOT / "containers").rglob("*") if path.suffix not in (".md", ".py")]
+    skipped = (".md", ".py", ".pyc")
+    paths = [path for path in (ROOT / "containers").rglob("*") if path.suffix not in skipped]
     for path in sorted([*paths, ROOT / "Makefile", ROOT / ".ci/run"]):
         if path.is_file():
             for number, line in enumerate(path.read_text().splitlines(), 1):
