@@ -11,6 +11,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import socket
 import subprocess
 import time
 import urllib.request
@@ -45,16 +47,16 @@ class Images:
             dockerfile = ROOT / "containers" / role / "Dockerfile"
             command = ["buildah", "build", *shlex.split(environment["BUILD_FLAGS"])]
             command += ["--build-arg", f"VERSION={VERSION}", "--build-arg", "REVISION=abc"]
-            self._run([*command, "-t", f"test-{role}", "-f", str(dockerfile), str(ROOT)])
+            self.run([*command, "-t", f"test-{role}", "-f", str(dockerfile), str(ROOT)])
             self.seconds["master" if role == "master" else "slave"] = time.monotonic() - begun
 
     def podman(self, *arguments: str) -> str:
-        return self._run(["podman", *arguments])
+        return self.run(["podman", *arguments])
 
     def size(self, name: str) -> int:
         return int(self.podman("image", "inspect", "--format", "{{.Size}}", name))
 
-    def _run(self, command: list[str]) -> str:
+    def run(self, command: list[str]) -> str:
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -250,3 +252,56 @@ def test_a_wrong_setting_stops_the_start_with_one_line(images: Images) -> None:
     assert done.returncode != 0
     assert done.stderr.strip().endswith("SPAN_S: must be a number of seconds (got 'soon')")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def run_registry(folder: Path) -> Iterator[str]:
+    """Run an image registry on a loopback port; yield its address."""
+    if shutil.which("docker-registry") is None:
+        give_up("no registry: run `apt-get install docker-registry`")
+    address = f"127.0.0.1:{find_free_port()}"
+    settings = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": address},
+    }
+    file = folder / "registry.yml"
+    file.write_text(json.dumps(settings))  # YAML has JSON in it
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", file], stdout=log, stderr=log)
+    try:
+        wait_for_port(int(address.rpartition(":")[2]))
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_base_is_pinned_by_the_digest_of_its_registry(images: Images, tmp_path: Path) -> None:
+    with run_registry(tmp_path) as address:
+        name = f"{address}/python:3.11-slim"
+        images.podman("push", "--quiet", "--tls-verify=false", "localhost/python:3.11-slim", name)
+        file = tmp_path / "registries.conf"
+        file.write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
+        images.environment |= {"CONTAINERS_REGISTRIES_CONF": str(file), "ENGINE": "podman"}
+        pinned = images.run([str(ROOT / "containers" / "pin-base.sh"), name])
+        accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+        address = f"http://{address}/v2/python/manifests/3.11-slim"
+        with urllib.request.urlopen(urllib.request.Request(address, headers=accept)) as answer:
+            assert pinned.partition("@")[2] == answer.headers["Docker-Content-Digest"]
+        dockerfile = tmp_path / "Dockerfile"
+        dockerfile.write_text("ARG BASE\nFROM ${BASE}\n")
+        build = ["buildah", "build", "--build-arg", f"BASE={pinned}", "-f", str(dockerfile)]
+        images.run([*build, "-t", "test-pinned", str(tmp_path)])
+        images.podman("rmi", "--force", "test-pinned", name)
