@@ -104,10 +104,12 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-backup bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-receive
+.PHONY: bench-age bench-archive bench-backup bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-receive
 .PHONY: bench-slow-peers bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
+bench-archive: setup ## Archive a day of a million webhooks, remove it, and import it again.
+	$(BIN)/python -m loadtests.bench_archive $(ARGS)
 bench-backup: setup ## Back up a store of 1 GB under load, and restore it.
 	$(BIN)/python -m loadtests.bench_backup $(ARGS)
 bench-console: setup ## Measure the console's pages.
