@@ -17,7 +17,7 @@ from portable_core.sync.conditions import find_slave_conditions
 from portable_core.sync.protocol import parse_stint
 from portable_core.sync.resuming import ANOTHER_STORE, EARLIER_STORE, LOSSES_WARNING
 from portable_core.sync.slave import Slave
-from tests.adapters.test_sqlite_crashes import crash_at
+from tests.support.stores.crashes import crash_at
 from tests.support.stores.disk_images import DiskImage
 from tests.support.stores.disk_rig import SPAN_S, DiskRig, names
 

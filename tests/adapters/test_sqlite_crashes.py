@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from portable_core.adapters.sqlite import SqliteStore, files, places
-from portable_core.adapters.sqlite.writer import Writer
 from portable_core.ports import BEGINNING
 from portable_core.records import MAX_INTEGER
 from portable_core.sync.repair import Repair
+from tests.support.stores.crashes import CRASHED, crash_at, run_in_child
 from tests.support.stores.samples import DAY, HOUR, NOON, make_record
 from tests.support.stores.sqlite_folders import opened, read_timestamps, wait_until_checked
-
-_CRASHED = 7
 
 
 def use_as_a_node(path: Path, confirm: Callable[[str], object]) -> None:
@@ -42,23 +40,6 @@ def use_as_a_node(path: Path, confirm: Callable[[str], object]) -> None:
                     store.raise_mark("horizon", timestamp)
             if last:
                 store.prune(NOON - HOUR)
-
-
-def crash_at(step: int, *, after: bool) -> None:
-    """End this process before or after the writers have executed so many lists of statements."""
-    run, left = Writer._run, step
-
-    def run_and_crash(self: Writer, *arguments: Any, **options: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0 and not after:
-            os._exit(_CRASHED)
-        rows = run(self, *arguments, **options)
-        if left == 0:
-            os._exit(_CRASHED)
-        return rows
-
-    Writer._run = run_and_crash  # type: ignore[method-assign]  # only in a child process
 
 
 class Outcome(NamedTuple):
@@ -98,7 +79,7 @@ def run_until_crash(path: Path, step: int, *, after: bool, tick_ns: int) -> Outc
             else:
                 confirmed.add(int(line))
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, _CRASHED)
+    assert code in (0, CRASHED)
     return Outcome(confirmed, read, position, code == 0)
 
 
@@ -145,18 +126,13 @@ def test_a_crash_at_any_write_loses_nothing(
 
 def repair_until_crash(path: Path, step: int, *, after: bool) -> bool:
     """Return whether the process came to the end of the repair."""
-    pid = os.fork()
-    if pid == 0:  # the child must not run anything of pytest
-        try:
-            crash_at(step, after=after)
-            with opened(path) as store:
-                Repair(store, NOON, 120_000).run()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, _CRASHED)
-    return code == 0
+
+    def repair() -> None:
+        crash_at(step, after=after)
+        with opened(path) as store:
+            Repair(store, NOON, 120_000).run()
+
+    return run_in_child(repair)
 
 
 @pytest.mark.parametrize("after", [False, True])

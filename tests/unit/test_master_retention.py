@@ -33,8 +33,10 @@ KEPT_S = 6 * 3600
 class Rig:
     """A master that keeps records for six hours, and slaves that keep all."""
 
+    begins = 1_700_000_000_000
+
     def __init__(self, store: MasterStore, **env: str) -> None:
-        self.clock = SimulatedClock()
+        self.clock = SimulatedClock(self.begins)
         self.store = store
         self.disks: dict[str, MemoryStore] = {}
         self.slaves: dict[str, Slave] = {}
