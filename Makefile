@@ -104,8 +104,8 @@ ROUNDS ?= 5
 bench: setup ## Measure hash, receive and sync beside their peers: reports/bench.md.
 	$(BIN)/python -m loadtests.bench --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: bench-age bench-archive bench-backup bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-receive
-.PHONY: bench-slow-peers bench-stages bench-sync bench-wire
+.PHONY: bench-age bench-archive bench-backup bench-console bench-crowd bench-forward bench-forward-latency bench-hash bench-index
+.PHONY: bench-receive bench-slow-peers bench-stages bench-sync bench-wire
 bench-age: setup ## Measure a master with 100, 10,000 and 50,000 files.
 	$(BIN)/python -m loadtests.bench_age $(ARGS)
 bench-archive: setup ## Archive a day of a million webhooks, remove it, and import it again.
@@ -124,6 +124,8 @@ bench-forward-latency: setup ## Measure the time from the sender's 200 to the re
 	$(BIN)/python -m loadtests.bench_forward_latency $(ARGS)
 bench-hash: setup ## Measure the hash.
 	$(BIN)/python loadtests/bench_hash.py $(ARGS)
+bench-index: setup ## Measure what the index for searches costs a master that receives.
+	$(BIN)/python -m loadtests.bench_index $(ARGS)
 bench-receive: setup ## Measure receiving beside peers, in ten minutes.
 	$(BIN)/python -m loadtests.bench_receive $(ARGS)
 bench-slow-peers: setup ## Measure 64 senders beside 10,000 slow clients, in two minutes.
