@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def fill_slave(folder: Path, count: int, begin: int) -> None:
 def fill_master(folder: Path, count: int, begin: int) -> None:
     """Store the pairs, which are all that a sync reads; the payloads differ from the slave's."""
     records = (make_record(n, begin) for n in range(count) if n % MISSING_EVERY != FIRST_MISSING)
-    fill(folder, (replace(record, payload=b"{}") for record in records))
+    fill(folder, (structs.replace(record, payload=b"{}") for record in records))
 
 
 # -- the master's process --------------------------------------------------------------------------

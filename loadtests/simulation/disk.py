@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 
+from msgspec import structs
+
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.ports import MAX_SPAN_MS, Lease, Milliseconds, SlaveState, StoreInfo
 from portable_core.records import Pair, Record
@@ -108,7 +110,7 @@ class Disk(MemoryStore):
 
     def corrupt(self, pair: Pair, payload: bytes) -> None:
         """Replace the bytes of a stored record."""
-        self._records[pair] = replace(self._records[pair], payload=payload)
+        self._records[pair] = structs.replace(self._records[pair], payload=payload)
 
     def copy(self) -> Image:
         return Image(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec import structs
 
 from portable_core.errors import MalformedPayload
 from portable_core.payload_hash.algorithms import check_algorithm
@@ -59,7 +60,7 @@ class Identifier:
     def identify_body(self, payload: bytes, meta: Meta) -> Identified:
         """Identify a webhook as versions before 0.2 did: by the payload alone, without a key."""
         hash_ = hash_payload(payload, self._algorithm, self._key)
-        return Identified(hash_, replace(meta, key="", rule=""))
+        return Identified(hash_, structs.replace(meta, key="", rule=""))
 
     def check(self, record: Record) -> None:
         """Return if a record has the hash and the key of its webhook under the rule it names.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from portable_core.errors import (
     MalformedPayload,
@@ -193,7 +195,7 @@ class RecordMerger:
 
     def _mark(self, record: Record) -> Record:
         """Return the record, marked as recovered from this slave now."""
-        return replace(record, recovery=Recovery(self._slave, self._context.clock.now()))
+        return structs.replace(record, recovery=Recovery(self._slave, self._context.clock.now()))
 
     def quarantine(self, record: Record, reason: str) -> None:
         """Set a record aside whole; it is in the quarantine after the next save."""

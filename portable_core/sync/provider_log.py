@@ -15,9 +15,10 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple, Self
+
+from msgspec import structs
 
 from portable_core.epochs import Stint
 from portable_core.errors import MalformedPayload, SlaveError, WebhookSyncError
@@ -216,7 +217,7 @@ class ProviderLogClient:
             logger.warning("log %s: delivery %s is left out: %s", self.name, entry.id, error)
             return None
         pair = Pair(entry.timestamp, hash_)
-        return Record(pair, delivery.payload, replace(meta, via=self.configured.kind.name))
+        return Record(pair, delivery.payload, structs.replace(meta, via=self.configured.kind.name))
 
     # -- comparing -----------------------------------------------------------------------------
 

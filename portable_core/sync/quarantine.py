@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from portable_core.errors import Conflict, MalformedPayload, NotFound
 from portable_core.ingest.receiver import Receiver
@@ -140,7 +140,9 @@ class Quarantine:
             missing = bool(self._find_missing([record.pair]))
             if missing and not context.other_rules.find_represented([record]):
                 recovery = Recovery(item.slave, self._receiver.clock.now())
-                self._store.save_records(context.lease, [replace(record, recovery=recovery)])
+                self._store.save_records(
+                    context.lease, [structs.replace(record, recovery=recovery)]
+                )
                 context.recent_keys.add(record.meta.key)
             else:
                 missing = False
@@ -160,7 +162,7 @@ class Quarantine:
         latest = self._receiver.now() + self._receiver.settings.span_ms
         time = record.pair.timestamp
         timestamp = time if 0 <= time <= min(latest, MAX_INTEGER) else self._receiver.now()
-        return replace(record, pair=Pair(timestamp, hash_), meta=meta)
+        return structs.replace(record, pair=Pair(timestamp, hash_), meta=meta)
 
 
 def _describe(entry: QuarantineEntry) -> EntryDocument:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from portable_core.errors import SettingsError
 from portable_core.ingest.plausible_clock import find_limit
@@ -240,7 +241,7 @@ class Repair:
         batch: list[Record] = []
         size = 0
         for record in self._watch("copied", self._store.records(cut, _END)):
-            batch.append(replace(record, pair=ahead.shifts.move(record.pair)))
+            batch.append(structs.replace(record, pair=ahead.shifts.move(record.pair)))
             size += record.size
             if len(batch) >= _BATCH_RECORDS or size >= _BATCH_BYTES:
                 self._store.append(batch)

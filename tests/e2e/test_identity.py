@@ -12,11 +12,11 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec import structs
 
 from portable_core.demo.processes import NodeProcess
 from portable_core.ingest.identifier import Identifier
@@ -247,7 +247,7 @@ def test_stores_made_before_identities_are_synced(tmp_path: Path) -> None:
     old = [make_old(number, began + number * 100, headers) for number in range(99)]
     # The master lacks every third of them, and has the others with timestamps of its own.
     kept = [
-        replace(record, pair=Pair(record.pair.timestamp + 50, record.pair.hash))
+        structs.replace(record, pair=Pair(record.pair.timestamp + 50, record.pair.hash))
         for number, record in enumerate(old)
         if number % 3
     ]

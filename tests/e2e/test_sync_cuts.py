@@ -6,11 +6,12 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from loadtests.bench_sync_nodes import OneEncodingClient
 from loadtests.proxy import Plan, Proxy
@@ -101,7 +102,9 @@ class Rig:
             for n in range(300)
         ]
         self.held = [
-            replace(record, pair=Pair(record.pair.timestamp + random.randint(-900, 900), hash_))
+            structs.replace(
+                record, pair=Pair(record.pair.timestamp + random.randint(-900, 900), hash_)
+            )
             for record in self.records[::2]
             for hash_ in [record.pair.hash]
         ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from loadtests.fault_nodes import SPAN_S, FaultNodes
 from loadtests.faults import CONTAINER, FIRESTORE, FUNCTION, MASTER, NODES
@@ -102,7 +102,7 @@ def test_only_what_is_nowhere_else_is_excused(nodes: FaultNodes) -> None:
 def test_a_needless_copy_counts_although_it_was_destroyed(nodes: FaultNodes) -> None:
     own = make(1)
     at = own.pair.timestamp
-    fetched = replace(own, pair=Pair(at + 5, 1), recovery=Recovery(CONTAINER, at + 9000))
+    fetched = structs.replace(own, pair=Pair(at + 5, 1), recovery=Recovery(CONTAINER, at + 9000))
     store = open_store(nodes, MASTER)
     store.append([own, fetched])
     store.close()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from loadtests.ledger import Excuse, Ledger, Verdict, digest_value, find_needless
 from portable_core.payload_hash.canonical import hash_payload
@@ -89,10 +88,10 @@ def test_copies_that_senders_brought_are_not_needless_but_counted(ledger: Ledger
 def test_what_nobody_sent_is_found(ledger: Ledger) -> None:
     foreign = Record(Pair(5000, hash_payload(b'{"n":3}')), b'{"n":3}', META)
     assert judge(ledger, make(5000), foreign).foreign == 1
-    respelled = replace(make(5000), payload=b'{"n":1}')
+    respelled = structs.replace(make(5000), payload=b'{"n":1}')
     assert judge(ledger, respelled).altered == 1
     for meta in (Meta("other", META.headers), Meta(), Meta("", {DELIVERY: "2"})):
-        assert judge(ledger, replace(make(5000), meta=meta)).altered == 1
+        assert judge(ledger, structs.replace(make(5000), meta=meta)).altered == 1
 
 
 def test_a_collision_represents_but_is_told(ledger: Ledger) -> None:
@@ -118,7 +117,7 @@ def test_a_hash_that_is_not_the_payloads_is_a_fault(ledger: Ledger) -> None:
     ledger.acknowledge("master", value, Pair(5000, HASH), 0.2)
     assert judge(ledger, make(5000)).holds
     ledger.acknowledge("master", value, Pair(5001, HASH + 1), 0.3)
-    stored = replace(make(5001), pair=Pair(5001, HASH + 1))
+    stored = structs.replace(make(5001), pair=Pair(5001, HASH + 1))
     verdict = judge(ledger, make(5000), stored)
     assert (verdict.mistold, verdict.altered, verdict.missing) == (1, 1, ())
     assert not verdict.holds

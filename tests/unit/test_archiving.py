@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from portable_core.adapters.memory_store import MemoryStore
 from portable_core.errors import BadRequest, Conflict, LeaseHeld
@@ -115,12 +114,14 @@ def test_an_import_leaves_out_what_was_deleted_and_rejects_what_is_forged(rig: R
     rig.master.archiving.remove(stretch)
     rig.master.erasing.delete(records[1].pair, records[1].meta.key)
     rig.master.erasing.delete(records[2].pair, "")
-    copy = replace(records[1], pair=Pair(records[1].pair.timestamp + HOUR, records[1].pair.hash))
+    copy = structs.replace(
+        records[1], pair=Pair(records[1].pair.timestamp + HOUR, records[1].pair.hash)
+    )
     done = rig.master.archiving.bring_back([*records, copy])
     assert (done.stored, done.erased) == (len(records) - 2, 3)
     for forged in (
-        replace(records[0], payload=b'{"n":"forged"}'),
-        replace(records[0], meta=Meta(key="0" * 32)),
+        structs.replace(records[0], payload=b'{"n":"forged"}'),
+        structs.replace(records[0], meta=Meta(key="0" * 32)),
     ):
         with pytest.raises(BadRequest, match="import: "):
             rig.master.archiving.bring_back([forged])

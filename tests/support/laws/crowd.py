@@ -62,7 +62,7 @@ def make_samples() -> Samples:
         else:
             shift = random.choice((-SPAN_MS, -1, 0, 1, SPAN_MS)) if number % 2 else 0
             time = record.pair.timestamp + shift
-            ours.append(replace(record, pair=Pair(time, record.pair.hash)))
+            ours.append(structs.replace(record, pair=Pair(time, record.pair.hash)))
     return Samples(sorted(theirs, key=_get_pair), ours, sorted(missing))
 
 

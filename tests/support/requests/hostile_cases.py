@@ -6,7 +6,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from portable_core.records import Pair, Record
 from portable_core.wire.negotiation import ENCODINGS
@@ -126,8 +128,8 @@ def give_wrong_hashes(talk: Talk) -> None:
         talk,
         [
             right,
-            *(replace(r, pair=Pair(r.pair.timestamp, r.pair.hash ^ 1)) for r in wrong[:2]),
-            replace(wrong[2], payload=b"{not JSON"),
+            *(structs.replace(r, pair=Pair(r.pair.timestamp, r.pair.hash ^ 1)) for r in wrong[:2]),
+            structs.replace(wrong[2], payload=b"{not JSON"),
         ],
     )
 

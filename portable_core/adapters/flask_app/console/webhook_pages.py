@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from flask import Flask, Response, render_template, request
+from msgspec import structs
 
 from portable_core.adapters.flask_app.console.access import Access, go_to
 from portable_core.adapters.flask_app.console.pages import frame
@@ -56,7 +57,7 @@ class QuarantineRow:
 
 def make_row(item: Quarantined) -> QuarantineRow:
     text, whole = indent(item.record.payload, _QUARANTINE_CHARACTERS)
-    light = replace(item, record=replace(item.record, payload=b""))
+    light = replace(item, record=structs.replace(item.record, payload=b""))
     return QuarantineRow(light, len(item.record.payload), text, whole)
 
 
