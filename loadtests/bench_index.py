@@ -2,8 +2,8 @@
 
 Two masters are up at the same time, pinned to the same core, one without the thread that indexes.
 In each round both get a load with the same number of senders, one after the other, and the order
-alternates; the other master is stopped meanwhile, because its thread would go on. The figure is the
-ratio of their rates within a round.
+alternates; the other master is stopped meanwhile, because its thread would continue. The figure is
+the ratio of their rates within a round.
 """
 
 from __future__ import annotations
