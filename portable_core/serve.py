@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from typing import TYPE_CHECKING
 
 from portable_core.adapters.edge import server
-from portable_core.adapters.edge.limits import EdgeLimits, fit_connections
 from portable_core.adapters.logs import configure_logs
 from portable_core.extras import check_extras
 from portable_core.forwarding import make_forwarder
@@ -18,10 +16,6 @@ if TYPE_CHECKING:
     from portable_core.node import Node
 
 logger = logging.getLogger(__name__)
-
-#: When Python looks for garbage in cycles, by generation (``gc.set_threshold``). A webhook makes
-#: many objects and no cycles, so Python's own 700 of the first generation is too often.
-_COLLECT_AFTER = (50_000, 20, 100)
 
 
 def serve(settings: Settings, host: str) -> None:
@@ -35,16 +29,7 @@ def serve(settings: Settings, host: str) -> None:
     sockets = server.open_sockets(host, settings.port)
     nodes: list[Node] = []
     app = build_app_or_exit(settings, nodes.append, serving=True)
-    gc.collect()
-    gc.freeze()  # these objects stay: the collector need not scan them again
-    gc.set_threshold(*_COLLECT_AFTER)
     (node,) = nodes
-    limits = EdgeLimits(
-        idle_s=settings.idle_timeout_ms / 1000,
-        connections=fit_connections(settings.max_connections),
-        paused_bytes=settings.buffer_bytes // 4,
-        held_bytes=settings.buffer_bytes,
-    )
     forwarder = make_forwarder(settings, node, sockets[0])
 
     def report() -> None:
@@ -53,13 +38,6 @@ def serve(settings: Settings, host: str) -> None:
             forwarder.start()
 
     place = ", ".join(f"{s.getsockname()[0]} port {s.getsockname()[1]}" for s in sockets)
-    server.serve(
-        node,
-        app,
-        sockets,
-        limits,
-        settings.trusted_proxies,
-        report,
-    )
+    server.serve(node, app, sockets, report)
     if forwarder is not None:
         forwarder.join()

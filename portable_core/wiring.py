@@ -247,10 +247,16 @@ def build_app(
 
     connect_there = partial(connect, tls=make_tls(settings.ca_file))
     app = create_app(node, start, partial(metrics.expose, node), connect_there)
+    app.extensions[__name__] = start
     if serving:
         start()
         _open_early(node)
     return app
+
+
+def start_forked(app: Flask) -> None:
+    """Call ``started`` of :func:`build_app` now, in the forked process that serves ``app``."""
+    app.extensions[__name__]()
 
 
 def _start_schedule(node: Node) -> None:

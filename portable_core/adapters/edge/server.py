@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -16,12 +17,12 @@ import uvloop
 
 from portable_core.adapters.edge.bridge import Bridge
 from portable_core.adapters.edge.edge import Edge
-from portable_core.adapters.edge.limits import EdgeLimits
+from portable_core.adapters.edge.limits import EdgeLimits, fit_connections
 from portable_core.adapters.edge.pool import Pool
 from portable_core.adapters.edge.webhooks import WebhookHandler
 from portable_core.errors import SettingsError
 from portable_core.node import Node
-from portable_core.settings import Network
+from portable_core.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 #: Time for the requests under way after a signal, in seconds. Cloud Run kills ten seconds after it;
 #: the rest is for closing the node.
 DRAIN_S = 6.0
+
+#: When Python looks for garbage in cycles, by generation (``gc.set_threshold``). A webhook makes
+#: many objects and no cycles, so Python's own 700 of the first generation is too often.
+_COLLECT_AFTER = (50_000, 20, 100)
 
 #: For the responses to webhooks that closing the node has committed.
 _ANSWER_S = 0.1
@@ -90,29 +95,39 @@ def serve(
     node: Node,
     app: WSGIApplication,
     sockets: Sequence[socket.socket],
-    limits: EdgeLimits,
-    trusted: Sequence[Network],
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; return once the requests under way are answered.
 
-    ``ready`` is called once connections are accepted.
+    ``ready`` is called on the loop's thread once connections are accepted.
     """
-    uvloop.run(_serve(node, app, sockets, limits, trusted, ready))
+    gc.collect()
+    gc.freeze()  # these objects stay: the collector need not scan them again
+    gc.set_threshold(*_COLLECT_AFTER)
+    uvloop.run(_serve(node, app, sockets, ready))
+
+
+def make_limits(settings: Settings) -> EdgeLimits:
+    """Return the limits of a process with these settings."""
+    return EdgeLimits(
+        idle_s=settings.idle_timeout_ms / 1000,
+        connections=fit_connections(settings.max_connections),
+        paused_bytes=settings.buffer_bytes // 4,
+        held_bytes=settings.buffer_bytes,
+    )
 
 
 async def _serve(
     node: Node,
     app: WSGIApplication,
     sockets: Sequence[socket.socket],
-    limits: EdgeLimits,
-    trusted: Sequence[Network],
     ready: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
-    pool = Pool(node.settings.threads)
-    handler = WebhookHandler(node, Bridge(app, pool), pool, trusted)
-    edge = Edge(handler, limits, node.settings.max_body_bytes)
+    settings = node.settings
+    pool = Pool(settings.threads)
+    handler = WebhookHandler(node, Bridge(app, pool), pool, settings.trusted_proxies)
+    edge = Edge(handler, make_limits(settings), settings.max_body_bytes)
     stopped = asyncio.Event()
 
     def stop() -> None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 
 from portable_core.adapters.edge import server
-from portable_core.adapters.edge.limits import EdgeLimits
 from portable_core.adapters.flask_app import create_app
 from portable_core.adapters.logs import configure_logs
 from portable_core.adapters.memory_store import MemoryStore
@@ -54,4 +53,4 @@ if __name__ == "__main__":
     configure_logs()
     node = make()
     sockets = server.open_sockets("127.0.0.1", int(sys.argv[1]))
-    server.serve(node, create_app(node), sockets, EdgeLimits(), ())
+    server.serve(node, create_app(node), sockets)
