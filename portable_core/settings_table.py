@@ -509,9 +509,8 @@ class SettingsTable:
         "THREADS",
         "32",
         integer(2),
-        "Threads of one process. In a container they serve everything but webhooks, which wait on "
-        "the event loop; in a function they serve webhooks too, up to eight times as many while "
-        "senders are slow.",
+        "Threads of one process, for syncs, feeds, the console and the status. Webhooks wait on "
+        "the event loop, without a thread.",
         unit="threads",
     )
     other_variables: tuple[str, ...] = setting(
@@ -524,14 +523,14 @@ class SettingsTable:
         "IDLE_TIMEOUT_S",
         "620",
         seconds(),
-        "How long a container keeps an idle connection; longer than the load balancer does.",
+        "How long a node keeps an idle connection; longer than the load balancer does.",
         unit="s",
     )
     max_connections: int = setting(
         "MAX_CONNECTIONS",
         "16384",
         integer(16),
-        "Most open connections of a container, and no more than the limit of open files leaves; "
+        "Most open connections of a process, and no more than the limit of open files leaves; "
         "beyond, the longest idle ones are closed.",
         unit="connections",
     )
@@ -539,6 +538,6 @@ class SettingsTable:
         "TRUSTED_PROXIES",
         "",
         networks,
-        "Networks of the proxies whose `Forwarded` and `X-Forwarded-*` headers a container "
+        "Networks of the proxies whose `Forwarded` and `X-Forwarded-*` headers a node "
         "believes, comma-separated, as in `10.0.0.0/8,::1`.",
     )

@@ -25,7 +25,7 @@ MODULES = {
         "portable_core.adapters.authentication.key_set",
         "portable_core.adapters.authentication.source_keys",
     ],
-    "functions": ["portable_core.functions.main"],
+    "functions": ["portable_core.functions.main", "portable_core.functions.worker"],
 }
 
 #: Prints the modules of the package with these prefixes that cannot be imported.

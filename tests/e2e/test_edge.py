@@ -1,9 +1,11 @@
-"""HTTP as clients really speak it, against the container's event loop and the function's server."""
+"""HTTP as clients really speak it, against the event loop of a container and of a function."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import signal
 import socket
 import threading
 import time
@@ -12,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from portable_core.adapters.edge import server
 from portable_core.demo.processes import Kind
+from portable_core.settings import Settings
 from tests.support.nodes.sync_nodes import Nodes, start
 from tests.support.requests.bad_requests import ask, post
 from tests.support.requests.raw_http import connect, exchange, measure_resident, pour, read_answer
@@ -27,9 +31,10 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
         yield nodes
 
 
-def test_a_client_that_half_closes_is_answered(nodes: Nodes) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_that_half_closes_is_answered(nodes: Nodes, kind: Kind) -> None:
     """It sends its request, shuts its sending side down and waits (RFC 9112, section 9.6)."""
-    slave = nodes.make_slave()
+    slave = nodes.make_slave("slave", kind)
     start(slave)
     for number in range(20):
         answer = exchange(slave.port, post(b'{"n":%d}' % number), end=True)
@@ -50,9 +55,10 @@ def test_a_half_closed_body_that_is_too_short_is_refused(nodes: Nodes) -> None:
     assert nodes.read(slave) == []
 
 
-def test_413_reaches_a_client_that_sends_its_whole_body_first(nodes: Nodes) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_413_reaches_a_client_that_sends_its_whole_body_first(nodes: Nodes, kind: Kind) -> None:
     """The rest is read and dropped: a reset would destroy the response on its way."""
-    slave = nodes.make_slave(MAX_BODY_BYTES=str(MIB))
+    slave = nodes.make_slave("slave", kind, MAX_BODY_BYTES=str(MIB))
     start(slave)
     size = 16 * MIB
     head = ask("POST", "/webhook", framing=(f"Content-Length: {size}",))
@@ -209,9 +215,12 @@ def test_100_continue_is_sent_for_a_body_only(nodes: Nodes) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_stopping_node_answers_and_says_that_the_connection_ends(nodes: Nodes) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopping_node_answers_and_says_that_the_connection_ends(
+    nodes: Nodes, kind: Kind
+) -> None:
     """A load balancer then sends nothing more on it."""
-    slave = nodes.make_slave()
+    slave = nodes.make_slave("slave", kind)
     start(slave)
     request = post(b'{"n":1}')
     stopper = threading.Thread(target=slave.stop)
@@ -230,18 +239,54 @@ def test_a_stopping_node_answers_and_says_that_the_connection_ends(nodes: Nodes)
     assert len(nodes.read(slave)) == (2 if answer.status == 200 else 1)
 
 
-def test_an_idle_connection_is_closed_after_its_time_only(nodes: Nodes) -> None:
-    slave = nodes.make_slave(IDLE_TIMEOUT_S="3")
+@pytest.mark.parametrize("kind", ["container", pytest.param("function", marks=pytest.mark.deep)])
+def test_an_idle_connection_is_closed_after_its_time_only(nodes: Nodes, kind: Kind) -> None:
+    slave = nodes.make_slave("slave", kind, IDLE_TIMEOUT_S="3")
     start(slave)
     with connect(slave.port) as connection:
         connection.sendall(post(b'{"n":1}'))
         assert read_answer(connection).status == 200
-        time.sleep(2)
+        time.sleep(1)
         connection.sendall(post(b'{"n":2}'))
         assert read_answer(connection).status == 200
         begun = time.monotonic()
         assert connection.recv(1) == b""
         assert time.monotonic() - begun > 2.5
+
+
+@pytest.mark.deep
+def test_a_function_serves_as_long_as_gunicorn_runs(nodes: Nodes) -> None:
+    """gunicorn ends a worker that does not report; a worker ends when gunicorn was killed."""
+    slave = nodes.make_slave("slave", "function", CLOUD_RUN_TIMEOUT_SECONDS="2")
+    start(slave)
+    with connect(slave.port) as connection:
+        time.sleep(4)
+        connection.sendall(post(b'{"n":1}'))
+        assert read_answer(connection).status == 200
+        os.kill(slave.pid, signal.SIGKILL)
+        assert connection.recv(1) == b""
+    slave.kill()
+    assert len(nodes.read(slave)) == 1
+
+
+@pytest.mark.deep
+def test_a_function_is_interrupted_in_order(nodes: Nodes) -> None:
+    """gunicorn gets SIGINT from a terminal, and sends SIGQUIT to its worker."""
+    slave = nodes.make_slave("slave", "function", ACK="buffered", FLUSH_INTERVAL_S="60")
+    start(slave)
+    with connect(slave.port) as connection:
+        connection.sendall(post(b'{"n":1}'))
+        assert read_answer(connection).status == 200
+        os.kill(slave.pid, signal.SIGINT)
+        assert connection.recv(1) == b""
+    assert slave.stop() == 0
+    assert len(nodes.read(slave)) == 1
+
+
+def test_an_idle_connection_outlives_those_of_load_balancers() -> None:
+    """Google's keep theirs for 600 s."""
+    settings = Settings.from_env("slave", {"SYNC_AUTH": "none", "STORE": "sqlite:x"})
+    assert server.make_limits(settings).idle_s > 600
 
 
 def test_more_connections_than_open_files_are_survived(nodes: Nodes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
 import time
 from pathlib import Path
@@ -18,15 +17,12 @@ from tests.support.requests.raw_http import connect, exchange
 SLOW = 200
 
 
-@pytest.mark.parametrize(("threads", "what"), [(32, "head"), (8, "body")])
+@pytest.mark.parametrize("what", ["head", "body"])
 @pytest.mark.parametrize("kind", ["container", "function"])
-def test_half_open_requests(tmp_path: Path, kind: Kind, threads: int, what: str) -> None:
-    """A node takes webhooks while 200 senders stand still: with its default of threads there are
-    more than that, with fewer the slow ones are ended when they are too many."""
-    if threads == 8 and not tells_of_connections():
-        pytest.skip("this kernel tells too little of connections (TCP_INFO) to find slow ones")
+def test_half_open_requests(tmp_path: Path, kind: Kind, what: str) -> None:
+    """A node accepts webhooks while many more senders than it has threads stand still."""
     with Nodes(tmp_path) as nodes:
-        slave = nodes.make_slave("slave", kind, THREADS=str(threads))
+        slave = nodes.make_slave("slave", kind, THREADS="2")
         start(slave)
         begun = {"head": b"POST /webhook HTTP/1.1\r\nHost: a\r\nContent-", "body": b""}[what]
         if what == "body":
@@ -34,9 +30,6 @@ def test_half_open_requests(tmp_path: Path, kind: Kind, threads: int, what: str)
         with contextlib.ExitStack() as stack:
             for _ in range(SLOW):
                 stack.enter_context(connect(slave.port)).sendall(begun)
-            # Those that waited longest are ended first, by the kernel's clock, which may tick every
-            # 10 ms only: a webhook of the same tick might be taken for one of them.
-            time.sleep(0.25)
             for number in range(20):
                 assert exchange(slave.port, post(b'{"n":%d}' % number)).status == 200
         assert exchange(slave.port, post(b'{"n":"last"}')).status == 200
@@ -84,10 +77,3 @@ def test_half_open_streams(tmp_path: Path, kind: Kind) -> None:
                 assert exchange(slave.port, post(b'{"n":%d}' % number)).status == 200
         slave.stop()
         assert len(nodes.read(slave)) == 4
-
-
-def tells_of_connections() -> bool:
-    """Whether ``TCP_INFO`` is as long as what is read of it (136 bytes)."""
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
-        client.connect(server.getsockname())
-        return len(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)) >= 136

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -41,28 +40,9 @@ def close_at_exit(close: Callable[[], None]) -> None:
     util.Finalize(None, close, exitpriority=100)
 
 
-def watch_signals(stop: Callable[[], None], close: Callable[[], None]) -> None:
-    """Call ``stop`` on SIGTERM or SIGINT, and ``close`` if the server has not ended by ``DRAIN_S``.
-
-    Main thread only. The interpreter writes the number of each signal to the wakeup descriptor and
-    runs the handler as well, even one installed later (Python documentation,
-    ``signal.set_wakeup_fd``).
-    """
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-
-    def watch() -> None:
-        while numbers := reader.recv(16):
-            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-                _stop_in_time(stop, close)
-        writer.close()  # also keeps the descriptor open until here
-
-    threading.Thread(target=watch, name="signals", daemon=True).start()
-
-
 def watch_worker(stop: Callable[[], None], close: Callable[[], None]) -> None:
-    """Do the same in a gunicorn worker, from any thread; elsewhere do nothing.
+    """Call ``stop`` when a gunicorn worker is stopping, and ``close`` if it has not ended by
+    ``DRAIN_S``. Callable from any thread; elsewhere than in such a worker do nothing.
 
     gunicorn installs a method of its worker as the handler of SIGTERM, which clears the worker's
     ``alive`` (gunicorn's documentation, signal handling).

@@ -25,9 +25,7 @@ HEADS = {
     "header of 1 MB": Case(post(b'{"bad":1}', "X-Bad: " + "x" * 2**20)),
     "1000 headers": Case(post(b'{"bad":1}', *(f"X-Bad-{n}: x" for n in range(1000)))),
     "method in lower case": Case(ask("post", "/webhook", body=b'{"bad":1}')),
-    "method unknown": Case(
-        ask("BREW", "/webhook", body=b'{"bad":1}'), 405, "not allowed", refused_by="container"
-    ),
+    "method unknown": Case(ask("BREW", "/webhook", body=b'{"bad":1}')),
     **{
         f"{method} {path}": Case(ask(method, path, body=b'{"bad":1}'), 405, "not allowed")
         for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE")

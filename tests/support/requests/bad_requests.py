@@ -4,8 +4,8 @@ A case is a whole request in bytes. ``status`` is the answer; ``says`` a regular
 ``detail`` of its problem document, which names the fault. Where the bytes are no HTTP, the server's
 parser answers before any code of this project: such a case has ``says`` None, and any of
 ``REFUSALS`` will do, a connection closed without an answer included. (RFC 9112, section 2.2, asks
-for no more, and each server has its own way.) ``container`` is the event loop, ``function``
-gunicorn under functions-framework.
+for no more, and each server has its own way.) In a ``function``,
+functions-framework answers a few paths itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ class Case:
     """``end``: the sender closes its side after it, as one does that dies in the middle.
 
     ``refused_by``: the server of this kind answers itself, with any of ``REFUSALS``.
-    ``taken_by``: the server of this kind makes a right request of it, as the RFC lets it, which is
-    answered with 200; its payload is ``MEANT``.
     """
 
     request: bytes
@@ -39,7 +37,6 @@ class Case:
     says: str | None = None
     end: bool = False
     refused_by: Kind | None = None
-    taken_by: Kind | None = None
 
 
 def ask(
