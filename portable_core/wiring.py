@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 #: Longest delay of a container's start by opening the store, in seconds.
 _OPENING_S = 5.0
 
-#: Time between two looks for conditions, in seconds.
+#: Time between two looks for conditions, in seconds. The status, a scrape and the console look too.
 _CONDITIONS_S = 15.0
 
 
@@ -115,8 +115,7 @@ def build_node(
     check_extras(settings)
     keys = keys or build_source_keys(settings)
     sources = settings.sources.use_keys(keys.find) if keys else settings.sources
-    observer = observer or Observer()
-    store = build_store(settings)
+    observer, store = observer or Observer(), build_store(settings)
     receiver = Receiver(settings, store, SystemClock(), observer=observer)
     guard = build_guard(settings, make_tls(settings.ca_file))
     slave = Slave(receiver) if settings.role == "slave" else None
@@ -269,10 +268,7 @@ def _start_schedule(node: Node) -> None:
 
 
 def _watch_conditions(node: Node) -> None:
-    """Start a thread that finds the conditions, so that the log shows when one begins and ends.
-
-    Not with a store for which each look is billed: the status, a scrape and the console find them.
-    """
+    """Log when conditions begin and end, with a thread; not where the store bills each look."""
 
     def watch() -> None:
         while not node.wait_for_stop(_CONDITIONS_S):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
-import signal
 import socket
 import threading
 import time
@@ -252,35 +250,6 @@ def test_an_idle_connection_is_closed_after_its_time_only(nodes: Nodes, kind: Ki
         begun = time.monotonic()
         assert connection.recv(1) == b""
         assert time.monotonic() - begun > 2.5
-
-
-@pytest.mark.deep
-def test_a_function_serves_as_long_as_gunicorn_runs(nodes: Nodes) -> None:
-    """gunicorn ends a worker that does not report; a worker ends when gunicorn was killed."""
-    slave = nodes.make_slave("slave", "function", CLOUD_RUN_TIMEOUT_SECONDS="2")
-    start(slave)
-    with connect(slave.port) as connection:
-        time.sleep(4)
-        connection.sendall(post(b'{"n":1}'))
-        assert read_answer(connection).status == 200
-        os.kill(slave.pid, signal.SIGKILL)
-        assert connection.recv(1) == b""
-    slave.kill()
-    assert len(nodes.read(slave)) == 1
-
-
-@pytest.mark.deep
-def test_a_function_is_interrupted_in_order(nodes: Nodes) -> None:
-    """gunicorn gets SIGINT from a terminal, and sends SIGQUIT to its worker."""
-    slave = nodes.make_slave("slave", "function", ACK="buffered", FLUSH_INTERVAL_S="60")
-    start(slave)
-    with connect(slave.port) as connection:
-        connection.sendall(post(b'{"n":1}'))
-        assert read_answer(connection).status == 200
-        os.kill(slave.pid, signal.SIGINT)
-        assert connection.recv(1) == b""
-    assert slave.stop() == 0
-    assert len(nodes.read(slave)) == 1
 
 
 def test_an_idle_connection_outlives_those_of_load_balancers() -> None:
