@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from portable_core.adapters.flask_app.console.texts import format_sentence
 from portable_core.demo.processes import NodeProcess
-from portable_core.sync.conditions import KINDS
+from portable_core.sync.conditions import KINDS, OF_SLAVES
 from tests.support.nodes.faults import (
     CONSOLE_TOKEN,
     FAULTS,
@@ -118,7 +119,10 @@ def check_places(node: NodeProcess, name: str) -> None:
         "log": wait_for_line(node, f"condition began: {name}"),
     }
     if node.role == "master":
-        places["console"] = same(text) in same(read_console(node))
+        # In the card of its slave, or beside the name of what it concerns.
+        named = subject and name not in OF_SLAVES
+        shown = f"<b>{subject}</b>: {text}" if named else format_sentence(text)
+        places["console"] = same(shown) in same(read_console(node))
     print(f"{name:17} {condition['severity']:9} " + ", ".join(p for p in places if places[p]))
     assert all(places.values()), (places, condition, command.stdout)
     worst = {each["severity"] for each in read_conditions(node)}
@@ -126,8 +130,8 @@ def check_places(node: NodeProcess, name: str) -> None:
 
 
 def same(text: str) -> str:
-    """Return a text without the numbers in it: an age grows while the places are compared."""
-    return re.sub(r"\d+", "N", text)
+    """Return a text without the numbers in it: they grow while the places are compared."""
+    return re.sub(r"\d+", "N", text).replace("N webhooks", "N webhook")
 
 
 def run_status(node: NodeProcess) -> subprocess.CompletedProcess[str]:
