@@ -46,8 +46,8 @@ def test_every_error_of_a_sync_has_advice(kind: type[errors.WebhookSyncError]) -
     assert advice.endswith((".", "?"))
 
 
-def test_a_message_is_shown_as_a_sentence() -> None:
-    assert format_sentence("this master has no webhook 1-1") == "This master has no webhook 1-1."
+def test_a_condition_is_shown_as_a_sentence() -> None:
+    assert format_sentence("webhooks were refused: 7") == "Webhooks were refused: 7."
     assert [format_sentence(text) for text in ("Is it?", "Done.")] == ["Is it?", "Done."]
 
 
