@@ -167,3 +167,20 @@ def test_a_home_directory_is_that_of_the_environment(tmp_path: Path) -> None:
     code, faults, _ = check(**env)
     assert code == 1
     assert str(tmp_path / "file") in faults[0]
+
+
+@pytest.mark.parametrize("command", [["webhook-sync"], ["python", "-m", "portable_core"]])
+def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, command: list[str]) -> None:
+    """It may belong to anyone. An empty ``PYTHONPATH`` does not add it either."""
+    for name in ("click", "flask", "httptools", "msgspec", "sqlitedict", "uvloop", "werkzeug"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from this folder')")
+    program = str(Path(sys.executable).with_name(command[0]))
+    checked = subprocess.run(
+        [program, *command[1:], "serve", "--role", "slave", "--check"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": "", "SYNC_AUTH": "none", "STORE": f"sqlite:{tmp_path / 'store'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
