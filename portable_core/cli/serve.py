@@ -74,6 +74,8 @@ def serve_command(
 
 def check_forward_options(options: Sequence[str]) -> None:
     """Raise ``SettingsError`` for options that ``forward`` does not accept."""
+    if not options:  # the command and its display load 35 modules
+        return
     from portable_core.cli.forward import forward_command
 
     try:

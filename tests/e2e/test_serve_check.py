@@ -46,6 +46,22 @@ def test_nothing_is_wrong_and_nothing_is_made(tmp_path: Path, role: str) -> None
     assert check(role=role, STORE="memory:", **TOKEN) == (0, [], [])
 
 
+def test_a_node_that_forwards_nothing_does_not_load_the_command(tmp_path: Path) -> None:
+    code = (
+        "import sys; from portable_core.cli.main import main\n"
+        "try: main(['serve', '--role', 'master', '--check'])\n"
+        "finally: print({'rich', 'portable_core.cli.forward'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"STORE": "memory:", **TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+
+
 def test_every_problem_is_a_line(tmp_path: Path) -> None:
     env = {
         "SOURCES": "hub=github:abc\npay=stripe:def\n*=closed",
