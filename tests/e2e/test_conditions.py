@@ -27,6 +27,8 @@ from tests.support.nodes.faults import (
     ask_text,
     make_master,
     read_conditions,
+    start_with_too_small_a_store,
+    wait_for_gap,
 )
 from tests.support.nodes.sync_nodes import TOKEN, Nodes, post, start
 from tests.support.stores.hung_disks import hung
@@ -40,6 +42,13 @@ PATIENCE_S = 40
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     with Nodes(tmp_path) as nodes:
         yield nodes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def overfull(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """Start a slave whose minute until retention passes during the other tests."""
+    with Nodes(tmp_path_factory.mktemp("overfull")) as nodes:
+        yield start_with_too_small_a_store(nodes)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -98,8 +107,13 @@ def test_a_disk_that_hangs_fills_the_buffer(nodes: Nodes) -> None:
     assert {record.payload for record in nodes.read(master)} > {*accepted.values()}
 
 
+def test_too_small_a_store_loses_records(overfull: NodeProcess) -> None:
+    wait_for_gap(overfull)
+    check_places(overfull, "records-removed")
+
+
 def test_each_condition_has_a_fault() -> None:
-    assert {*FAULTS, "store-down", "buffer-full"} == {*KINDS}
+    assert {*FAULTS, "store-down", "buffer-full", "records-removed"} == {*KINDS}
 
 
 def check_places(node: NodeProcess, name: str) -> None:

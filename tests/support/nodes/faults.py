@@ -1,6 +1,7 @@
 """The fault that produces each condition of a node, in real processes.
 
-``store-down`` and ``buffer-full``, of a disk, are produced by the test itself.
+``store-down`` and ``buffer-full``, of a disk, and ``records-removed``, which takes a minute, are
+produced by the tests.
 """
 
 from __future__ import annotations
@@ -137,11 +138,17 @@ def with_a_late_master(nodes: Nodes) -> NodeProcess:
     return slave
 
 
-def with_too_small_a_store(nodes: Nodes) -> NodeProcess:
+def start_with_too_small_a_store(nodes: Nodes) -> NodeProcess:
+    """Start a slave whose retention removes records in a minute, once :func:`wait_for_gap` runs."""
     day = now_ms() - 24 * HOUR_MS
     fill(nodes.folder / "alpha", [make_record(n, day + n * HOUR_MS, 50_000) for n in range(20)])
     slave = nodes.make_slave("alpha", SPAN_S="1", RETENTION_BYTES="300000")
     start(slave)
+    return slave
+
+
+def wait_for_gap(slave: NodeProcess) -> None:
+    """Send webhooks until retention has removed records unsynced."""
     deadline = time.monotonic() + 100  # retention runs once a minute
     for number in itertools.count():
         body = make_record(number, 0).payload
@@ -150,7 +157,6 @@ def with_too_small_a_store(nodes: Nodes) -> NodeProcess:
             break
         assert time.monotonic() < deadline
         time.sleep(1)
-    return slave
 
 
 def with_a_forger(nodes: Nodes) -> NodeProcess:
@@ -255,7 +261,6 @@ FAULTS: dict[str, Fault] = {
     "slave-removed": with_a_removed_slave,
     "quarantine": with_a_bad_record,
     "master-late": with_a_late_master,
-    "records-removed": with_too_small_a_store,
     "webhooks-refused": with_a_forger,
     "recovered-again": with_a_program_that_removes_files,
     "identity-rule": with_an_attempt_counter,
