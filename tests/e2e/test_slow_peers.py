@@ -75,6 +75,25 @@ def test_unfinished_requests_hold_little_memory_and_no_other_sender(nodes: Nodes
     assert len(nodes.read(slave)) == 21
 
 
+def test_unfinished_bodies_hold_little_of_the_disk(nodes: Nodes) -> None:
+    """Beyond 8 times ``BUFFER_BYTES`` in files the oldest is answered 503."""
+    slave = nodes.make_slave(BUFFER_BYTES=str(4 * MIB), MAX_BODY_BYTES=str(4 * MIB))
+    start(slave)
+    body = b'{"x":"%b"}' % (b"x" * (3 * MIB))
+    request = post(body)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(slave.port)) for _ in range(13)]
+        for connection in connections:
+            connection.sendall(request[:-2])
+            time.sleep(0.05)
+        answer = read_answer(connections[0])
+        assert (answer.status, "unfinished" in answer.detail) == (503, True)
+        connections[-1].sendall(request[-2:])
+        assert read_answer(connections[-1]).status == 200
+    slave.stop()
+    assert len(nodes.read(slave)) == 1
+
+
 def test_a_request_in_tiny_pieces_is_read_once_in_a_while(nodes: Nodes) -> None:
     """Each read costs the same, however little it brings."""
     slave = nodes.make_slave()

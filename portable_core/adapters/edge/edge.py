@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Protocol
 
@@ -70,6 +71,8 @@ class Edge:
         #: The beginnings of the responses of this second.
         self._heads: dict[tuple[int, tuple[Header, ...]], bytes] = {}
         self.budget = BodyBudget(limits)
+        most = limits.spooled_bytes
+        self.spool = BodyBudget(replace(limits, paused_bytes=most, held_bytes=most))
         self.draining = 0
         self._reported = 0
         self._report_at = 0.0
@@ -111,12 +114,14 @@ class Edge:
 
     def _report(self, now: float) -> None:
         """Log how many requests were ended to make room, once a minute."""
-        count = self.budget.ended - self._reported
+        ended = self.budget.ended + self.spool.ended
+        count = ended - self._reported
         if count and now >= self._report_at:
-            self._reported, self._report_at = self.budget.ended, now + _REPORT_S
+            self._reported, self._report_at = ended, now + _REPORT_S
             logger.warning(
                 "%d unfinished requests were answered 503: together they held more than "
-                "BUFFER_BYTES. Raise it, or find out who sends so slowly.",
+                "BUFFER_BYTES, or 8 times as much in files. Raise it, or find out who sends so "
+                "slowly.",
                 count,
             )
 

@@ -147,6 +147,10 @@ class Intake(Channel):
             large = large or (request.length or request.body.size) > SMALL_BYTES
         self._counted = True
         self.edge.budget.note(self, held, large=large)
+        if self._counted and request is not None and request.body is not None:
+            spooled = request.body.size - request.body.held
+            if spooled:
+                self.edge.spool.note(self, spooled, large=False)
 
     def forget(self) -> None:
         """Note that no request is unfinished."""
@@ -154,6 +158,7 @@ class Intake(Channel):
             self._counted = False
             self._tiny = 0
             self.edge.budget.forget(self)
+            self.edge.spool.forget(self)
 
     def resume(self) -> None:
         """Read again, unless enough waits for the first response."""

@@ -28,6 +28,7 @@ class EdgeLimits:
     - ``connections``: open at the same time; beyond, those idle or unfinished for longest are
       closed.
     - ``paused_bytes``, ``held_bytes``: of all unfinished requests together; see :mod:`.budget`.
+    - ``spooled_bytes``: of their bodies in files; beyond, the oldest is answered 503.
     - ``ahead_bytes``: bodies of one connection parsed ahead of the request being answered.
     - ``tiny_bytes``, ``tiny_reads``: a request that has come in more than so many pieces smaller
       than this is read once in some seconds from then on.
@@ -48,6 +49,7 @@ class EdgeLimits:
     connections: int = 16_384
     paused_bytes: int = 32 * 2**20
     held_bytes: int = 128 * 2**20
+    spooled_bytes: int = 2**30
     ahead_bytes: int = 256 * 1024
     tiny_bytes: int = 64
     tiny_reads: int = 8

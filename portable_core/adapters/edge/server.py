@@ -114,6 +114,7 @@ def make_limits(settings: Settings) -> EdgeLimits:
         connections=fit_connections(settings.max_connections),
         paused_bytes=settings.buffer_bytes // 4,
         held_bytes=settings.buffer_bytes,
+        spooled_bytes=settings.buffer_bytes * 8,
     )
 
 
