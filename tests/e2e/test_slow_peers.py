@@ -86,6 +86,7 @@ def test_unfinished_bodies_hold_little_of_the_disk(nodes: Nodes) -> None:
         for connection in connections:
             connection.sendall(request[:-2])
             time.sleep(0.05)
+        connections[0].settimeout(10)
         answer = read_answer(connections[0])
         assert (answer.status, "unfinished" in answer.detail) == (503, True)
         connections[-1].sendall(request[-2:])
