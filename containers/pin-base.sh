@@ -13,7 +13,8 @@ engine=${ENGINE:-$(command -v docker || command -v podman)} || {
   exit 3
 }
 "$engine" pull --quiet "$image" >/dev/null
-digest=$("$engine" image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image" | head -n 1)
+digests=$("$engine" image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image")
+digest=${digests%%$'\n'*}
 if [[ $digest != *@sha256:* ]]; then
   echo "pin-base: $image has no digest: it comes from no registry" >&2
   exit 1
