@@ -1,8 +1,10 @@
-"""The same conditions for every test run: inherited signals, and the order of files."""
+"""The same conditions for every test run: inherited signals, order of files, garbage collection."""
 
 from __future__ import annotations
 
+import gc
 import signal
+from collections.abc import Generator
 
 import pytest
 
@@ -19,6 +21,18 @@ def _do_nothing(number: int, frame: object) -> None:
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _do_nothing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while tests are imported; exempt imported objects from later collections."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
