@@ -25,7 +25,7 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect no garbage while tests are imported; exempt imported objects from later collections."""
+    """Collect no garbage while tests are imported; later, leave out what was imported."""
     gc.disable()
     try:
         return (yield)
