@@ -21,11 +21,11 @@ from tests.support.nodes.sync_nodes import (
     fill,
     make_record,
     now_ms,
-    put_loss,
     start,
     sync,
 )
 from tests.support.requests.sync_requests import Question, ask
+from tests.support.stores.disk_images import DiskImage
 from tests.support.stores.sqlite_damages import overwrite
 from tests.support.stores.sqlite_folders import list_data_files
 
@@ -77,13 +77,16 @@ def without_a_scheduler(nodes: Nodes) -> NodeProcess:
     return master
 
 
-def with_a_loss(nodes: Nodes) -> NodeProcess:
+def with_a_slave_that_was_set_back(nodes: Nodes) -> NodeProcess:
     slave, master = make_pair(nodes)
+    slave.stop()
+    snapshot = DiskImage.take(nodes.folder / "alpha")
+    start(slave)
     assert sync(master).status == 200
-    master.stop()
-    put_loss(master)
-    start(master)
-    assert slave.url
+    slave.kill()
+    snapshot.put_back(nodes.folder / "alpha")
+    start(slave)
+    assert sync(master).status == 200
     return master
 
 
@@ -256,7 +259,7 @@ FAULTS: dict[str, Fault] = {
     "never-synced": before_the_first_sync,
     "slave-failed": with_a_dead_slave,
     "slave-late": without_a_scheduler,
-    "slave-lost": with_a_loss,
+    "slave-lost": with_a_slave_that_was_set_back,
     "part-damaged": with_a_damaged_file,
     "slave-removed": with_a_removed_slave,
     "quarantine": with_a_bad_record,
