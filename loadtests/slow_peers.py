@@ -24,7 +24,7 @@ KINDS = {
     "60 kB of 1 MiB": _LONG + b" " * 60_000,
     "1 MiB less a byte": _LONG + b" " * (_MIB - 1),
 }
-#: How often each connection sends another byte, in seconds.
+#: How often each client sends another byte, or connects again, in seconds.
 DRIP_S = 10.0
 _AT_ONCE = 200
 _SEND_BYTES = 4096
@@ -75,14 +75,15 @@ class _Peers:
             raise
 
     async def drip(self, count: int) -> None:
-        """Send a byte on each connection now and then, and replace those that were ended."""
+        """Give each client a turn once in ``DRIP_S``: it sends a byte, or connects again."""
         while True:
-            for peer in list(self.open):
-                if self.first and not peer.transport.get_write_buffer_size():
-                    peer.transport.write(b"x")
+            peers = list(self.open)
+            for turn in range(count):
+                if turn >= len(peers):
+                    await self.connect(1)
+                elif self.first and not peers[turn].transport.get_write_buffer_size():
+                    peers[turn].transport.write(b"x")
                 await asyncio.sleep(DRIP_S / count)
-            await asyncio.sleep(0.1)
-            await self.connect(count - len(self.open))
 
 
 async def _run(port: int, kind: str, count: int) -> None:
