@@ -43,9 +43,15 @@ def _measure(server: Server, rounds: int, seconds: float) -> list[float]:
     return rates
 
 
-def _measure_kind(kind: str, count: int, rounds: int, seconds: float) -> tuple[str, ...]:
+def _measure_kind(
+    kind: str, count: int, rounds: int, seconds: float, buffer_bytes: int
+) -> tuple[str, ...]:
     peer = PEERS[0]
-    env = {**peer.env, "MAX_CONNECTIONS": str(count + 1000)}
+    env = {
+        **peer.env,
+        "MAX_CONNECTIONS": str(count + 1000),
+        "BUFFER_BYTES": str(buffer_bytes),
+    }
     with Server(replace(peer, env=env)) as server:
         server.load(_SENDERS, seconds)
         alone = _measure(server, rounds, seconds)
@@ -84,6 +90,9 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument(
+        "--buffer", type=int, default=128 * 2**20, help="BUFFER_BYTES; bodies in files: 8 times"
+    )
     parser.add_argument("--only", default="", help="parts of kinds, separated by |")
     given = parser.parse_args()
     table = Table(title=f"{_SENDERS} honest senders beside {given.peers:,} slow peers")
@@ -91,7 +100,8 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("peers", "") else "right")
     for kind in KINDS:
         if any(part in kind for part in given.only.split("|")):
-            table.add_row(*_measure_kind(kind, given.peers, given.rounds, given.seconds))
+            row = _measure_kind(kind, given.peers, given.rounds, given.seconds, given.buffer)
+            table.add_row(*row)
     Console(width=140).print(table)
 
 

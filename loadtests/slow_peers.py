@@ -28,6 +28,7 @@ KINDS = {
 DRIP_S = 10.0
 _AT_ONCE = 200
 _SEND_BYTES = 4096
+_STILL_S = 3.0
 
 
 class _Peer(asyncio.Protocol):
@@ -74,6 +75,17 @@ class _Peers:
             peer.close()
             raise
 
+    async def send_first(self) -> None:
+        """Return once the server has read nothing more for some seconds, or has all."""
+        before = -1
+        while before != (waiting := self.count_waiting()):
+            before = waiting
+            await asyncio.sleep(_STILL_S)
+
+    def count_waiting(self) -> int:
+        """Return the bytes that wait until the server reads."""
+        return sum(peer.transport.get_write_buffer_size() for peer in self.open)
+
     async def drip(self, count: int) -> None:
         """Give each client a turn once in ``DRIP_S``: it sends a byte, or connects again."""
         while True:
@@ -89,7 +101,7 @@ class _Peers:
 async def _run(port: int, kind: str, count: int) -> None:
     peers = _Peers(port, KINDS[kind])
     await peers.connect(count)
-    await asyncio.sleep(3)
+    await peers.send_first()
     print(f"{len(peers.open)} open", flush=True)
     dripping = asyncio.create_task(peers.drip(count))
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
